@@ -1,0 +1,1 @@
+//! The attributes `#[oxigo::main]` and `#[oxigo::test]`; use them through the crate `oxigo`.

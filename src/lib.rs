@@ -1,0 +1,2 @@
+//! Go's concurrency for Rust.
+
