@@ -1,0 +1,277 @@
+//! How a plain thread waits: one word that the thread sleeps on.
+//!
+//! - T1: parkers are never freed; a thread takes one at its first wait and gives it back when it ends. A waker that is late
+//!   with its system call may touch a parker that belongs to another thread by then, which costs that thread a look.
+//! - T2: the word goes EMPTY → NOTIFIED once for each wait (U3), and NOTIFIED → EMPTY by the thread itself. So a wait
+//!   returns for no other reason than its wake.
+
+#[cfg(not(loom))]
+use std::sync::Mutex as StdMutex;
+use std::{cell::Cell, time::Instant};
+
+use crate::runtime::{
+    park::{Home, Parked},
+    unit::{Ticket, Unit},
+};
+
+/// The unit of a plain thread, and what it sleeps on.
+#[derive(Debug)]
+pub(crate) struct ThreadParker {
+    unit: Unit,
+    signal: Signal,
+}
+
+impl ThreadParker {
+    fn leak_new() -> &'static Self {
+        let parker = Box::leak(Box::new(Self { unit: Unit::new(Home::thread()), signal: Signal::new() }));
+        // From now on only shared references are made, all from this one.
+        parker.unit.home().set_whole(std::ptr::from_ref(parker).cast());
+        parker
+    }
+
+    /// The parker of the calling thread.
+    pub(crate) fn current() -> &'static Self {
+        // The key has a destructor; during and after it a thread gets a parker that it cannot give back, which is rare
+        // and bounded by the number of threads.
+        MINE.try_with(|mine| match mine.0.get() {
+            Some(parker) => parker,
+            None => {
+                let parker = take();
+                mine.0.set(Some(parker));
+                parker
+            }
+        })
+        .unwrap_or_else(|_| Self::leak_new())
+    }
+
+    #[inline]
+    pub(crate) fn unit(&'static self) -> &'static Unit {
+        &self.unit
+    }
+
+    /// The parker whose unit is `unit`.
+    ///
+    /// # Safety
+    ///
+    /// `unit` has no home worker; only parkers have such units.
+    #[inline]
+    pub(crate) unsafe fn of(unit: &'static Unit) -> &'static Self {
+        // SAFETY: by the caller the unit belongs to a parker, which wrote its own address there (`leak_new`) and is never
+        // freed (T1).
+        unsafe { &*unit.home().whole().cast::<Self>() }
+    }
+
+    /// Sleeps until the one wake of this wait.
+    pub(crate) fn park(&self) {
+        self.signal.wait();
+    }
+
+    /// Sleeps until the wake, or claims its own wait back at `deadline`.
+    pub(crate) fn park_until(&self, ticket: Ticket, deadline: Instant) -> Parked {
+        if self.signal.wait_until(deadline) {
+            return Parked::Woken;
+        }
+        if self.unit.try_claim(ticket) {
+            return Parked::TimedOut;
+        }
+        // Somebody else has the claim and is about to wake us.
+        self.signal.wait();
+        Parked::Woken
+    }
+
+    /// Ends the wait; the caller holds the claim.
+    pub(crate) fn notify(&self) {
+        self.signal.notify();
+    }
+}
+
+/// Gives the parker back when the thread ends.
+struct Mine(Cell<Option<&'static ThreadParker>>);
+
+#[cfg(not(loom))]
+static FREE: StdMutex<Vec<&'static ThreadParker>> = StdMutex::new(Vec::new());
+
+#[cfg(not(loom))]
+thread_local! {
+    static MINE: Mine = const { Mine(Cell::new(None)) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static MINE: Mine = Mine(Cell::new(None));
+}
+
+#[cfg(not(loom))]
+fn take() -> &'static ThreadParker {
+    FREE.lock().unwrap_or_else(|e| e.into_inner()).pop().unwrap_or_else(ThreadParker::leak_new)
+}
+
+/// A model's parkers belong to one execution of it; they leak, a few hundred bytes each.
+#[cfg(loom)]
+fn take() -> &'static ThreadParker {
+    ThreadParker::leak_new()
+}
+
+#[cfg(not(loom))]
+impl Drop for Mine {
+    fn drop(&mut self) {
+        if let Some(parker) = self.0.get() {
+            FREE.lock().unwrap_or_else(|e| e.into_inner()).push(parker);
+        }
+    }
+}
+
+#[cfg(all(not(loom), target_os = "linux"))]
+use futex_signal::Signal;
+
+#[cfg(any(loom, not(target_os = "linux")))]
+use condvar_signal::Signal;
+
+/// One word and a futex.
+#[cfg(all(not(loom), target_os = "linux"))]
+mod futex_signal {
+    use std::{
+        sync::atomic::{
+            AtomicU32,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+        time::Instant,
+    };
+
+    use rustix::{
+        io::Errno,
+        thread::futex::{self, Timespec},
+    };
+
+    const EMPTY: u32 = 0;
+    const NOTIFIED: u32 = 1;
+    const SLEEPING: u32 = 2;
+
+    /// How often a thread looks before it sleeps: about a microsecond, less than a futex round trip.
+    const LOOKS: u32 = 40;
+
+    #[derive(Debug)]
+    pub(super) struct Signal(AtomicU32);
+
+    impl Signal {
+        pub(super) fn new() -> Self {
+            Self(AtomicU32::new(EMPTY))
+        }
+
+        pub(super) fn wait(&self) {
+            self.wait_for(None);
+        }
+
+        /// False when `deadline` passed first.
+        pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+            self.wait_for(Some(deadline))
+        }
+
+        fn wait_for(&self, deadline: Option<Instant>) -> bool {
+            if !crate::util::backoff::single_core() {
+                for _ in 0..LOOKS {
+                    if self.take() {
+                        return true;
+                    }
+                    std::hint::spin_loop();
+                }
+            }
+            // ORDERING: Relaxed. Announces a sleeper; the kernel compares the word again before it puts us to sleep.
+            if self.0.compare_exchange(EMPTY, SLEEPING, Relaxed, Relaxed).is_err() {
+                let taken = self.take();
+                debug_assert!(taken, "a signal's word changes from EMPTY only by a notification");
+                return taken;
+            }
+            loop {
+                let outcome = match deadline {
+                    None => futex::wait(&self.0, futex::Flags::PRIVATE, SLEEPING, None),
+                    Some(deadline) => {
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        match Timespec::try_from(left) {
+                            Ok(left) => futex::wait(&self.0, futex::Flags::PRIVATE, SLEEPING, Some(&left)),
+                            // Further away than the kernel can count.
+                            Err(_) => futex::wait(&self.0, futex::Flags::PRIVATE, SLEEPING, None),
+                        }
+                    }
+                };
+                if self.take() {
+                    return true;
+                }
+                let late = matches!(outcome, Err(Errno::TIMEDOUT)) && deadline.is_some_and(|d| Instant::now() >= d);
+                // ORDERING: Relaxed. Withdraws the announcement; on failure `take` reads what the notifier published.
+                if late {
+                    return self.0.compare_exchange(SLEEPING, EMPTY, Relaxed, Relaxed).is_err() && self.take();
+                }
+            }
+        }
+
+        /// Consumes a notification.
+        fn take(&self) -> bool {
+            // ORDERING: Acquire. Takes over what the waker did before `notify`.
+            self.0.compare_exchange(NOTIFIED, EMPTY, Acquire, Relaxed).is_ok()
+        }
+
+        pub(super) fn notify(&self) {
+            // ORDERING: Release. Publishes what the waker did; pairs with `take`. After this store the waiter may be gone:
+            // only the address is used (T1).
+            if self.0.swap(NOTIFIED, Release) == SLEEPING {
+                let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
+            }
+        }
+    }
+}
+
+/// A mutex and a condition variable: portable, and what `loom` checks.
+#[cfg(any(loom, not(target_os = "linux")))]
+mod condvar_signal {
+    use std::time::Instant;
+
+    use crate::facade::{Condvar, Mutex};
+
+    #[derive(Debug)]
+    pub(super) struct Signal {
+        notified: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Signal {
+        pub(super) fn new() -> Self {
+            Self { notified: Mutex::new(false), changed: Condvar::new() }
+        }
+
+        pub(super) fn wait(&self) {
+            let mut notified = self.notified.lock().unwrap();
+            while !*notified {
+                notified = self.changed.wait(notified).unwrap();
+            }
+            *notified = false;
+        }
+
+        #[cfg(not(loom))]
+        pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+            let mut notified = self.notified.lock().unwrap();
+            while !*notified {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return false;
+                }
+                notified = self.changed.wait_timeout(notified, left).unwrap().0;
+            }
+            *notified = false;
+            true
+        }
+
+        /// In a model a time limit may pass at any moment: let others run, then say that it has passed.
+        #[cfg(loom)]
+        pub(super) fn wait_until(&self, _deadline: Instant) -> bool {
+            crate::facade::thread::yield_now();
+            let mut notified = self.notified.lock().unwrap();
+            std::mem::replace(&mut *notified, false)
+        }
+
+        pub(super) fn notify(&self) {
+            *self.notified.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+    }
+}

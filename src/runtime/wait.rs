@@ -1,0 +1,88 @@
+//! Why a goroutine waits: what a dump prints beside it.
+
+use std::fmt;
+
+/// What kind of operation parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    /// Not waiting: running or in a run queue.
+    None,
+    ChanSend,
+    ChanRecv,
+    Select,
+    /// A select without arms, or an operation on `never()`.
+    Forever,
+    Sleep,
+    Join,
+    Park,
+    WaitGroup,
+    Mutex,
+    RwLockRead,
+    RwLockWrite,
+    Condvar,
+    Once,
+    Barrier,
+    Semaphore,
+    Accept,
+    Connect,
+    Read,
+    Write,
+    Blocking,
+    Run,
+}
+
+impl Reason {
+    /// The words a dump shows.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::None => "runnable",
+            Self::ChanSend => "chan send",
+            Self::ChanRecv => "chan receive",
+            Self::Select => "select",
+            Self::Forever => "select (no cases)",
+            Self::Sleep => "sleep",
+            Self::Join => "join",
+            Self::Park => "park",
+            Self::WaitGroup => "WaitGroup.wait",
+            Self::Mutex => "Mutex.lock",
+            Self::RwLockRead => "RwLock.read",
+            Self::RwLockWrite => "RwLock.write",
+            Self::Condvar => "Condvar.wait",
+            Self::Once => "Once.call_once",
+            Self::Barrier => "Barrier.wait",
+            Self::Semaphore => "Semaphore.acquire",
+            Self::Accept => "accept",
+            Self::Connect => "connect",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Blocking => "blocking call",
+            Self::Run => "run",
+        }
+    }
+
+    /// This reason, on the object at `object`.
+    #[inline]
+    pub(crate) fn on<T: ?Sized>(self, object: &T) -> Wait {
+        Wait { reason: self, object: std::ptr::from_ref(object).cast::<()>() as usize }
+    }
+
+    /// This reason, on no object in particular.
+    #[inline]
+    pub(crate) fn alone(self) -> Wait {
+        Wait { reason: self, object: 0 }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// A reason and the address of the object it is about (0: none), as a name and nothing to follow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) reason: Reason,
+    pub(crate) object: usize,
+}

@@ -1,0 +1,71 @@
+//! Exponential back-off that does not look at what it waits for.
+//!
+//! A waiter that polls a contended cache line takes it away from the one that works on it. Waiting blindly for 16, 32 … 512
+//! pauses lets the winner keep the line and run on; measured on the prototype, an eight-by-eight channel cost 7 to 15 ns a
+//! message with this and 68 ns with polling.
+
+use crate::facade::hint;
+
+/// The first wait, in pauses.
+const FIRST: u32 = 16;
+/// The longest wait, in pauses.
+const LAST: u32 = 512;
+
+/// Counts the rounds of one contended attempt.
+pub(crate) struct Backoff {
+    pauses: u32,
+}
+
+impl Backoff {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { pauses: FIRST }
+    }
+
+    /// Waits one round; returns false when the caller should sleep instead of trying on.
+    #[inline]
+    pub(crate) fn pause(&mut self) -> bool {
+        if self.pauses > LAST || single_core() {
+            return false;
+        }
+        for _ in 0..self.pauses {
+            hint::spin_loop();
+        }
+        self.pauses *= 2;
+        true
+    }
+}
+
+/// Whether the process has one processor only, where spinning can never help.
+#[cfg(not(loom))]
+#[inline]
+pub(crate) fn single_core() -> bool {
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+    const UNKNOWN: u8 = 0;
+    const ONE: u8 = 1;
+    const MANY: u8 = 2;
+    static CORES: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    #[cold]
+    fn look(cores: &AtomicU8) -> u8 {
+        let found = match std::thread::available_parallelism() {
+            Ok(n) if n.get() == 1 => ONE,
+            _ => MANY,
+        };
+        // ORDERING: Relaxed. The value stands for itself; every thread that looks finds the same.
+        cores.store(found, Relaxed);
+        found
+    }
+
+    // ORDERING: Relaxed, as above.
+    let cores = match CORES.load(Relaxed) {
+        UNKNOWN => look(&CORES),
+        known => known,
+    };
+    cores == ONE
+}
+
+#[cfg(loom)]
+pub(crate) fn single_core() -> bool {
+    true
+}

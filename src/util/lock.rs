@@ -1,0 +1,192 @@
+//! A small lock for short critical sections inside this crate. It blocks the thread, never the goroutine.
+//!
+//! - L1: nothing parks, calls user code, or wakes anybody while it holds a `Lock` (P4 and P6 of ARCHITECTURE.md). So the
+//!   holder can be delayed only by the kernel, and the wait is short.
+//! - L2: the word is 0 (free), 1 (held) or 2 (held, and somebody may sleep on it). Whoever slept sets 2 when it takes the
+//!   lock, since others may sleep still; only a release that finds 2 makes a system call.
+//!
+//! Under contention a locker first backs off without looking, then sleeps on a futex: a preempted holder or a real-time
+//! waiter can delay the others but not livelock them. Under `loom` the lock is loom's own.
+
+#[cfg(not(loom))]
+pub(crate) use native::{Guard, Lock};
+
+#[cfg(loom)]
+pub(crate) use model::{Guard, Lock};
+
+#[cfg(not(loom))]
+mod native {
+    use std::{
+        cell::UnsafeCell,
+        fmt,
+        ops::{Deref, DerefMut},
+        sync::atomic::{
+            AtomicU32,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    };
+
+    use crate::util::backoff::Backoff;
+
+    const FREE: u32 = 0;
+    const HELD: u32 = 1;
+    const SLEEPERS: u32 = 2;
+
+    /// See the module.
+    pub(crate) struct Lock<T: ?Sized> {
+        word: AtomicU32,
+        value: UnsafeCell<T>,
+    }
+
+    // SAFETY: the lock hands out one `&mut T` at a time, so sharing it needs no more than sending `T`.
+    unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
+    // SAFETY: as above.
+    unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
+
+    impl<T> Lock<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+        }
+    }
+
+    impl<T: ?Sized> Lock<T> {
+        #[inline]
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
+            // ORDERING: Acquire. Takes over what the last holder wrote; pairs with the Release in `Guard::drop`.
+            if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+                self.lock_slow();
+            }
+            Guard { lock: self }
+        }
+
+        #[cold]
+        fn lock_slow(&self) {
+            let mut backoff = Backoff::new();
+            while backoff.pause() {
+                // ORDERING: Acquire, as in `lock`.
+                if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok() {
+                    return;
+                }
+            }
+            // ORDERING: Acquire, as in `lock`. The swap announces a sleeper (L2).
+            while self.word.swap(SLEEPERS, Acquire) != FREE {
+                super::sleep::wait(&self.word, SLEEPERS);
+            }
+        }
+
+        #[inline]
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.value.get_mut()
+        }
+    }
+
+    impl<T: ?Sized> fmt::Debug for Lock<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Lock").finish_non_exhaustive()
+        }
+    }
+
+    /// Holds a [`Lock`] until it is dropped.
+    pub(crate) struct Guard<'a, T: ?Sized> {
+        lock: &'a Lock<T>,
+    }
+
+    impl<T: ?Sized> Deref for Guard<'_, T> {
+        type Target = T;
+
+        #[inline]
+        fn deref(&self) -> &T {
+            // SAFETY: a guard exists only while its thread holds the lock, so no other reference is used.
+            unsafe { &*self.lock.value.get() }
+        }
+    }
+
+    impl<T: ?Sized> DerefMut for Guard<'_, T> {
+        #[inline]
+        fn deref_mut(&mut self) -> &mut T {
+            // SAFETY: as in `deref`; `&mut self` excludes other uses of this guard.
+            unsafe { &mut *self.lock.value.get() }
+        }
+    }
+
+    impl<T: ?Sized> Drop for Guard<'_, T> {
+        #[inline]
+        fn drop(&mut self) {
+            // ORDERING: Release. Publishes what was written under the lock; pairs with the Acquires in `lock`.
+            if self.lock.word.swap(FREE, Release) == SLEEPERS {
+                super::sleep::wake_one(&self.lock.word);
+            }
+        }
+    }
+}
+
+/// Sleeping on a word of memory.
+#[cfg(not(loom))]
+pub(crate) mod sleep {
+    use std::sync::atomic::AtomicU32;
+
+    /// Sleeps while `word` is `value`; may return for no reason.
+    #[cfg(target_os = "linux")]
+    #[cold]
+    pub(crate) fn wait(word: &AtomicU32, value: u32) {
+        use rustix::thread::futex;
+        // An error means that the word had changed or a signal came; the caller looks again either way.
+        let _ = futex::wait(word, futex::Flags::PRIVATE, value, None);
+    }
+
+    /// Wakes one thread that sleeps on `word`. The word may belong to somebody else by now: that costs a look, no more.
+    #[cfg(target_os = "linux")]
+    #[cold]
+    pub(crate) fn wake_one(word: &AtomicU32) {
+        use rustix::thread::futex;
+        let _ = futex::wake(word, futex::Flags::PRIVATE, 1);
+    }
+
+    /// Portable stand-in: gives the processor away and lets the caller look again.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn wait(_word: &AtomicU32, _value: u32) {
+        std::thread::sleep(std::time::Duration::from_micros(20));
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn wake_one(_word: &AtomicU32) {}
+}
+
+#[cfg(loom)]
+mod model {
+    use std::ops::{Deref, DerefMut};
+
+    /// loom's mutex behind the interface of the native lock.
+    #[derive(Debug)]
+    pub(crate) struct Lock<T>(loom::sync::Mutex<T>);
+
+    impl<T> Lock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
+            Guard(self.0.lock().expect("no holder of a model lock panics"))
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().expect("no holder of a model lock panics")
+        }
+    }
+
+    pub(crate) struct Guard<'a, T>(loom::sync::MutexGuard<'a, T>);
+
+    impl<T> Deref for Guard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    impl<T> DerefMut for Guard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.0
+        }
+    }
+}
