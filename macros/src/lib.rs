@@ -1,1 +1,202 @@
 //! The attributes `#[oxigo::main]` and `#[oxigo::test]`; use them through the crate `oxigo`.
+//!
+//! Both keep the function as it is written and move its body into a closure that the crate's entry points run. The little that has
+//! to be understood of the item (its attributes, its return type, its body) needs no parser of the whole language.
+
+use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
+
+/// Runs the function as the main goroutine of the default runtime; the process ends when it returns.
+///
+/// `#[oxigo::main(workers = 4)]` sets the number of workers, over `OXIGO_WORKERS`.
+#[proc_macro_attribute]
+pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand(arguments, item, Entry::Main).unwrap_or_else(Refusal::into_tokens)
+}
+
+/// Makes the function a test that runs on a runtime of its own.
+///
+/// Arguments: `workers = N` (default 2), `leaks = "allow"`, `foreign = true`.
+#[proc_macro_attribute]
+pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand(arguments, item, Entry::Test).unwrap_or_else(Refusal::into_tokens)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Entry {
+    Main,
+    Test,
+}
+
+/// An error at a place of the user's source.
+struct Refusal {
+    at: Span,
+    text: String,
+}
+
+impl Refusal {
+    fn new(at: Span, text: impl Into<String>) -> Self {
+        Self { at, text: text.into() }
+    }
+
+    fn into_tokens(self) -> TokenStream {
+        let mut message = Literal::string(&self.text);
+        message.set_span(self.at);
+        let body = TokenStream::from(TokenTree::from(message));
+        let mut tokens = path(&["core", "compile_error"], self.at);
+        tokens.push(punct('!', self.at));
+        let mut group = Group::new(Delimiter::Brace, body);
+        group.set_span(self.at);
+        tokens.push(group.into());
+        tokens.into_iter().collect()
+    }
+}
+
+#[derive(Default)]
+struct Arguments {
+    workers: Option<usize>,
+    leaks_allowed: bool,
+    foreign: bool,
+}
+
+fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<TokenStream, Refusal> {
+    let arguments = parse_arguments(arguments, entry)?;
+    let function = Function::parse(item)?;
+    let at = Span::mixed_site();
+
+    // || -> Output { body }
+    let mut closure: Vec<TokenTree> = vec![joint('|', at), punct('|', at)];
+    if function.output.is_empty() {
+        closure.extend([joint('-', at), punct('>', at)]);
+        closure.push(Group::new(Delimiter::Parenthesis, TokenStream::new()).into());
+    } else {
+        closure.extend(function.output.iter().cloned());
+    }
+    closure.push(function.body.clone().into());
+
+    // ::oxigo::__private::entry(arguments, closure)
+    let mut values: Vec<TokenTree> = Vec::new();
+    match arguments.workers {
+        Some(workers) => {
+            values.extend(path(&["core", "option", "Option", "Some"], at));
+            values.push(parenthesized(TokenTree::from(Literal::usize_suffixed(workers)).into()));
+        }
+        None => values.extend(path(&["core", "option", "Option", "None"], at)),
+    }
+    values.push(punct(',', at));
+    if entry == Entry::Test {
+        for flag in [arguments.leaks_allowed, arguments.foreign] {
+            values.push(Ident::new(if flag { "true" } else { "false" }, at).into());
+            values.push(punct(',', at));
+        }
+    }
+    values.extend(closure);
+    let mut call = path(&["oxigo", "__private", if entry == Entry::Main { "main" } else { "test" }], at);
+    call.push(parenthesized(values.into_iter().collect()));
+
+    let mut tokens: Vec<TokenTree> = Vec::new();
+    if entry == Entry::Test {
+        tokens.push(punct('#', at));
+        let name = path(&["core", "prelude", "v1", "test"], at);
+        tokens.push(Group::new(Delimiter::Bracket, name.into_iter().collect()).into());
+    }
+    tokens.extend(function.head);
+    let mut body = Group::new(Delimiter::Brace, call.into_iter().collect());
+    body.set_span(function.body.span());
+    tokens.push(body.into());
+    Ok(tokens.into_iter().collect())
+}
+
+/// A function without parameters, cut into the pieces that matter.
+struct Function {
+    /// Attributes, visibility, name, parameters, return type.
+    head: Vec<TokenTree>,
+    /// `-> Type`, or nothing.
+    output: Vec<TokenTree>,
+    body: Group,
+}
+
+impl Function {
+    fn parse(item: TokenStream) -> Result<Self, Refusal> {
+        let mut tokens: Vec<TokenTree> = item.into_iter().collect();
+        let Some(TokenTree::Group(body)) = tokens.pop() else {
+            return Err(Refusal::new(Span::call_site(), "expected a function with a body"));
+        };
+        if body.delimiter() != Delimiter::Brace {
+            return Err(Refusal::new(body.span(), "expected a function with a body"));
+        }
+        let word = |token: &TokenTree, text: &str| matches!(token, TokenTree::Ident(i) if i.to_string() == text);
+        let Some(at) = tokens.iter().position(|token| word(token, "fn")) else {
+            return Err(Refusal::new(body.span(), "expected a function"));
+        };
+        if let Some(token) = tokens[..at].iter().find(|token| word(token, "async")) {
+            let text = "a goroutine needs no async: write a plain `fn` and call what blocks";
+            return Err(Refusal::new(token.span(), text));
+        }
+        match tokens.get(at + 2) {
+            Some(TokenTree::Group(parameters)) if parameters.delimiter() == Delimiter::Parenthesis => {
+                if !parameters.stream().is_empty() {
+                    return Err(Refusal::new(parameters.span(), "this function takes no parameters"));
+                }
+            }
+            Some(other) => return Err(Refusal::new(other.span(), "this function takes no type parameters")),
+            None => return Err(Refusal::new(body.span(), "expected a function")),
+        }
+        let output = tokens[at + 3..].to_vec();
+        Ok(Self { head: tokens, output, body })
+    }
+}
+
+fn parse_arguments(arguments: TokenStream, entry: Entry) -> Result<Arguments, Refusal> {
+    let mut parsed = Arguments::default();
+    let tokens: Vec<TokenTree> = arguments.into_iter().collect();
+    for argument in tokens.split(|token| matches!(token, TokenTree::Punct(p) if p.as_char() == ',')) {
+        let Some(first) = argument.first() else { continue };
+        let known = match entry {
+            Entry::Main => "`workers = N`",
+            Entry::Test => "`workers = N`, `leaks = \"allow\"` or `foreign = true`",
+        };
+        let wrong = |at: Span| Refusal::new(at, format!("expected {known}"));
+        let [TokenTree::Ident(name), TokenTree::Punct(equals), value] = argument else {
+            return Err(wrong(first.span()));
+        };
+        if equals.as_char() != '=' {
+            return Err(wrong(equals.span()));
+        }
+        let text = value.to_string();
+        match (name.to_string().as_str(), entry) {
+            ("workers", _) => {
+                let number = text.replace('_', "").parse().ok().filter(|n| (1..=1024).contains(n));
+                let text = "expected a number of workers from 1 to 1024";
+                parsed.workers = Some(number.ok_or_else(|| Refusal::new(value.span(), text))?);
+            }
+            ("leaks", Entry::Test) if text == "\"allow\"" => parsed.leaks_allowed = true,
+            ("leaks", Entry::Test) => return Err(Refusal::new(value.span(), "expected \"allow\"")),
+            ("foreign", Entry::Test) if text == "true" || text == "false" => parsed.foreign = text == "true",
+            ("foreign", Entry::Test) => return Err(Refusal::new(value.span(), "expected true or false")),
+            _ => return Err(wrong(name.span())),
+        }
+    }
+    Ok(parsed)
+}
+
+fn punct(character: char, at: Span) -> TokenTree {
+    let mut punct = Punct::new(character, Spacing::Alone);
+    punct.set_span(at);
+    punct.into()
+}
+
+fn joint(character: char, at: Span) -> TokenTree {
+    let mut punct = Punct::new(character, Spacing::Joint);
+    punct.set_span(at);
+    punct.into()
+}
+
+/// `::a::b::c`
+fn path(segments: &[&str], at: Span) -> Vec<TokenTree> {
+    let segment = |name: &&str| [joint(':', at), punct(':', at), Ident::new(name, at).into()];
+    segments.iter().flat_map(segment).collect()
+}
+
+fn parenthesized(inner: TokenStream) -> TokenTree {
+    Group::new(Delimiter::Parenthesis, inner).into()
+}

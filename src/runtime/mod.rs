@@ -1,8 +1,46 @@
 //! Goroutines and what runs them.
+//!
+//! From the bottom: [`unit`] (who can wait, and who may end a wait), [`park`] (the seam that everything above uses),
+//! `scheduler` (workers), `slot` and `task` (a goroutine's control block and its closure), and on top what users call.
 
 pub(crate) mod park;
-#[cfg(not(loom))]
 pub(crate) mod scheduler;
 pub(crate) mod thread_parker;
 pub(crate) mod unit;
 pub(crate) mod wait;
+
+#[cfg(not(loom))]
+mod blocking;
+#[cfg(not(loom))]
+pub(crate) mod clock;
+#[cfg(not(loom))]
+mod current;
+pub(crate) mod driver;
+#[cfg(not(loom))]
+pub(crate) mod go;
+#[cfg(not(loom))]
+pub(crate) mod lifecycle;
+#[cfg(not(loom))]
+pub(crate) mod options;
+#[cfg(not(loom))]
+pub(crate) mod panics;
+#[cfg(not(loom))]
+mod run;
+#[cfg(not(loom))]
+mod scope;
+#[cfg(not(loom))]
+pub(crate) mod slot;
+#[cfg(not(loom))]
+pub(crate) mod task;
+
+#[cfg(not(loom))]
+pub use self::{
+    blocking::blocking,
+    current::{current, exit, num_goroutines, park, park_timeout, yield_now},
+    go::{Builder, JoinHandle, go},
+    lifecycle::{Runtime, RuntimeBuilder},
+    options::{Deadlock, PanicPolicy},
+    run::run,
+    scope::{Scope, ScopedJoinHandle, scope},
+    task::{Goroutine, Id},
+};

@@ -26,7 +26,7 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
-pub(crate) use crate::runtime::scheduler::{Home, WakeBatch, spend};
+pub(crate) use crate::runtime::scheduler::{WakeBatch, spend};
 use crate::runtime::{
     thread_parker::ThreadParker,
     unit::{Ticket, Unit},
@@ -104,30 +104,12 @@ impl Unit {
 }
 
 #[cfg(loom)]
-pub(crate) use model::{Home, WakeBatch, spend};
+pub(crate) use model::{WakeBatch, spend};
 
 /// In a model every party is a thread.
 #[cfg(loom)]
 mod model {
     use super::{Unit, Wake};
-
-    /// In a model every party is a thread: where its parker is.
-    #[derive(Debug)]
-    pub(crate) struct Home(std::sync::atomic::AtomicPtr<()>);
-
-    impl Home {
-        pub(crate) fn thread() -> Self {
-            Self(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()))
-        }
-
-        pub(crate) fn set_whole(&self, whole: *const ()) {
-            self.0.store(whole.cast_mut(), std::sync::atomic::Ordering::Relaxed);
-        }
-
-        pub(crate) fn whole(&self) -> *const () {
-            self.0.load(std::sync::atomic::Ordering::Relaxed)
-        }
-    }
 
     pub(crate) struct WakeBatch;
 

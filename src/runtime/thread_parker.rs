@@ -10,7 +10,7 @@ use std::sync::Mutex as StdMutex;
 use std::{cell::Cell, time::Instant};
 
 use crate::runtime::{
-    park::{Home, Parked},
+    park::Parked,
     unit::{Ticket, Unit},
 };
 
@@ -23,9 +23,9 @@ pub(crate) struct ThreadParker {
 
 impl ThreadParker {
     fn leak_new() -> &'static Self {
-        let parker = Box::leak(Box::new(Self { unit: Unit::new(Home::thread()), signal: Signal::new() }));
+        let parker = Box::leak(Box::new(Self { unit: Unit::new(), signal: Signal::new() }));
         // From now on only shared references are made, all from this one.
-        parker.unit.home().set_whole(std::ptr::from_ref(parker).cast());
+        parker.unit.home().set_parker(std::ptr::from_ref(parker).cast());
         parker
     }
 

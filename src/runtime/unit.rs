@@ -13,7 +13,6 @@ use crate::{
         AtomicU64,
         Ordering::{AcqRel, Relaxed, Release},
     },
-    runtime::park::Home,
 };
 
 /// One wait of one unit. Never reused: a 63-bit counter for each unit does not run out.
@@ -33,6 +32,45 @@ impl Ticket {
     }
 }
 
+/// Who the unit is part of: the address of a goroutine's slot, or of a thread's parker, told apart by the lowest bit.
+///
+/// Not one of the facade's atomics: it is written before the unit is shown to anybody and constant from then on for parkers;
+/// a slot writes the same address at each start.
+#[derive(Debug)]
+pub(crate) struct Home(std::sync::atomic::AtomicPtr<()>);
+
+impl Home {
+    const THREAD: usize = 1;
+
+    /// Before [`set_slot`](Self::set_slot) or [`set_parker`](Self::set_parker).
+    pub(crate) const fn unknown() -> Self {
+        Self(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    pub(crate) fn set_slot(&self, slot: *const ()) {
+        // ORDERING: Relaxed. Published with the unit itself.
+        self.0.store(slot.cast_mut(), Relaxed);
+    }
+
+    pub(crate) fn set_parker(&self, parker: *const ()) {
+        // ORDERING: Relaxed, as above.
+        self.0.store(parker.cast_mut().map_addr(|address| address | Self::THREAD), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_thread(&self) -> bool {
+        // ORDERING: Relaxed, as above.
+        self.0.load(Relaxed).addr() & Self::THREAD != 0
+    }
+
+    /// The address that was set.
+    #[inline]
+    pub(crate) fn whole(&self) -> *const () {
+        // ORDERING: Relaxed, as above.
+        self.0.load(Relaxed).map_addr(|address| address & !Self::THREAD).cast_const()
+    }
+}
+
 /// The part of a waiting party that others may touch; a field of a goroutine's slot and of a thread's parker.
 #[derive(Debug)]
 pub(crate) struct Unit {
@@ -42,11 +80,11 @@ pub(crate) struct Unit {
 
 impl Unit {
     /// A unit that has never waited. The first word is 2, so that a ticket is never 1.
-    pub(crate) fn new(home: Home) -> Self {
-        Self { claim: AtomicU64::new(2), home }
+    pub(crate) fn new() -> Self {
+        Self { claim: AtomicU64::new(2), home: Home::unknown() }
     }
 
-    /// Where this unit is woken.
+    /// Who this unit is part of.
     #[inline]
     pub(crate) fn home(&self) -> &Home {
         &self.home
@@ -72,6 +110,15 @@ impl Unit {
         // ORDERING: AcqRel. Acquire pairs with the Release in `arm`; Release orders the claim before what the owner
         // sees once it finds its own claim lost. A failed look publishes nothing.
         self.claim.compare_exchange(ticket.0, ticket.0 + 1, AcqRel, Relaxed).is_ok()
+    }
+
+    /// As [`try_claim`](Self::try_claim) with the ticket of the wait that is open now, if one is. For the unit's own timer,
+    /// which is armed with a wait and disarmed before the next one.
+    #[must_use]
+    pub(crate) fn try_claim_open(&self) -> bool {
+        // ORDERING: Relaxed. The compare-exchange decides.
+        let word = self.claim.load(Relaxed);
+        word & 1 == 1 && self.try_claim(Ticket(word))
     }
 
     /// Whether the wait that `ticket` opened is still open: a hint for those who clear up.

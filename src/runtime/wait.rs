@@ -61,6 +61,12 @@ impl Reason {
         }
     }
 
+    /// Whether the wait may end by something that no goroutine does.
+    #[inline]
+    pub(crate) fn ends_outside(self) -> bool {
+        matches!(self, Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Blocking)
+    }
+
     /// This reason, on the object at `object`.
     #[inline]
     pub(crate) fn on<T: ?Sized>(self, object: &T) -> Wait {

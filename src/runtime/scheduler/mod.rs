@@ -1,64 +1,269 @@
-//! Placeholder until the scheduler lands: every party is a plain thread.
+//! Workers and how goroutines reach them: what the seam (`runtime::park`) is made of.
+//!
+//! The rule is *start anywhere, then stay*. A fresh closure (`Send`) may start on any worker; from its first instruction on the
+//! goroutine belongs to that worker's OS thread. So there is no state between running and parked: a waker may publish a wake while
+//! the goroutine is still on its way to park, since only its own worker can run it, and is busy running it.
 
-use std::time::Instant;
+pub(crate) mod idle;
+pub(crate) mod inbox;
+#[cfg(not(loom))]
+mod processor;
+#[cfg(not(loom))]
+mod run_queue;
+#[cfg(not(loom))]
+mod worker;
 
-use crate::runtime::{
-    park::{Parked, Wake},
-    unit::{Ticket, Unit},
-    wait::Wait,
-};
+#[cfg(not(loom))]
+pub(crate) use native::*;
 
-#[derive(Debug)]
-pub(crate) struct Home(std::sync::atomic::AtomicPtr<()>);
+#[cfg(not(loom))]
+mod native {
+    use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
-impl Home {
-    pub(crate) fn thread() -> Self {
-        Self(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()))
+    pub(crate) use super::{inbox::Linked, processor::Processor, processor::{count, uncount}, worker::Worker};
+    use crate::runtime::{
+        driver::poller::Poller,
+        park::{Parked, Wake},
+        slot::Slot,
+        task::TaskRef,
+        unit::{Ticket, Unit},
+        wait::Wait,
+    };
+
+    /// The slot of the calling goroutine; none on a plain thread, and none in a panic hook, where operations block the thread.
+    #[inline]
+    pub(crate) fn current_slot() -> Option<&'static Slot> {
+        Worker::current()?.running()
     }
-    pub(crate) fn set_whole(&self, whole: *const ()) {
-        self.0.store(whole.cast_mut(), std::sync::atomic::Ordering::Relaxed);
+
+    /// The task of the calling goroutine.
+    pub(crate) fn current_task() -> Option<TaskRef> {
+        current_slot()?.task()
     }
-    pub(crate) fn whole(&self) -> *const () {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+
+    /// The slot of `unit`, which is the calling goroutine's.
+    #[inline]
+    fn own_slot(unit: &'static Unit) -> &'static Slot {
+        // SAFETY: `park` and its kin come here only for units that are not a thread's.
+        let slot = unsafe { Slot::of(unit) };
+        debug_assert!(
+            current_slot().is_some_and(|current| std::ptr::eq(current, slot)),
+            "only the goroutine itself parks itself"
+        );
+        slot
     }
-    pub(crate) fn is_thread(&self) -> bool {
-        true
+
+    /// Switches to the worker's loop. The one place where a goroutine leaves its thread to others.
+    #[inline]
+    fn switch(slot: &'static Slot) {
+        #[cfg(debug_assertions)]
+        NoSwitch::check();
+        slot.suspend();
+    }
+
+    #[inline]
+    pub(crate) fn park(unit: &'static Unit, wait: Wait) {
+        let slot = own_slot(unit);
+        slot.set_wait(wait);
+        if wait.reason.ends_outside() {
+            outside(slot);
+        } else {
+            switch(slot);
+        }
+        slot.clear_wait();
+    }
+
+    /// Switches, and counts the goroutine among those that something outside the runtime may wake.
+    fn outside(slot: &'static Slot) {
+        let counter = &slot.processor().published.outside;
+        count(counter);
+        switch(slot);
+        uncount(counter);
+    }
+
+    #[inline]
+    pub(crate) fn park_until(unit: &'static Unit, ticket: Ticket, deadline: Instant, wait: Wait) -> Parked {
+        let slot = own_slot(unit);
+        debug_assert!(ticket.to_bits() & 1 == 1);
+        let worker = Worker::current().expect("a goroutine runs on a worker");
+        slot.timed_out().set(false);
+        worker.arm_timer(slot, deadline);
+        slot.set_wait(wait);
+        outside(slot);
+        slot.clear_wait();
+        if slot.timed_out().get() {
+            return Parked::TimedOut;
+        }
+        worker.disarm_timer(slot);
+        Parked::Woken
+    }
+
+    #[inline]
+    pub(crate) fn wake(unit: &'static Unit, how: Wake) {
+        // SAFETY: the seam comes here only for units that are not a thread's.
+        let slot = unsafe { Slot::of(unit) };
+        let home = slot.processor();
+        if let Some(worker) = Worker::current() {
+            if std::ptr::eq(worker.processor, home) {
+                return worker.ready(slot, how);
+            }
+            count(&worker.processor.published.remote_wakes);
+        }
+        home.deliver(slot, slot);
+    }
+
+    /// Wakes many units of one event (close, broadcast) with one push for each home worker in a row. Threads are woken at once,
+    /// goroutines at the latest when the batch is dropped.
+    pub(crate) struct WakeBatch {
+        /// Goroutines of one other worker, linked newest to oldest.
+        chain: Option<(&'static Slot, &'static Slot)>,
+    }
+
+    impl WakeBatch {
+        #[inline]
+        pub(crate) fn new() -> Self {
+            Self { chain: None }
+        }
+
+        /// Takes over the claim on `unit`. P3: the node it was found through must not be touched any more.
+        pub(crate) fn push(&mut self, unit: &'static Unit) {
+            if unit.home().is_thread() {
+                return unit.wake(Wake::Queue);
+            }
+            // SAFETY: not a thread's.
+            let slot = unsafe { Slot::of(unit) };
+            let home = slot.processor();
+            if let Some(worker) = Worker::current()
+                && std::ptr::eq(worker.processor, home)
+            {
+                return worker.ready(slot, Wake::Queue);
+            }
+            if let Some((newest, oldest)) = self.chain {
+                if std::ptr::eq(newest.processor(), home) {
+                    // ORDERING: Relaxed. We hold the claim on both; the push publishes.
+                    slot.link().store(std::ptr::from_ref(newest).cast_mut(), Relaxed);
+                    self.chain = Some((slot, oldest));
+                    return;
+                }
+                self.flush();
+            }
+            self.chain = Some((slot, slot));
+        }
+
+        fn flush(&mut self) {
+            if let Some((newest, oldest)) = self.chain.take() {
+                newest.processor().deliver(newest, oldest);
+            }
+        }
+    }
+
+    impl Drop for WakeBatch {
+        #[inline]
+        fn drop(&mut self) {
+            self.flush();
+        }
+    }
+
+    /// Counts one operation that could have parked but did not; when the goroutine has used up its slice, it yields. On a plain
+    /// thread this does nothing. Never called from `try_*`, unbounded `send`, `close` and the like (P4).
+    #[inline]
+    pub(crate) fn spend() {
+        if let Some(worker) = Worker::current()
+            && worker.spend()
+        {
+            spend_slow(worker);
+        }
+    }
+
+    #[cold]
+    fn spend_slow(worker: &Worker) {
+        let Some(slot) = worker.running() else { return };
+        if worker.is_alone() && !worker.renew_slice() {
+            return;
+        }
+        worker.requeue(slot);
+        switch(slot);
+    }
+
+    /// Lets others run; the caller goes to the end of its worker's run queue.
+    #[inline]
+    pub(crate) fn yield_now() {
+        let Some(worker) = Worker::current() else { return std::thread::yield_now() };
+        let Some(slot) = worker.running() else { return std::thread::yield_now() };
+        if worker.is_alone() && !worker.renew_slice() {
+            return;
+        }
+        worker.requeue(slot);
+        switch(slot);
+    }
+
+    /// Whether the runtime of the calling goroutine has been given up, so that closures end unrun.
+    #[inline]
+    pub(crate) fn refuses_new() -> bool {
+        Worker::current().is_some_and(|worker| worker.runtime.is_closed())
+    }
+
+    /// Counts the end of the calling goroutine.
+    #[inline]
+    pub(crate) fn ended() {
+        if let Some(worker) = Worker::current() {
+            count(&worker.processor.published.ended);
+        }
+    }
+
+    /// Tells the scheduler that the calling goroutine has accepted a connection: the goroutine it starts next is its handler.
+    pub(crate) fn accepted() {
+        if let Some(slot) = current_slot() {
+            slot.accepted().set(true);
+        }
+    }
+
+    /// The processor whose poller is to watch a descriptor that the caller wants to wait for.
+    pub(crate) fn driver_for_current() -> std::io::Result<&'static Processor> {
+        match Worker::current() {
+            Some(worker) => Ok(worker.processor),
+            None => crate::runtime::lifecycle::default_processor(),
+        }
+    }
+
+    /// As [`driver_for_current`], the poller itself.
+    pub(crate) fn poller_for_current() -> std::io::Result<&'static Poller> {
+        driver_for_current().map(Processor::poller)
+    }
+
+    /// Keeps signals that a program handles away from the calling thread, so that handlers run on threads that are not ours.
+    pub(crate) fn block_signals() {
+        #[cfg(unix)]
+        crate::stack::overflow::block_asynchronous_signals();
+    }
+
+    /// Proves P4 in debug builds: while one exists on a worker, no goroutine of it may switch.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub(crate) struct NoSwitch(());
+
+    #[cfg(debug_assertions)]
+    impl NoSwitch {
+        pub(crate) fn enter() -> Self {
+            if let Some(worker) = Worker::current() {
+                worker.no_switch().set(worker.no_switch().get() + 1);
+            }
+            Self(())
+        }
+
+        fn check() {
+            if let Some(worker) = Worker::current() {
+                assert!(worker.no_switch().get() == 0, "an operation that must never switch goroutines tried to (P4)");
+            }
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    impl Drop for NoSwitch {
+        fn drop(&mut self) {
+            if let Some(worker) = Worker::current() {
+                worker.no_switch().set(worker.no_switch().get() - 1);
+            }
+        }
     }
 }
-
-pub(crate) struct Slot {
-    unit: Unit,
-}
-impl Slot {
-    pub(crate) fn unit(&'static self) -> &'static Unit {
-        &self.unit
-    }
-}
-pub(crate) fn current_slot() -> Option<&'static Slot> {
-    None
-}
-pub(crate) fn park(_: &'static Unit, _: Wait) {}
-pub(crate) fn park_until(_: &'static Unit, _: Ticket, _: Instant, _: Wait) -> Parked {
-    Parked::Woken
-}
-pub(crate) fn wake(_: &'static Unit, _: Wake) {}
-
-/// Wakes many units of one event (close, broadcast) with one push for each home worker. All are woken when it is dropped,
-/// threads at once.
-pub(crate) struct WakeBatch;
-
-impl WakeBatch {
-    pub(crate) fn new() -> Self {
-        Self
-    }
-
-    /// Takes over the claim on `unit`. P3: the node it was found through must not be touched any more.
-    pub(crate) fn push(&mut self, unit: &'static Unit) {
-        unit.wake(Wake::Queue);
-    }
-}
-
-/// Counts one operation that could have parked but did not; when the goroutine has used up its budget, it yields. On a plain
-/// thread this does nothing. Never called from `try_*`, unbounded `send`, `close` and the like (P4).
-#[inline]
-pub(crate) fn spend() {}

@@ -1,0 +1,39 @@
+//! Looking at goroutines: lists, leaks and standstills.
+
+pub(crate) mod list;
+pub(crate) mod standstill;
+
+use std::{
+    io::Write,
+    process,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use self::list::List;
+use crate::runtime::lifecycle::Shared;
+
+/// Waits until all goroutines of `runtime` have ended, for `limit` at most, and lists those that have not.
+pub(crate) fn wait_for_end(runtime: &Arc<Shared>, limit: Duration) -> List {
+    let begin = Instant::now();
+    let mut pause = Duration::from_micros(50);
+    while runtime.alive() > 0 && begin.elapsed() < limit {
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+    if runtime.alive() == 0 { List::default() } else { List::of(runtime) }
+}
+
+/// Ends the process, since a test waits for ever and cannot be unwound; says which and why.
+pub(crate) fn fail_stuck_test(test: &str, runtime: &Arc<Shared>) -> ! {
+    let list = List::of(runtime);
+    let mut error = std::io::stderr().lock();
+    let _ = writeln!(
+        error,
+        "\ntest {test} ... FAILED\nfatal: all goroutines are asleep - deadlock!\n\n{list}\n\
+         test {test} waits for ever, so the test process ends here; run it alone with `cargo test {test}`"
+    );
+    let _ = error.flush();
+    process::exit(2);
+}

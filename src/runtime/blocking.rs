@@ -1,0 +1,168 @@
+//! `blocking`: calls that block an OS thread, on threads that exist for that.
+
+use std::{
+    collections::VecDeque,
+    panic::{self, AssertUnwindSafe},
+    sync::{Condvar, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use crate::runtime::{
+    park::{self, Wake},
+    scheduler,
+    unit::Unit,
+    wait::Reason,
+};
+
+/// The most threads at a time.
+const MOST_THREADS: usize = 512;
+/// How long a thread without work stays.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Runs `f` where it may block the OS thread, and parks the goroutine until it is done.
+///
+/// For calls that would hold a worker, and with it every goroutine that lives there: file systems, databases, C libraries,
+/// `std::sync` waits. On a goroutine `f` runs on a thread of a pool (at most 512 threads, which end when idle; more calls queue);
+/// on a plain thread it runs in place. `f` may borrow, since the caller waits.
+///
+/// # Examples
+///
+/// ```
+/// let text = oxigo::run(|| oxigo::blocking(|| std::fs::read_to_string("Cargo.toml")));
+/// assert!(text?.contains("oxigo"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Panics
+///
+/// Resumes a panic of `f`. Panics when the pool has no thread and none can be started.
+///
+/// # Blocking
+///
+/// Parks the goroutine.
+pub fn blocking<F, T>(f: F) -> T
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    if scheduler::current_slot().is_none() {
+        return f();
+    }
+    let mut call = Call { f: Some(f), result: None, caller: park::current() };
+    // SAFETY: `call` stays in this frame until the pool has woken us, which is the last thing it does with it (P3).
+    let job = unsafe { Job::new(&raw mut call) };
+    if let Err(error) = POOL.submit(job) {
+        panic!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
+    }
+    call.caller.park(Reason::Blocking.alone());
+    match call.result.take().expect("the pool wakes the caller after the call") {
+        Ok(value) => value,
+        Err(payload) => panic::resume_unwind(payload),
+    }
+}
+
+/// One call, in the frame of the goroutine that waits for it.
+struct Call<F, T> {
+    f: Option<F>,
+    result: Option<thread::Result<T>>,
+    caller: &'static Unit,
+}
+
+/// A call with its type forgotten.
+struct Job {
+    call: *mut (),
+    run: unsafe fn(*mut ()),
+}
+
+// SAFETY: closure and result are `Send` (bounds of `blocking`), and the caller does not look before it is woken.
+unsafe impl Send for Job {}
+
+impl Job {
+    /// # Safety
+    ///
+    /// The call must stay where it is until its unit is woken.
+    unsafe fn new<F, T>(call: *mut Call<F, T>) -> Self
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        Self { call: call.cast(), run: run_call::<F, T> }
+    }
+
+    fn run(self) {
+        // SAFETY: by `new`, and a job runs once.
+        unsafe { (self.run)(self.call) }
+    }
+}
+
+/// # Safety
+///
+/// `call` is a `Call<F, T>` that has not run and whose goroutine waits.
+unsafe fn run_call<F, T>(call: *mut ())
+where
+    F: FnOnce() -> T,
+{
+    // SAFETY: the waiting goroutine does not touch its call before the wake.
+    let call = unsafe { &mut *call.cast::<Call<F, T>>() };
+    let f = call.f.take().expect("a job runs once");
+    call.result = Some(panic::catch_unwind(AssertUnwindSafe(f)));
+    let caller = call.caller;
+    // Last touch: after this the frame may be gone.
+    caller.wake(Wake::Queue);
+}
+
+struct Pool {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+}
+
+static POOL: Pool =
+    Pool { state: Mutex::new(State { jobs: VecDeque::new(), threads: 0, idle: 0 }), work: Condvar::new() };
+
+impl Pool {
+    fn submit(&'static self, job: Job) -> std::io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.jobs.len() < state.idle || state.threads == MOST_THREADS {
+            state.jobs.push_back(job);
+            drop(state);
+            self.work.notify_one();
+            return Ok(());
+        }
+        match thread::Builder::new().name("oxigo-blocking".into()).spawn(|| self.serve()) {
+            Ok(_) => state.threads += 1,
+            // Some thread will come to it.
+            Err(_) if state.threads > 0 => {}
+            Err(error) => return Err(error),
+        }
+        state.jobs.push_back(job);
+        Ok(())
+    }
+
+    fn serve(&self) {
+        scheduler::block_signals();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                job.run();
+                state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.idle += 1;
+            let (guard, wait) = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            state.idle -= 1;
+            if wait.timed_out() && state.jobs.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The clock thread: a coarse clock for the workers, and eyes on those that one goroutine holds.
+//!
+//! Reading a precise clock costs as much as a context switch, so the workers' hot path reads a word that this thread advances
+//! once a millisecond while any worker is awake. Time slices, the age of fresh closures and the rounds in which a busy worker
+//! looks at its timers and its poller are counted in these ticks. When nothing has been awake for a while the thread sleeps, and
+//! the next worker that wakes from sleep starts it again.
+//!
+//! - C1: `NOW` only grows, and only this thread writes it.
+//! - C2: the thread sleeps only after it has set `ASLEEP` and then found no activity; a worker that gets up marks activity and
+//!   then looks at `ASLEEP`, with a SeqCst fence between on both sides. So either the thread sees the mark, or the worker sees
+//!   the flag and wakes it.
+
+use std::{
+    sync::{
+        Once,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+/// The length of a tick.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// Ticks without activity after which the thread sleeps.
+const QUIET: u64 = 100;
+
+static NOW: AtomicU64 = AtomicU64::new(1);
+static ACTIVITY: AtomicU64 = AtomicU64::new(0);
+static ASLEEP: AtomicBool = AtomicBool::new(false);
+static START: Once = Once::new();
+static THREAD: std::sync::OnceLock<Thread> = std::sync::OnceLock::new();
+
+/// The tick that passes now.
+#[inline]
+pub(crate) fn now() -> u64 {
+    // ORDERING: Relaxed. A clock publishes nothing but itself.
+    NOW.load(Relaxed)
+}
+
+/// Called by a worker that gets up from sleep, or has begun.
+pub(crate) fn active() {
+    // ORDERING: Relaxed, then the fence of C2.
+    ACTIVITY.fetch_add(1, Relaxed);
+    fence(SeqCst);
+    if ASLEEP.load(Relaxed)
+        && let Some(thread) = THREAD.get()
+    {
+        thread.unpark();
+    }
+}
+
+/// Starts the thread once for the process; without it (no thread to be had) the workers' slices are counted in operations only.
+pub(crate) fn start() {
+    START.call_once(|| {
+        let spawned = thread::Builder::new().name("oxigo-clock".into()).spawn(run);
+        if let Ok(handle) = spawned {
+            let _ = THREAD.set(handle.thread().clone());
+        }
+    });
+}
+
+fn run() {
+    super::scheduler::block_signals();
+    let mut quiet = 0;
+    let mut seen = 0;
+    loop {
+        thread::sleep(TICK);
+        NOW.fetch_add(1, Relaxed);
+        let awake = super::lifecycle::supervise();
+        let activity = ACTIVITY.load(Relaxed);
+        quiet = if awake || activity != seen { 0 } else { quiet + 1 };
+        seen = activity;
+        if quiet < QUIET {
+            continue;
+        }
+        // C2: announce, fence, look once more, sleep.
+        ASLEEP.store(true, Relaxed);
+        fence(SeqCst);
+        while ACTIVITY.load(Relaxed) == seen && !super::lifecycle::supervise() {
+            thread::park();
+        }
+        ASLEEP.store(false, Relaxed);
+        quiet = 0;
+    }
+}

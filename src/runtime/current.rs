@@ -1,0 +1,114 @@
+//! What a goroutine, or a thread, can do about itself.
+
+use std::{
+    cell::OnceCell,
+    panic::Location,
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use crate::runtime::{
+    self, lifecycle,
+    scheduler::{self, Worker},
+    task::{Goroutine, TaskRef},
+    wait::Reason,
+};
+
+/// The handle of the calling goroutine; on a plain thread, a handle of that thread.
+///
+/// # Examples
+///
+/// ```
+/// let me = oxigo::current();
+/// oxigo::go(move || me.unpark());
+/// oxigo::park();
+/// ```
+///
+/// # Blocking
+///
+/// Never parks.
+pub fn current() -> Goroutine {
+    if let Some(task) = scheduler::current_task() {
+        return task.goroutine();
+    }
+    thread_local! {
+        static THREAD: OnceCell<Goroutine> = const { OnceCell::new() };
+    }
+    // Late in a thread's life the key is gone; what is made then is used once.
+    THREAD.try_with(|handle| handle.get_or_init(of_thread).clone()).unwrap_or_else(|_| of_thread())
+}
+
+fn of_thread() -> Goroutine {
+    let name = thread::current().name().map(Into::into);
+    // SAFETY: closure and result are 'static.
+    let (task, goroutine) = unsafe { TaskRef::new(|| (), (), lifecycle::single_id(), name, Location::caller()) };
+    task.set_unit(runtime::park::current());
+    task.abandon();
+    goroutine
+}
+
+/// Lets other goroutines run; on a plain thread, other threads.
+///
+/// The caller goes to the end of its worker's run queue.
+///
+/// # Blocking
+///
+/// Parks the goroutine for a moment.
+pub fn yield_now() {
+    scheduler::yield_now();
+}
+
+/// Waits until the handle of the calling goroutine or thread is [unparked](Goroutine::unpark).
+///
+/// An `unpark` that came before lets it return at once. It returns for no other reason.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn park() {
+    current().park_self(None);
+}
+
+/// As [`park`], for `limit` at most.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn park_timeout(limit: Duration) {
+    // A limit beyond what the clock can count is no limit.
+    current().park_self(Instant::now().checked_add(limit));
+}
+
+/// How many goroutines of the caller's runtime are alive, main goroutines included; on a plain thread, of the default runtime.
+///
+/// # Blocking
+///
+/// Never parks.
+pub fn num_goroutines() -> usize {
+    match Worker::current() {
+        Some(worker) => worker.runtime.alive(),
+        None => lifecycle::try_default().map_or(0, |runtime| runtime.alive()),
+    }
+}
+
+/// Ends the process with `code` at once; no goroutine is unwound and nothing else of the program runs, except what
+/// [`std::process::exit`] runs.
+///
+/// Call this rather than `std::process::exit` on a goroutine: that one runs the thread-local destructors of a worker whose other
+/// goroutines may have lent those values.
+///
+/// # Blocking
+///
+/// Never returns.
+pub fn exit(code: i32) -> ! {
+    if Worker::current().is_none() {
+        process::exit(code);
+    }
+    let leave = thread::Builder::new().name("oxigo-exit".into()).spawn(move || process::exit(code));
+    if leave.is_err() {
+        process::abort();
+    }
+    loop {
+        runtime::park::current().park(Reason::Forever.alone());
+    }
+}

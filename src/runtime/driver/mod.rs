@@ -1,0 +1,8 @@
+//! What wakes goroutines from outside: deadlines and descriptors. One poller and one heap of timers for each worker.
+
+#[cfg(not(loom))]
+pub(crate) mod poller;
+#[cfg(not(loom))]
+pub(crate) mod timers;
+
+pub(crate) mod source;

@@ -1,0 +1,192 @@
+//! A worker's view of the kernel: which descriptors are ready, and how another thread ends its sleep.
+//!
+//! - E1: only the worker polls; any thread may register, deregister and notify.
+//! - E2: events carry the address and the generation of a [`Source`]; sources are type-stable and check the generation, so an event
+//!   that was fetched before its descriptor was deregistered does nothing.
+//! - E3: `notify` is remembered: the next poll returns at once. Callers use it only on the change from asleep to notified.
+
+#[cfg(all(target_os = "linux", not(oxigo_fallback)))]
+pub(crate) use epoll::{Events, Poller};
+#[cfg(not(all(target_os = "linux", not(oxigo_fallback))))]
+pub(crate) use portable::{Events, Poller};
+
+/// What a descriptor's poller calls back: the low bits of the key name the source, the high ones its generation.
+pub(crate) use super::source::{Ready, dispatch};
+
+#[cfg(all(target_os = "linux", not(oxigo_fallback)))]
+mod epoll {
+    use std::{
+        io,
+        mem::MaybeUninit,
+        os::fd::{AsFd, BorrowedFd, OwnedFd},
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        time::Duration,
+    };
+
+    use rustix::{
+        event::{
+            EventfdFlags, Timespec,
+            epoll::{self, CreateFlags, Event, EventData, EventFlags},
+            eventfd,
+        },
+        io::Errno,
+    };
+
+    use super::{Ready, dispatch};
+
+    /// No source has this key.
+    const NOTIFICATION: u64 = u64::MAX;
+    const BATCH: usize = 256;
+
+    /// Room for one batch of events.
+    pub(crate) struct Events(Box<[MaybeUninit<Event>; BATCH]>);
+
+    impl Events {
+        pub(crate) fn new() -> Self {
+            Self(Box::new([const { MaybeUninit::uninit() }; BATCH]))
+        }
+    }
+
+    /// See the module.
+    #[derive(Debug)]
+    pub(crate) struct Poller {
+        epoll: OwnedFd,
+        wake: OwnedFd,
+    }
+
+    impl Poller {
+        pub(crate) fn new() -> io::Result<Self> {
+            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+            let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            // Edge-triggered: each write is one edge, so the count need not be read back.
+            epoll::add(&epoll, &wake, EventData::new_u64(NOTIFICATION), EventFlags::IN | EventFlags::ET)?;
+            Ok(Self { epoll, wake })
+        }
+
+        /// Waits for `timeout` at most (none: for ever) and passes every event on; how many there were.
+        pub(crate) fn poll(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
+            let ready = match wait(self.epoll.as_fd(), &mut events.0[..], timeout) {
+                Ok(ready) => ready,
+                Err(Errno::INTR) => return Ok(0),
+                Err(error) => return Err(error.into()),
+            };
+            let count = ready.len();
+            for event in ready {
+                let (flags, key) = (event.flags, event.data.u64());
+                if key != NOTIFICATION {
+                    dispatch(key, readiness(flags));
+                }
+            }
+            Ok(count)
+        }
+
+        /// Ends the worker's wait, now or when it begins.
+        pub(crate) fn notify(&self) {
+            // A full counter is as good as an increment: the descriptor is readable and an edge is due.
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+
+        pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+            Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key), flags)?)
+        }
+
+        pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
+            // Fails only when it was never there.
+            let _ = epoll::delete(&self.epoll, fd);
+        }
+    }
+
+    fn readiness(flags: EventFlags) -> Ready {
+        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        Ready {
+            read: broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI),
+            write: broken || flags.intersects(EventFlags::OUT),
+        }
+    }
+
+    fn timespec(duration: Duration) -> Timespec {
+        // Further than the kernel can count is as good as the end of its range.
+        Timespec::try_from(duration).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
+    }
+
+    /// `epoll_pwait2`, which counts nanoseconds; before Linux 5.11 whole milliseconds, rounded up.
+    fn wait<'a>(
+        epoll: BorrowedFd<'_>,
+        events: &'a mut [MaybeUninit<Event>],
+        timeout: Option<Duration>,
+    ) -> Result<&'a mut [Event], Errno> {
+        static OLD_KERNEL: AtomicBool = AtomicBool::new(false);
+        let round_up = |t: Duration| Duration::from_millis(t.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
+        // ORDERING: Relaxed. The flag stands for itself.
+        if !OLD_KERNEL.load(Relaxed) {
+            // rustix takes the older call by itself where it serves as well.
+            match epoll::wait(epoll, &mut *events, timeout.map(timespec).as_ref()) {
+                Err(Errno::NOSYS) => OLD_KERNEL.store(true, Relaxed),
+                Err(error) => return Err(error),
+                Ok((ready, _)) => {
+                    let count = ready.len();
+                    // SAFETY: the kernel has filled this many; the borrow of the first attempt ends here.
+                    return Ok(unsafe { events[..count].assume_init_mut() });
+                }
+            }
+        }
+        let (ready, _) = epoll::wait(epoll, events, timeout.map(round_up).map(timespec).as_ref())?;
+        Ok(ready)
+    }
+}
+
+/// The same over the `polling` crate, one-shot interest renewed by each wait.
+#[cfg(not(all(target_os = "linux", not(oxigo_fallback))))]
+mod portable {
+    use std::{
+        io,
+        os::fd::{AsRawFd, BorrowedFd},
+        time::Duration,
+    };
+
+    use polling::{Event, PollMode};
+
+    use super::{Ready, dispatch};
+
+    pub(crate) struct Events(polling::Events);
+
+    impl Events {
+        pub(crate) fn new() -> Self {
+            Self(polling::Events::new())
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Poller(polling::Poller);
+
+    impl Poller {
+        pub(crate) fn new() -> io::Result<Self> {
+            polling::Poller::new().map(Self)
+        }
+
+        pub(crate) fn poll(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
+            events.0.clear();
+            let count = self.0.wait(&mut events.0, timeout)?;
+            for event in events.0.iter() {
+                dispatch(event.key as u64, Ready { read: event.readable, write: event.writable });
+            }
+            Ok(count)
+        }
+
+        pub(crate) fn notify(&self) {
+            // A poller that cannot be notified has lost its descriptor; time-outs keep the worker going.
+            let _ = self.0.notify();
+        }
+
+        pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+            // SAFETY: `remove` is called before the descriptor is closed (source.rs, D4).
+            unsafe { self.0.add_with_mode(fd.as_raw_fd(), Event::all(key as usize), PollMode::Edge) }
+        }
+
+        pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
+            // Fails only when it was never there.
+            let _ = self.0.delete(fd);
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! `go`, its builder and the join handle.
+
+use std::{
+    fmt, io,
+    marker::PhantomData,
+    mem,
+    panic::Location,
+    sync::Arc,
+    thread,
+};
+
+use crate::runtime::{
+    lifecycle::{self, Shared},
+    options,
+    scheduler::{Processor, Worker},
+    slot::Slot,
+    task::{Exit, Goroutine, Id, TaskRef},
+};
+
+/// Starts `f` as a goroutine.
+///
+/// It runs on the runtime of the caller, or on the process's default runtime, which starts by itself at first use. Any worker may
+/// run its first instruction; all later ones run on that same OS thread, so values made inside `f` need not be `Send`.
+///
+/// Dropping the handle lets the goroutine run on by itself. When `main` returns, goroutines are not waited for.
+///
+/// # Examples
+///
+/// ```
+/// let answer = oxigo::go(|| 6 * 7);
+/// assert_eq!(answer.join().unwrap(), 42);
+/// ```
+///
+/// # Panics
+///
+/// When no stack can be had; the message names the limit. [`Builder::spawn`] returns that as an error. Also on a goroutine of a
+/// runtime that has been dropped.
+///
+/// # Blocking
+///
+/// Never parks.
+#[inline]
+#[track_caller]
+pub fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Builder::new().spawn(f) {
+        Ok(handle) => handle,
+        Err(error) => cannot_start(&error),
+    }
+}
+
+#[cold]
+#[track_caller]
+pub(crate) fn cannot_start(error: &io::Error) -> ! {
+    panic!("cannot start a goroutine: {error}")
+}
+
+/// Options for a new goroutine: name, stack size and hints where to start.
+///
+/// # Examples
+///
+/// ```
+/// let handle = oxigo::Builder::new().name("worker 3".into()).stack_size(1 << 20).spawn(|| {
+///     oxigo::current().name().map(str::to_owned)
+/// })?;
+/// assert_eq!(handle.join().unwrap().as_deref(), Some("worker 3"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Builder {
+    name: Option<Box<str>>,
+    stack_size: Option<usize>,
+    place: Place,
+}
+
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Local,
+    Near(Goroutine),
+    Spread,
+}
+
+impl Builder {
+    /// The options that [`go`] uses.
+    #[inline]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A name for panics, dumps and [`Goroutine::name`].
+    pub fn name(mut self, name: String) -> Self {
+        self.name = Some(name.into_boxed_str());
+        self
+    }
+
+    /// Bytes of address space for the stack, its guard included; pages of it are used as they are touched.
+    ///
+    /// Default: the runtime's. At least 64 KiB can be used however little is asked for.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Hint: start on the worker that `goroutine` lives on, since the two will talk.
+    pub fn near(mut self, goroutine: &Goroutine) -> Self {
+        self.place = Place::Near(goroutine.clone());
+        self
+    }
+
+    /// Hint: start on the least loaded worker, since this will work for itself.
+    pub fn spread(mut self) -> Self {
+        self.place = Place::Spread;
+        self
+    }
+
+    /// Starts `f` as a goroutine with these options; see [`go`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a stack size below 64 KiB; `OutOfMemory` when address space, mappings or memory for a stack are used up
+    /// (the text names the limit); whatever keeps the default runtime from starting; `Other` on a runtime that has been dropped.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[inline]
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: closure and result are 'static.
+        let goroutine = unsafe { self.start(None, f, (), None)? };
+        Ok(JoinHandle { goroutine, result: PhantomData })
+    }
+
+    #[track_caller]
+    pub(crate) fn spawn_on<F, T>(self, runtime: &Arc<Shared>, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: closure and result are 'static.
+        let goroutine = unsafe { self.start(Some(runtime), f, (), None)? };
+        Ok(JoinHandle { goroutine, result: PhantomData })
+    }
+
+    /// The one way in for all goroutines.
+    ///
+    /// # Safety
+    ///
+    /// As for [`TaskRef::new`].
+    #[inline]
+    #[track_caller]
+    pub(crate) unsafe fn start<F, T, E>(
+        self,
+        runtime: Option<&Arc<Shared>>,
+        f: F,
+        exit: E,
+        id: Option<u64>,
+    ) -> io::Result<Goroutine>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+        E: Exit,
+    {
+        let location = Location::caller();
+        let worker = Worker::current()
+            .filter(|worker| runtime.is_none_or(|runtime| Arc::ptr_eq(runtime, &worker.runtime)));
+        let plain = self.stack_size.is_none() && matches!(self.place, Place::Local);
+        if let Some(worker) = worker
+            && plain
+        {
+            if worker.runtime.is_closed() {
+                return Err(refused());
+            }
+            worker.reserve()?;
+            let id = id.unwrap_or_else(|| worker.new_id());
+            // SAFETY: by the caller.
+            let (task, goroutine) = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+            worker.push_fresh(task);
+            return Ok(goroutine);
+        }
+        // SAFETY: by the caller.
+        unsafe { self.start_elsewhere(runtime, f, exit, id, location) }
+    }
+
+    /// From outside the runtime, or with hints.
+    ///
+    /// # Safety
+    ///
+    /// As for [`TaskRef::new`].
+    #[cold]
+    unsafe fn start_elsewhere<F, T, E>(
+        self,
+        runtime: Option<&Arc<Shared>>,
+        f: F,
+        exit: E,
+        id: Option<u64>,
+        location: &'static Location<'static>,
+    ) -> io::Result<Goroutine>
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+        E: Exit,
+    {
+        let own;
+        let runtime = match runtime {
+            Some(runtime) => runtime,
+            None => {
+                own = lifecycle::current_or_default()?;
+                &own
+            }
+        };
+        if runtime.is_closed() {
+            return Err(refused());
+        }
+        let slot = match self.stack_size {
+            Some(bytes) if bytes != runtime.options().stack_size => {
+                options::check_stack_size(bytes)?;
+                Some(lifecycle::own_stack(bytes)?)
+            }
+            _ => {
+                runtime.reserve(1)?;
+                None
+            }
+        };
+        let id = id.unwrap_or_else(lifecycle::single_id);
+        // SAFETY: by the caller.
+        let (task, goroutine) = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+        if let Some(slot) = slot {
+            task.set_unit(slot.unit());
+        }
+        match self.place.processor(runtime) {
+            Some(processor) => {
+                runtime.count_outside();
+                processor.give(task);
+            }
+            None => runtime.inject(task),
+        }
+        Ok(goroutine)
+    }
+}
+
+impl Place {
+    fn processor(&self, runtime: &Arc<Shared>) -> Option<&'static Processor> {
+        match self {
+            Self::Local => Worker::current()
+                .filter(|worker| Arc::ptr_eq(runtime, &worker.runtime))
+                .map(|worker| worker.processor),
+            Self::Spread => Some(runtime.least_loaded()),
+            Self::Near(goroutine) => {
+                let unit = goroutine.unit().filter(|unit| !unit.home().is_thread())?;
+                // SAFETY: not a thread's.
+                let home = unsafe { Slot::of(unit) }.worker_address();
+                // A goroutine of another runtime, or one whose slot has moved on: no hint then.
+                runtime.processors().iter().copied().find(|p| std::ptr::eq(*p, home))
+            }
+        }
+    }
+}
+
+fn refused() -> io::Error {
+    io::Error::other("this runtime has been dropped and takes no new goroutines")
+}
+
+/// The right to wait for a goroutine and to take its result.
+///
+/// Dropping it detaches the goroutine.
+pub struct JoinHandle<T> {
+    goroutine: Goroutine,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T> JoinHandle<T> {
+    /// Waits until the goroutine has ended and returns its value, or the payload of its panic.
+    ///
+    /// # Errors
+    ///
+    /// The panic's payload; for a goroutine whose runtime was dropped before it started, a payload that says so.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let failed = oxigo::go(|| panic!("no luck")).join();
+    /// assert_eq!(failed.unwrap_err().downcast_ref(), Some(&"no luck"));
+    /// ```
+    pub fn join(self) -> thread::Result<T> {
+        self.goroutine.wait_finished();
+        // SAFETY: it has ended, its closure returned `T`, and this handle is used up.
+        unsafe { self.goroutine.take() }
+    }
+
+    /// Whether the goroutine has ended.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn is_finished(&self) -> bool {
+        self.goroutine.is_finished()
+    }
+
+    /// The goroutine's id.
+    pub fn id(&self) -> Id {
+        self.goroutine.id()
+    }
+
+    /// The goroutine itself: its name, its id, `unpark`.
+    pub fn goroutine(&self) -> &Goroutine {
+        &self.goroutine
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle").field("goroutine", &self.goroutine).finish_non_exhaustive()
+    }
+}
+
+/// As a [`JoinHandle`], of a goroutine whose result may borrow.
+pub(crate) struct RawJoinHandle<T> {
+    goroutine: Goroutine,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T> RawJoinHandle<T> {
+    /// # Safety
+    ///
+    /// The goroutine's closure returns `T`, and nobody else joins it.
+    pub(crate) unsafe fn new(goroutine: Goroutine) -> Self {
+        Self { goroutine, result: PhantomData }
+    }
+
+    pub(crate) fn join(self) -> thread::Result<T> {
+        self.goroutine.wait_finished();
+        // SAFETY: it has ended; the rest by `new`.
+        unsafe { self.goroutine.take() }
+    }
+
+    pub(crate) fn goroutine(&self) -> &Goroutine {
+        &self.goroutine
+    }
+}
+
+const _: () = assert!(mem::size_of::<JoinHandle<()>>() == mem::size_of::<usize>());

@@ -1,0 +1,453 @@
+//! Runtimes: how they are made, found and given up.
+//!
+//! - L1: a runtime's shared part lives as long as one of its workers; its processors are never freed.
+//! - L2: giving a runtime up sets `closed` and wakes the workers, and never waits. From then on nothing new starts: closures that
+//!   were waiting are dropped, each on a goroutine of its own, since their `Drop` is user code (P5). A worker ends when nothing is
+//!   left that could run on it. It never ends while it owns a suspended goroutine: that goroutine may have lent thread-locals.
+//! - L3: every closure that waits to start has a stack reserved, so that a shortage of address space or mappings is an error of
+//!   the `go` that asks, and not of the worker that starts it.
+
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
+            fence,
+        },
+    },
+    thread,
+};
+
+use crossbeam_deque::Injector;
+
+use crate::{
+    runtime::{
+        clock,
+        options::{Deadlock, Options, PanicPolicy},
+        panics,
+        scheduler::{Processor, Worker, idle::Idle},
+        slot::Slot,
+        task::TaskRef,
+    },
+    stack::{self, Metadata, Pool},
+};
+
+/// What the workers of a runtime and its handles share.
+pub(crate) struct Shared {
+    processors: Box<[&'static Processor]>,
+    injector: Injector<TaskRef>,
+    idle: Idle,
+    closed: AtomicBool,
+    spawned_outside: AtomicU64,
+    stacks: &'static Pool<Slot>,
+    options: Options,
+}
+
+impl Shared {
+    pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
+        stack::overflow::install()?;
+        panics::wrap_hook();
+        let workers = options.workers_or_default();
+        let stacks = stack_pool(options.stack_size);
+        let mut processors = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            match Processor::acquire() {
+                Ok(processor) => processors.push(processor),
+                Err(error) => {
+                    processors.into_iter().for_each(|p| p.release(None));
+                    return Err(io::Error::new(error.kind(), format!("cannot make a poller for each worker: {error}")));
+                }
+            }
+        }
+        let shared = Arc::new(Self {
+            processors: processors.into_boxed_slice(),
+            injector: Injector::new(),
+            idle: Idle::new(),
+            closed: AtomicBool::new(false),
+            spawned_outside: AtomicU64::new(0),
+            stacks,
+            options,
+        });
+        clock::start();
+        for index in 0..workers {
+            let runtime = Arc::clone(&shared);
+            let name = format!("{}-{index}", shared.options.name);
+            let spawned = thread::Builder::new().name(name).spawn(move || {
+                super::scheduler::block_signals();
+                let _alternate_stack = stack::overflow::AltStack::install();
+                Worker::new(runtime, index).run();
+            });
+            if let Err(error) = spawned {
+                // Workers that have started end by themselves; the others' processors go back.
+                shared.close();
+                shared.processors[index..].iter().for_each(|p| p.release(None));
+                let error = format!("cannot start worker thread {index} of {workers}: {error}; fewer workers may fit");
+                return Err(io::Error::new(io::ErrorKind::OutOfMemory, error));
+            }
+        }
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|runtime| runtime.strong_count() > 0);
+        all.push(Arc::downgrade(&shared));
+        Ok(shared)
+    }
+
+    #[inline]
+    pub(crate) fn processors(&self) -> &[&'static Processor] {
+        &self.processors
+    }
+
+    #[inline]
+    pub(crate) fn injector(&self) -> &Injector<TaskRef> {
+        &self.injector
+    }
+
+    #[inline]
+    pub(crate) fn idle(&self) -> &Idle {
+        &self.idle
+    }
+
+    #[inline]
+    pub(crate) fn stacks(&self) -> &'static Pool<Slot> {
+        self.stacks
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        // ORDERING: Acquire. Pairs with the Release in `close`.
+        self.closed.load(Acquire)
+    }
+
+    /// L2.
+    pub(crate) fn close(&self) {
+        // ORDERING: Release; `notify` fences before it looks for sleepers.
+        self.closed.store(true, Release);
+        for processor in &self.processors {
+            processor.notify();
+        }
+    }
+
+    /// Takes in a closure from a thread that is not one of this runtime's workers.
+    pub(crate) fn inject(&self, task: TaskRef) {
+        // ORDERING: Relaxed. A count for `num_goroutines`.
+        self.spawned_outside.fetch_add(1, Relaxed);
+        self.injector.push(task);
+        self.wake_one();
+    }
+
+    /// Counts a closure placed from outside by a hint.
+    pub(crate) fn count_outside(&self) {
+        // ORDERING: Relaxed, as in `inject`.
+        self.spawned_outside.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reserve(&self, stacks: usize) -> io::Result<()> {
+        self.stacks.reserve(stacks)
+    }
+
+    pub(crate) fn give_back_credits(&self, stacks: u32) {
+        self.stacks.unreserve(stacks as usize);
+    }
+
+    /// Goroutines that have been started with `go` and have not ended.
+    pub(crate) fn alive(&self) -> usize {
+        // Ends first: every end counted has its start counted before.
+        let ended: u64 = self.processors.iter().map(|p| p.published.ended.load(Relaxed)).sum();
+        fence(SeqCst);
+        let inside: u64 = self.processors.iter().map(|p| p.published.spawned.load(Relaxed)).sum();
+        (self.spawned_outside.load(Relaxed) + inside).saturating_sub(ended) as usize
+    }
+
+    /// When every worker sleeps and none of its goroutines waits for something outside the runtime: the sum of all that has
+    /// happened so far, by which two standstills can be told apart.
+    pub(crate) fn standstill(&self) -> Option<u64> {
+        let asleep = self.processors.iter().all(|p| p.doze().is_asleep() && p.inbox().is_empty());
+        fence(SeqCst);
+        let waits_outside = self.processors.iter().any(|p| p.published.outside.load(Relaxed) > 0);
+        if !asleep || waits_outside || !self.injector.is_empty() || self.alive() == 0 {
+            return None;
+        }
+        let rounds: u64 = self.processors.iter().map(|p| p.published.rounds.load(Relaxed)).sum();
+        Some(rounds + self.spawned_outside.load(Relaxed))
+    }
+
+    /// The least loaded worker: fewest ready, then fewest living goroutines.
+    pub(crate) fn least_loaded(&self) -> &'static Processor {
+        let key = |p: &&'static Processor| (p.load(), p.live());
+        self.processors.iter().copied().min_by_key(key).expect("a runtime has a worker")
+    }
+}
+
+/// Every runtime of the process, for the clock thread and for dumps.
+static ALL: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+pub(crate) fn all() -> Vec<Arc<Shared>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
+}
+
+/// One look of the clock thread at all workers; whether any is awake.
+pub(crate) fn supervise() -> bool {
+    let mut awake = false;
+    let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    for runtime in runtimes.iter().filter_map(Weak::upgrade) {
+        let workers = runtime.processors.len();
+        let sleeping = runtime.idle.sleeping();
+        if sleeping < workers {
+            awake = true;
+            // A worker that stands still may have left closures behind: let a sleeper look.
+            if sleeping > 0 && runtime.processors.iter().any(|p| !p.doze().is_asleep() && !p.stealer.is_empty()) {
+                runtime.wake_one();
+            }
+        }
+    }
+    awake
+}
+
+static POOLS: Mutex<Vec<&'static Pool<Slot>>> = Mutex::new(Vec::new());
+
+/// Calls `each` with every slot that was ever handed out.
+pub(crate) fn each_slot(mut each: impl FnMut(&'static Slot)) {
+    let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for pool in pools {
+        pool.each(&mut each);
+    }
+}
+
+/// The pool of stacks of `size`, made at first use and kept for ever.
+pub(crate) fn stack_pool(size: usize) -> &'static Pool<Slot> {
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = Pool::new(size);
+    if let Some(pool) = pools.iter().find(|pool| pool.stack_size() == new.stack_size()) {
+        return pool;
+    }
+    let pool: &'static Pool<Slot> = Box::leak(Box::new(new));
+    pools.push(pool);
+    pool
+}
+
+/// The pool that a stack of its own came from.
+pub(crate) fn stack_pool_of(slot: &Slot) -> &'static Pool<Slot> {
+    stack_pool(slot.bounds().stride())
+}
+
+/// A stack of `bytes` for one goroutine.
+pub(crate) fn own_stack(bytes: usize) -> io::Result<&'static Slot> {
+    let slot = stack_pool(bytes).take_one()?;
+    slot.reserve_for_one();
+    Ok(slot)
+}
+
+/// Ids for one worker's next goroutines. Id 1 is kept for the first main goroutine.
+pub(crate) fn id_block() -> Range<u64> {
+    const BLOCK: u64 = 1024;
+    static NEXT: AtomicU64 = AtomicU64::new(2);
+    // ORDERING: Relaxed. Only uniqueness counts.
+    let start = NEXT.fetch_add(BLOCK, Relaxed);
+    start..start + BLOCK
+}
+
+/// An id for one goroutine or thread outside all workers.
+pub(crate) fn single_id() -> u64 {
+    static IDS: Mutex<Range<u64>> = Mutex::new(0..0);
+    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+    ids.next().unwrap_or_else(|| {
+        *ids = id_block();
+        ids.next().expect("a block is not empty")
+    })
+}
+
+/// The id of a main goroutine: 1 for the first of the process.
+pub(crate) fn main_id() -> u64 {
+    static FIRST: AtomicBool = AtomicBool::new(true);
+    // ORDERING: Relaxed. Only one swap finds true.
+    if FIRST.swap(false, Relaxed) { 1 } else { single_id() }
+}
+
+static DEFAULT: OnceLock<Arc<Shared>> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// The runtime that everything outside a runtime uses; started by its first use.
+pub(crate) fn try_default() -> io::Result<&'static Arc<Shared>> {
+    if let Some(runtime) = DEFAULT.get() {
+        return Ok(runtime);
+    }
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = DEFAULT.get() {
+        return Ok(runtime);
+    }
+    let runtime = Shared::start(Options::from_environment()?)?;
+    Ok(DEFAULT.get_or_init(|| runtime))
+}
+
+/// Starts the default runtime with so many workers; an error when it runs already.
+pub(crate) fn start_default(workers: usize) -> io::Result<()> {
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if DEFAULT.get().is_some() {
+        return Err(io::Error::other("it runs already, so its number of workers cannot be set"));
+    }
+    let mut options = Options::from_environment()?;
+    options.workers = Some(workers);
+    let runtime = Shared::start(options)?;
+    DEFAULT.get_or_init(|| runtime);
+    Ok(())
+}
+
+/// As [`try_default`], for callers that have no way to report an error.
+pub(crate) fn default_runtime() -> &'static Arc<Shared> {
+    try_default().unwrap_or_else(|error| panic!("cannot start the default runtime: {error}"))
+}
+
+/// A processor of the default runtime, for descriptors that plain threads wait for.
+pub(crate) fn default_processor() -> io::Result<&'static Processor> {
+    let processors = try_default()?.processors();
+    Ok(processors.iter().copied().min_by_key(|p| p.sockets()).expect("a runtime has a worker"))
+}
+
+/// The runtime of the calling goroutine, or the default one.
+pub(crate) fn current_or_default() -> io::Result<Arc<Shared>> {
+    match Worker::current() {
+        Some(worker) => Ok(Arc::clone(&worker.runtime)),
+        None => try_default().map(Arc::clone),
+    }
+}
+
+/// A runtime of its own: worker threads, their goroutines, and nothing shared with other runtimes.
+///
+/// Most programs need none: [`go`](crate::go) and [`run`](crate::run) use the process's default runtime, which starts by itself.
+///
+/// Dropping a `Runtime` never blocks. It refuses new goroutines (`go` panics, `Builder::spawn` errors), drops closures that have
+/// not started, and each worker thread ends when its last goroutine has.
+///
+/// # Examples
+///
+/// ```
+/// let runtime = oxigo::Runtime::builder().workers(2).name("billing").build()?;
+/// let sum = runtime.run(|| {
+///     let half = oxigo::go(|| (1..=50).sum::<u32>());
+///     (51..=100).sum::<u32>() + half.join().unwrap()
+/// });
+/// assert_eq!(sum, 5050);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+impl Runtime {
+    /// Options for a new runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder { options: Options::default() }
+    }
+
+    /// Starts `f` as a goroutine of this runtime; see [`go`](crate::go).
+    ///
+    /// # Panics
+    ///
+    /// When no stack can be had; the message names the limit.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[track_caller]
+    pub fn go<F, T>(&self, f: F) -> crate::JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        crate::Builder::new().spawn_on(&self.shared, f).unwrap_or_else(|error| panic!("cannot start a goroutine: {error}"))
+    }
+
+    /// Runs `f` as a main goroutine of this runtime and returns its value; see [`run`](crate::run()).
+    ///
+    /// # Panics
+    ///
+    /// Resumes a panic of `f`. Panics on a goroutine of this runtime.
+    ///
+    /// # Blocking
+    ///
+    /// Blocks the calling thread; parks a goroutine of another runtime.
+    #[track_caller]
+    pub fn run<F, T>(&self, f: F) -> T
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+    {
+        super::run::run_on(&self.shared, f)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime")
+            .field("name", &self.shared.options.name)
+            .field("workers", &self.shared.processors.len())
+            .field("goroutines", &self.shared.alive())
+            .finish()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// Options of a [`Runtime`]; made by [`Runtime::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RuntimeBuilder {
+    options: Options,
+}
+
+impl RuntimeBuilder {
+    /// How many worker threads run goroutines. Default: `OXIGO_WORKERS`, else the processors available to the process.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.options.workers = Some(workers);
+        self
+    }
+
+    /// Bytes of address space for each goroutine's stack, its guard included. Default: `OXIGO_STACK_SIZE`, else 256 KiB.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.options.stack_size = bytes;
+        self
+    }
+
+    /// How the worker threads are called: `name-0`, `name-1` …
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = name.into();
+        self
+    }
+
+    /// What happens after a goroutine's panic has been printed.
+    pub fn panic(mut self, policy: PanicPolicy) -> Self {
+        self.options.panic = policy;
+        self
+    }
+
+    /// When a standstill is reported.
+    pub fn deadlock(mut self, deadlock: Deadlock) -> Self {
+        self.options.deadlock = deadlock;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for no workers, more than 1,024 or a stack size below 64 KiB; otherwise what the system refused: threads,
+    /// descriptors or memory.
+    pub fn build(self) -> io::Result<Runtime> {
+        self.options.check()?;
+        Ok(Runtime { shared: Shared::start(self.options)? })
+    }
+}

@@ -1,0 +1,71 @@
+//! Panics of goroutines: what is printed, and what happens next; the report of an overflowing stack.
+
+use std::{
+    panic::{self, PanicHookInfo},
+    process,
+    sync::Once,
+};
+
+use crate::{
+    runtime::{options::PanicPolicy, scheduler::Worker, slot::Slot},
+    stack::{Metadata, overflow::RawStderr},
+};
+
+/// Makes the panic hook print whose panic it is before the ordinary hook's text. A hook set later loses that line only.
+pub(crate) fn wrap_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let ordinary = panic::take_hook();
+        panic::set_hook(Box::new(move |info| in_hook(info, &ordinary)));
+    });
+}
+
+/// While the hook runs on a goroutine, operations of ours block the thread instead of parking: a goroutine that parked in a hook
+/// would make the next panic on its worker abort the process.
+fn in_hook(info: &PanicHookInfo<'_>, ordinary: &(dyn Fn(&PanicHookInfo<'_>) + Sync + Send)) {
+    let Some(worker) = Worker::current() else { return ordinary(info) };
+    let Some(task) = worker.running_or_panicking().and_then(Slot::task) else { return ordinary(info) };
+    let nested = worker.in_hook().replace(true);
+    match task.name() {
+        Some(name) => eprintln!("goroutine {} [{name}]:", task.id()),
+        None => eprintln!("goroutine {}:", task.id()),
+    }
+    ordinary(info);
+    worker.in_hook().set(nested);
+}
+
+/// Called at a goroutine's root after its panic was printed.
+#[cold]
+pub(crate) fn policy() {
+    let Some(worker) = Worker::current() else { return };
+    if worker.runtime.options().panic == PanicPolicy::Abort && !worker.runtime.is_closed() {
+        process::abort();
+    }
+}
+
+/// Says whose stack overflowed. Runs in a signal handler: no allocation, no lock.
+pub(crate) fn report_overflow(slot: &Slot, out: &mut RawStderr) {
+    let bounds = slot.bounds();
+    out.write_str("\ngoroutine ");
+    match slot.task() {
+        Some(task) => {
+            out.write_usize(task.id() as usize);
+            if let Some(name) = task.name() {
+                out.write_str(" [");
+                out.write_str(name);
+                out.write_str("]");
+            }
+            let location = task.location();
+            out.write_str(", started at ");
+            out.write_str(location.file());
+            out.write_str(":");
+            out.write_usize(location.line() as usize);
+        }
+        None => out.write_str("(ended)"),
+    }
+    out.write_str(",\nhas overflowed its stack of ");
+    out.write_usize((bounds.top() - bounds.limit()) / 1024);
+    out.write_str(
+        " KiB\nfatal: stack overflow; raise it with Builder::stack_size, Runtime::builder().stack_size or OXIGO_STACK_SIZE\n",
+    );
+}

@@ -1,0 +1,234 @@
+//! The idle protocol: no work waits beside a worker that sleeps.
+//!
+//! # Words
+//!
+//! A worker is *awake*, *searching* (awake, out of work, looking everywhere) or *asleep* (about to wait, or waiting, in its
+//! poller). [`Doze`] is one worker's word for that; [`Idle`] counts searchers and sleepers of a runtime.
+//!
+//! # Directed wakes (a started goroutine, into its home's inbox)
+//!
+//! | waker | sleeper |
+//! |---|---|
+//! | W1: push to the inbox | S1: `doze := ASLEEP` |
+//! | W2: fence (SeqCst) | S2: fence (SeqCst) |
+//! | W3: if `doze` is ASLEEP, swap in NOTIFIED; who made that change writes the eventfd | S3: look at the inbox; if there is something, `doze := AWAKE` and stay up |
+//! | | S4: wait in the poller |
+//!
+//! *No wake is lost.* The two fences are in one total order. If W2 comes first, S3 sees the push. If S2 comes first, W3 sees
+//! ASLEEP (or that another waker has notified already), and the eventfd, which stays readable until it is read, ends S4 whether
+//! or not it has begun.
+//!
+//! # Undirected wakes (a fresh closure that any worker may start)
+//!
+//! The publisher pushes, fences, and wakes one sleeper only if nobody is searching: a searcher will find it. A searcher that
+//! gives up first leaves the count of searchers, then announces its sleep, fences, and looks everywhere once more (S1 to S3 with
+//! "all sources" for "inbox"). *No closure is stranded:* in the order of the fences either the publisher comes first, and the
+//! last look finds the closure, or the sleeper does, and then the publisher sees it asleep and no longer searching. A searcher
+//! that finds work and was the last one wakes another sleeper when there is more, so that wakes spread without each publisher
+//! paying for one.
+//!
+//! Closures that are not yet old enough to be taken by others (see `worker`) are not work in this sense: their owner is awake.
+//!
+//! Models: `loom_idle` below; `a_waker_that_does_not_fence_is_caught` shows that the check bites.
+
+use crate::facade::{
+    AtomicU32, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+const NOTIFIED: u32 = 2;
+
+/// Whether one worker sleeps.
+pub(crate) struct Doze(AtomicU32);
+
+impl Doze {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(AWAKE))
+    }
+
+    /// S1 and S2. The caller looks at its sources after this and before it waits.
+    pub(crate) fn announce(&self) {
+        // ORDERING: Relaxed, then fence S2, the partner of W2.
+        self.0.store(ASLEEP, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// The end of sleep, or of the attempt. True when somebody notified us meanwhile.
+    pub(crate) fn wake_up(&self) -> bool {
+        // ORDERING: Acquire. Takes over what the notifier published, in case it was not through an inbox.
+        self.0.swap(AWAKE, Acquire) == NOTIFIED
+    }
+
+    /// W2 and W3. True when the caller must write the eventfd.
+    #[inline]
+    #[must_use]
+    pub(crate) fn notify(&self) -> bool {
+        // Fence W2, the partner of S2.
+        fence(SeqCst);
+        self.notify_fenced()
+    }
+
+    /// W3 alone, for callers that have fenced.
+    #[inline]
+    #[must_use]
+    pub(crate) fn notify_fenced(&self) -> bool {
+        // ORDERING: Relaxed look; the exchange is AcqRel to pass on what the caller saw.
+        self.0.load(Relaxed) == ASLEEP && self.0.compare_exchange(ASLEEP, NOTIFIED, AcqRel, Relaxed).is_ok()
+    }
+
+    #[inline]
+    pub(crate) fn is_asleep(&self) -> bool {
+        // ORDERING: Relaxed. A hint.
+        self.0.load(Relaxed) == ASLEEP
+    }
+}
+
+/// How many workers of a runtime search and sleep.
+pub(crate) struct Idle {
+    searching: AtomicUsize,
+    sleeping: AtomicUsize,
+}
+
+impl Idle {
+    pub(crate) fn new() -> Self {
+        Self { searching: AtomicUsize::new(0), sleeping: AtomicUsize::new(0) }
+    }
+
+    /// Becomes a searcher, if fewer than half of `workers` search already.
+    pub(crate) fn begin_search(&self, workers: usize) -> bool {
+        // ORDERING: Relaxed. A few searchers more or less do no harm; leaving is what must be ordered.
+        if 2 * self.searching.load(Relaxed) >= workers {
+            return false;
+        }
+        self.searching.fetch_add(1, AcqRel);
+        true
+    }
+
+    /// Leaves the searchers; true when it was the last.
+    pub(crate) fn end_search(&self) -> bool {
+        // ORDERING: AcqRel. Ordered before the announcement of sleep, whose fence publishers partner with.
+        self.searching.fetch_sub(1, AcqRel) == 1
+    }
+
+    pub(crate) fn sleeps(&self) {
+        // ORDERING: Release, followed by the fence in `Doze::announce`.
+        self.sleeping.fetch_add(1, Release);
+    }
+
+    pub(crate) fn wakes(&self) {
+        // ORDERING: Release. A count for others' decisions.
+        self.sleeping.fetch_sub(1, Release);
+    }
+
+    /// Whether a publisher has somebody to wake. Call after the publishing push and a SeqCst fence; without the fence the answer
+    /// is a hint.
+    #[inline]
+    pub(crate) fn wants_waking(&self) -> bool {
+        // ORDERING: Relaxed, after the caller's fence.
+        self.sleeping.load(Relaxed) > 0 && self.searching.load(Relaxed) == 0
+    }
+
+    #[inline]
+    pub(crate) fn sleeping(&self) -> usize {
+        // ORDERING: Relaxed. A hint.
+        self.sleeping.load(Relaxed)
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_idle {
+    use loom::{
+        sync::{Arc, Notify, atomic::AtomicBool},
+        thread,
+    };
+
+    use super::*;
+
+    struct World {
+        doze: Doze,
+        idle: Idle,
+        work: AtomicBool,
+        eventfd: Notify,
+    }
+
+    fn world() -> Arc<World> {
+        Arc::new(World { doze: Doze::new(), idle: Idle::new(), work: AtomicBool::new(false), eventfd: Notify::new() })
+    }
+
+    /// Runs until it has seen the work; deadlocks, which loom reports, when a wake is lost.
+    fn sleeper(world: &World, searches: bool) {
+        loop {
+            if world.work.load(Acquire) {
+                return;
+            }
+            if searches && world.idle.begin_search(2) {
+                let seen = world.work.load(Acquire);
+                world.idle.end_search();
+                if seen {
+                    return;
+                }
+            }
+            world.idle.sleeps();
+            world.doze.announce();
+            if !world.work.load(Relaxed) {
+                world.eventfd.wait();
+            }
+            world.doze.wake_up();
+            world.idle.wakes();
+        }
+    }
+
+    #[test]
+    fn a_directed_wake_is_not_lost() {
+        loom::model(|| {
+            let world = world();
+            let waker = world.clone();
+            let other = thread::spawn(move || {
+                waker.work.store(true, Release);
+                if waker.doze.notify() {
+                    waker.eventfd.notify();
+                }
+            });
+            sleeper(&world, false);
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn an_undirected_wake_is_not_lost() {
+        loom::model(|| {
+            let world = world();
+            let publisher = world.clone();
+            let other = thread::spawn(move || {
+                publisher.work.store(true, Release);
+                fence(SeqCst);
+                if publisher.idle.wants_waking() && publisher.doze.notify_fenced() {
+                    publisher.eventfd.notify();
+                }
+            });
+            sleeper(&world, true);
+            other.join().unwrap();
+        });
+    }
+
+    /// The same without W2 must be caught: the waker's look may pass its push.
+    #[test]
+    #[should_panic]
+    fn a_waker_that_does_not_fence_is_caught() {
+        loom::model(|| {
+            let world = world();
+            let waker = world.clone();
+            let other = thread::spawn(move || {
+                waker.work.store(true, Relaxed);
+                if waker.doze.notify_fenced() {
+                    waker.eventfd.notify();
+                }
+            });
+            sleeper(&world, false);
+            other.join().unwrap();
+        });
+    }
+}

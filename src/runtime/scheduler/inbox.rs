@@ -1,0 +1,134 @@
+//! The inbox: how other threads hand a woken goroutine to its home worker.
+//!
+//! - I1: any thread pushes; only the owner takes, and always everything. So there is no ABA: the head is only ever compared
+//!   with what a pusher has just read, and a node comes back to the list only after the owner took it out.
+//! - I2: whoever pushes holds the claim on each node, and with it the right to write its link; the push passes both on to the
+//!   owner.
+//!
+//! Pushes form a stack; the owner turns it round, so that wakes are served first come, first served.
+//! Model: `loom_inbox` below.
+
+use std::ptr::{self, NonNull};
+
+use crate::facade::{
+    AtomicPtr,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// A node that carries its own link.
+pub(crate) trait Linked: Sync + Sized + 'static {
+    fn link(&self) -> &AtomicPtr<Self>;
+}
+
+/// See the module.
+pub(crate) struct Inbox<T: Linked> {
+    head: AtomicPtr<T>,
+}
+
+impl<T: Linked> Inbox<T> {
+    pub(crate) fn new() -> Self {
+        Self { head: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Adds the chain that starts with `newest` and ends with `oldest`, linked already. The caller holds the claims (I2).
+    #[inline]
+    pub(crate) fn push_chain(&self, newest: &'static T, oldest: &'static T) {
+        // ORDERING: Relaxed. Only the compare-exchange publishes.
+        let mut head = self.head.load(Relaxed);
+        loop {
+            // ORDERING: Relaxed. Published by the Release below.
+            oldest.link().store(head, Relaxed);
+            // ORDERING: Release. Publishes the links and all that the waker did; pairs with the Acquire in `take`.
+            match self.head.compare_exchange_weak(head, ptr::from_ref(newest).cast_mut(), Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Adds one node.
+    #[inline]
+    pub(crate) fn push(&self, node: &'static T) {
+        self.push_chain(node, node);
+    }
+
+    /// Whether there is nothing: a hint, except after the fence of the idle protocol.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // ORDERING: Relaxed. `take` synchronises; the idle protocol puts its own fence before this.
+        self.head.load(Relaxed).is_null()
+    }
+
+    /// Takes everything and gives it to `each`, oldest first. Called by the owner only.
+    #[inline]
+    pub(crate) fn take(&self, mut each: impl FnMut(&'static T)) {
+        // ORDERING: Acquire. Takes over links and what the wakers did.
+        let mut newest = NonNull::new(self.head.swap(ptr::null_mut(), Acquire));
+        let mut oldest: *mut T = ptr::null_mut();
+        while let Some(node) = newest {
+            // SAFETY: nodes are `'static`, and the push gave them to us (I2).
+            let link = unsafe { node.as_ref() }.link();
+            // ORDERING: Relaxed. Ours now.
+            newest = NonNull::new(link.load(Relaxed));
+            link.store(oldest, Relaxed);
+            oldest = node.as_ptr();
+        }
+        while let Some(node) = NonNull::new(oldest) {
+            // SAFETY: as above.
+            let node: &'static T = unsafe { node.as_ref() };
+            // Read first: `each` may pass the node on.
+            oldest = node.link().load(Relaxed);
+            each(node);
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_inbox {
+    use loom::{sync::Arc, thread};
+
+    use super::*;
+
+    struct Node {
+        link: AtomicPtr<Node>,
+        value: usize,
+    }
+
+    impl Linked for Node {
+        fn link(&self) -> &AtomicPtr<Self> {
+            &self.link
+        }
+    }
+
+    fn node(value: usize) -> &'static Node {
+        Box::leak(Box::new(Node { link: AtomicPtr::new(ptr::null_mut()), value }))
+    }
+
+    /// Two pushers and a taker: everything arrives once, and each pusher's nodes in order.
+    #[test]
+    fn every_push_is_taken_once_and_in_order() {
+        loom::model(|| {
+            let inbox = Arc::new(Inbox::<Node>::new());
+            let pushers: Vec<_> = [10, 20]
+                .into_iter()
+                .map(|base| {
+                    let inbox = inbox.clone();
+                    thread::spawn(move || {
+                        inbox.push(node(base));
+                        inbox.push(node(base + 1));
+                    })
+                })
+                .collect();
+            let mut seen = Vec::new();
+            inbox.take(|n| seen.push(n.value));
+            for pusher in pushers {
+                pusher.join().unwrap();
+            }
+            inbox.take(|n| seen.push(n.value));
+            let order = |base| seen.iter().copied().filter(|v| v / 10 == base).collect::<Vec<_>>();
+            assert_eq!(order(1), [10, 11]);
+            assert_eq!(order(2), [20, 21]);
+            assert_eq!(seen.len(), 4);
+        });
+    }
+}

@@ -1,0 +1,222 @@
+//! A processor: the face of a worker that others may touch. Go's P.
+//!
+//! - R1: processors are never freed. A waker may still be busy with `notify` when the goroutine it woke has ended and the worker
+//!   with it; it then touches a processor that is idle or serves another runtime, which costs that one a look. Processors of
+//!   ended workers are used again by later runtimes.
+//! - R2: the counters under `published` are written by the owner alone, with plain stores; others read them as hints.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{
+        AtomicBool, AtomicI64, AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed},
+        fence,
+    },
+};
+
+use crossbeam_deque::{Injector, Stealer, Worker as Deque};
+use crossbeam_utils::CachePadded;
+
+use super::{idle::Doze, inbox::Inbox, worker::Worker};
+use crate::runtime::{driver::poller::Poller, slot::Slot, task::TaskRef};
+
+/// See the module.
+pub(crate) struct Processor {
+    inbox: CachePadded<Inbox<Slot>>,
+    doze: CachePadded<Doze>,
+    pub(crate) published: CachePadded<Published>,
+    /// Fresh closures that others placed here (`near`, `spread`, handlers of accepted connections).
+    pub(crate) given: Injector<TaskRef>,
+    /// How others take fresh closures from the owner's deque, oldest first.
+    pub(crate) stealer: Stealer<TaskRef>,
+    /// The owner's end of the deque, while no worker uses this processor.
+    deque: Mutex<Option<Deque<TaskRef>>>,
+    /// What other threads want this worker to look at between two goroutines; code of this crate only.
+    errands: Mutex<Vec<Errand>>,
+    has_errands: AtomicBool,
+    poller: Poller,
+}
+
+/// Runs on the worker's own stack (P5: no user code).
+pub(crate) type Errand = Box<dyn FnOnce(&Worker) + Send>;
+
+/// What the owner tells the others (R2).
+#[derive(Default)]
+pub(crate) struct Published {
+    /// Goroutines in the private run queue.
+    pub(crate) load: AtomicU32,
+    /// Counts scheduling points. A processor whose count stands still for a while is busy with one goroutine.
+    pub(crate) rounds: AtomicU64,
+    /// The owner has passed a scheduling point and left fresh closures behind.
+    pub(crate) fresh_left: AtomicBool,
+    /// Goroutines started through this worker's `go`, ended on it, and started on it.
+    pub(crate) spawned: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    pub(crate) started: AtomicU64,
+    /// Goroutines that wait for a timer, a descriptor or a blocking call, which may end without any goroutine's doing.
+    pub(crate) outside: AtomicU64,
+    /// Connections that were placed here and have not been closed.
+    pub(crate) sockets: AtomicI64,
+    /// For `debug::metrics`.
+    pub(crate) steals: AtomicU64,
+    pub(crate) polls: AtomicU64,
+    pub(crate) remote_wakes: AtomicU64,
+}
+
+/// Takes from a counter that only the caller writes.
+#[inline]
+pub(crate) fn uncount(counter: &AtomicU64) {
+    // ORDERING: Relaxed, as in `count`.
+    counter.store(counter.load(Relaxed) - 1, Relaxed);
+}
+
+/// Adds to a counter that only the caller writes.
+#[inline]
+pub(crate) fn count(counter: &AtomicU64) {
+    // ORDERING: Relaxed. One writer (R2); readers want a hint. Ends are ordered by the join or wake that follows them.
+    counter.store(counter.load(Relaxed) + 1, Relaxed);
+}
+
+static SPARE: Mutex<Vec<&'static Processor>> = Mutex::new(Vec::new());
+
+impl Processor {
+    /// A processor that no worker uses: a spare one, or a new one.
+    pub(crate) fn acquire() -> std::io::Result<&'static Self> {
+        if let Some(spare) = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(spare);
+        }
+        let deque = Deque::new_lifo();
+        Ok(Box::leak(Box::new(Self {
+            inbox: CachePadded::new(Inbox::new()),
+            doze: CachePadded::new(Doze::new()),
+            published: CachePadded::new(Published::default()),
+            given: Injector::new(),
+            stealer: deque.stealer(),
+            deque: Mutex::new(Some(deque)),
+            errands: Mutex::new(Vec::new()),
+            has_errands: AtomicBool::new(false),
+            poller: Poller::new()?,
+        })))
+    }
+
+    /// Gives back a processor that its worker has left, or that never had one.
+    pub(crate) fn release(&'static self, deque: Option<Deque<TaskRef>>) {
+        if let Some(deque) = deque {
+            *self.deque.lock().unwrap_or_else(PoisonError::into_inner) = Some(deque);
+        }
+        // ORDERING: Relaxed. The lock below publishes the zeroes to the next user.
+        let p = &self.published;
+        p.load.store(0, Relaxed);
+        p.fresh_left.store(false, Relaxed);
+        for counter in [&p.spawned, &p.ended, &p.started, &p.steals, &p.polls, &p.remote_wakes] {
+            counter.store(0, Relaxed);
+        }
+        p.outside.store(0, Relaxed);
+        p.sockets.store(0, Relaxed);
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+    }
+
+    pub(crate) fn take_deque(&self) -> Deque<TaskRef> {
+        let deque = self.deque.lock().unwrap_or_else(PoisonError::into_inner).take();
+        deque.expect("a processor has one worker at a time")
+    }
+
+    #[inline]
+    pub(crate) fn inbox(&self) -> &Inbox<Slot> {
+        &self.inbox
+    }
+
+    #[inline]
+    pub(crate) fn doze(&self) -> &Doze {
+        &self.doze
+    }
+
+    #[inline]
+    pub(crate) fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    /// Ends the worker's sleep, if it sleeps. Call after publishing what it is to find (W2, W3 of `idle`).
+    #[inline]
+    pub(crate) fn notify(&self) {
+        if self.doze.notify() {
+            self.poller.notify();
+        }
+    }
+
+    /// As [`notify`](Self::notify), for a caller that has fenced. True when it was asleep.
+    pub(crate) fn notify_fenced(&self) -> bool {
+        let slept = self.doze.notify_fenced();
+        if slept {
+            self.poller.notify();
+        }
+        slept
+    }
+
+    /// Whether others may take this worker's oldest fresh closure, as far as one look tells.
+    pub(crate) fn leaves_fresh(&self) -> bool {
+        // ORDERING: Relaxed. A hint; the steal decides.
+        self.published.fresh_left.load(Relaxed) && !self.stealer.is_empty()
+    }
+
+    /// Has the worker run `errand` soon; never, when its worker has ended.
+    pub(crate) fn ask(&self, errand: Errand) {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner).push(errand);
+        // ORDERING: Relaxed. `notify` fences; the lock carries the errand.
+        self.has_errands.store(true, Relaxed);
+        self.notify();
+    }
+
+    #[inline]
+    pub(crate) fn has_errands(&self) -> bool {
+        // ORDERING: Relaxed, as in `ask`.
+        self.has_errands.load(Relaxed)
+    }
+
+    pub(crate) fn run_errands(&self, worker: &Worker) {
+        self.has_errands.store(false, Relaxed);
+        let errands = std::mem::take(&mut *self.errands.lock().unwrap_or_else(PoisonError::into_inner));
+        errands.into_iter().for_each(|errand| errand(worker));
+    }
+
+    /// Goroutines that have started here and not ended.
+    pub(crate) fn live(&self) -> u64 {
+        // Read in this order the difference is never negative: an end is counted after its start.
+        let ended = self.published.ended.load(Relaxed);
+        fence(Acquire);
+        self.published.started.load(Relaxed).saturating_sub(ended)
+    }
+
+    /// Hands a woken goroutine, or a chain of them, to this worker from another thread.
+    #[inline]
+    pub(crate) fn deliver(&self, newest: &'static Slot, oldest: &'static Slot) {
+        self.inbox.push_chain(newest, oldest);
+        self.notify();
+    }
+
+    /// Places a fresh closure here.
+    pub(crate) fn give(&self, task: TaskRef) {
+        self.given.push(task);
+        self.notify();
+    }
+
+    pub(crate) fn sockets_changed(&self, by: i64) {
+        // ORDERING: Relaxed. A hint for placement; several threads write it.
+        self.published.sockets.fetch_add(by, Relaxed);
+    }
+
+    pub(crate) fn sockets(&self) -> i64 {
+        self.published.sockets.load(Relaxed)
+    }
+
+    pub(crate) fn load(&self) -> u32 {
+        self.published.load.load(Relaxed)
+    }
+
+    /// Publishes a new length of the run queue.
+    #[inline]
+    pub(crate) fn set_load(&self, load: u32) {
+        self.published.load.store(load, Relaxed);
+    }
+}

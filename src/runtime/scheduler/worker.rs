@@ -1,0 +1,763 @@
+//! A worker: one OS thread that starts fresh closures and runs the goroutines it has started.
+//!
+//! # Who owns what
+//!
+//! - Everything in [`Worker`] belongs to its thread; goroutines of that thread reach it through a thread-local pointer. Its fields
+//!   are cells, and no reference into them lives across a switch (P5).
+//! - What others may touch is in the worker's [`Processor`].
+//!
+//! # What runs next
+//!
+//! 1. the hand-off slot: the goroutine that the last one woke. It inherits the rest of that one's slice (operations and ticks), so
+//!    that a pair that talks stays together but cannot starve the queue;
+//! 2. the private run queue, fed by local wakes, the inbox, timers and the poller;
+//! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from;
+//! 4. what was given to this worker, the runtime's injector, other workers' oldest closures;
+//! 5. a short search, then sleep in the poller.
+//!
+//! Every 61st round, and whenever the coarse clock has moved on, a worker first looks at its inbox, timers, poller, and at the
+//! places of 4.
+//!
+//! # Balance
+//!
+//! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the
+//!   oldest may start, at most every other round, and only where no other worker is less loaded; otherwise a less loaded one is
+//!   made sure to be awake, and takes it.
+//! - B2: others may take a fresh closure once its owner has passed a scheduling point without taking it, or has not passed one
+//!   for a while: a pair that talks stays together, load spreads as soon as it exists. They take one at a time, the oldest.
+//! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
+//!   connections.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::{Arc, atomic::Ordering::{Relaxed, SeqCst}, atomic::fence},
+    time::{Duration, Instant},
+};
+
+use crossbeam_deque::{Steal, Worker as Deque};
+
+use super::{
+    processor::{Processor, count},
+    run_queue::RunQueue,
+};
+use crate::{
+    debug::list::Entry,
+    runtime::{
+        clock,
+        driver::{poller::Events, timers::Timers},
+        lifecycle::{self, Shared},
+        park::Wake,
+        slot::Slot,
+        task::TaskRef,
+    },
+    stack::Cache,
+};
+
+/// Operations in one slice. The clock ends most slices; this bounds those that finish within one tick.
+const BUDGET: u32 = 4096;
+/// Ticks in one slice.
+const SLICE: u64 = 3;
+/// Rounds after which a worker looks at everything else first, as Go's scheduler does.
+const LOOK_AROUND: u32 = 61;
+/// The longest search before sleep.
+const SEARCH_MAX: Duration = Duration::from_micros(50);
+/// The shortest search that is worth beginning.
+const SEARCH_MIN: Duration = Duration::from_micros(2);
+/// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
+const NAP_MIN: Duration = Duration::from_micros(20);
+const NAP_MAX: Duration = Duration::from_millis(2);
+/// A closure behind an owner that has stood still this long may be taken.
+const STALL: Duration = Duration::from_micros(20);
+/// Idle stacks given back to the kernel between two looks for work.
+const TRIM_BATCH: usize = 64;
+
+thread_local! {
+    // No destructor, constant initialiser: reading it is one load, and it is there until the thread is gone (P5).
+    static CURRENT: Cell<*const Worker> = const { Cell::new(std::ptr::null()) };
+}
+
+/// See the module.
+pub(crate) struct Worker {
+    pub(crate) runtime: Arc<Shared>,
+    pub(crate) processor: &'static Processor,
+    index: usize,
+    current: Cell<Option<&'static Slot>>,
+    handoff: Cell<Option<&'static Slot>>,
+    queue: RunQueue<Slot>,
+    fresh: Deque<TaskRef>,
+    /// A closure for which there was no stack.
+    stalled: Cell<Option<TaskRef>>,
+    budget: Cell<u32>,
+    slice_start: Cell<u64>,
+    rounds: Cell<u32>,
+    last_look: Cell<u64>,
+    /// B1: since when fresh closures wait behind the queue, how many of them did then, and whose turn it is.
+    fresh_since: Cell<u64>,
+    fresh_credit: Cell<usize>,
+    fresh_turn: Cell<bool>,
+    /// The last goroutine gave up its turn by itself.
+    yielded: Cell<bool>,
+    timers: RefCell<Timers<Slot>>,
+    stacks: RefCell<Cache<Slot>>,
+    /// Stacks that are reserved for closures not yet started, and not spoken for.
+    credits: Cell<u32>,
+    next_id: Cell<u64>,
+    last_id: Cell<u64>,
+    events: RefCell<Events>,
+    search: Cell<Duration>,
+    /// For B2: what each other worker's round count was, and when it was first seen so.
+    watched: RefCell<Vec<(u64, Instant)>>,
+    seed: Cell<u32>,
+    in_hook: Cell<bool>,
+    no_switch: Cell<u32>,
+}
+
+enum Next {
+    Started(&'static Slot),
+    Fresh(TaskRef),
+}
+
+impl Worker {
+    pub(crate) fn new(runtime: Arc<Shared>, index: usize) -> Self {
+        let processor = runtime.processors()[index];
+        let now = Instant::now();
+        let workers = runtime.processors().len();
+        Self {
+            processor,
+            index,
+            current: Cell::new(None),
+            handoff: Cell::new(None),
+            queue: RunQueue::new(),
+            fresh: processor.take_deque(),
+            stalled: Cell::new(None),
+            budget: Cell::new(BUDGET),
+            slice_start: Cell::new(0),
+            rounds: Cell::new(0),
+            last_look: Cell::new(0),
+            fresh_since: Cell::new(0),
+            fresh_credit: Cell::new(0),
+            fresh_turn: Cell::new(false),
+            yielded: Cell::new(false),
+            timers: RefCell::new(Timers::new()),
+            stacks: RefCell::new(Cache::new(runtime.stacks())),
+            credits: Cell::new(0),
+            next_id: Cell::new(0),
+            last_id: Cell::new(0),
+            events: RefCell::new(Events::new()),
+            search: Cell::new(SEARCH_MAX / 2),
+            watched: RefCell::new(vec![(0, now); workers]),
+            seed: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
+            in_hook: Cell::new(false),
+            no_switch: Cell::new(0),
+            runtime,
+        }
+    }
+
+    /// The worker that the calling thread is, if it is one.
+    #[inline]
+    pub(crate) fn current<'a>() -> Option<&'a Self> {
+        let worker = CURRENT.get();
+        // SAFETY: `run` sets the pointer for as long as the worker exists, and the worker outlives every frame of its goroutines
+        // (W1: it ends only when the last of them has). The lifetime is the caller's frame at most.
+        unsafe { worker.as_ref() }
+    }
+
+    /// Runs until the runtime has been given up and the last goroutine of this worker has ended.
+    pub(crate) fn run(self) {
+        CURRENT.set(&self);
+        clock::active();
+        loop {
+            match self.next() {
+                Some(Next::Started(slot)) => self.execute(slot),
+                Some(Next::Fresh(task)) => self.start(task),
+                None if self.may_end() => break,
+                None => self.rest(),
+            }
+        }
+        CURRENT.set(std::ptr::null());
+        self.runtime.give_back_credits(self.credits.get());
+        self.stacks.borrow_mut().give_back_all();
+        self.processor.release(Some(self.fresh));
+    }
+
+    // ---- running ---------------------------------------------------------------------------------------------------------
+
+    #[inline]
+    fn execute(&self, slot: &'static Slot) {
+        self.current.set(Some(slot));
+        let ended = slot.resume();
+        self.current.set(None);
+        if ended {
+            self.retire(slot);
+        }
+    }
+
+    #[inline]
+    fn retire(&self, slot: &'static Slot) {
+        slot.clear_task();
+        if slot.own_stack().take() {
+            lifecycle::stack_pool_of(slot).put_one(slot);
+            return;
+        }
+        self.stacks.borrow_mut().put(slot);
+        self.credit();
+    }
+
+    fn start(&self, task: TaskRef) {
+        let Some(slot) = self.stack_for(task) else {
+            // Every closure has a stack reserved, so only the kernel's own memory can be short. Try again later.
+            self.stalled.set(Some(task));
+            return;
+        };
+        count(&self.processor.published.started);
+        slot.start(self.processor, task);
+        self.execute(slot);
+    }
+
+    #[inline]
+    fn stack_for(&self, task: TaskRef) -> Option<&'static Slot> {
+        if let Some(unit) = task.unit() {
+            // SAFETY: a task that has not started and knows a unit has a slot of its own.
+            return Some(unsafe { Slot::of(unit) });
+        }
+        let taken = self.stacks.borrow_mut().take();
+        taken.or_else(|| self.refill())
+    }
+
+    #[cold]
+    fn refill(&self) -> Option<&'static Slot> {
+        let mut stacks = self.stacks.borrow_mut();
+        self.runtime.stacks().refill(&mut stacks, 32).ok()?;
+        stacks.take()
+    }
+
+    /// The goroutine that runs on this thread now; none while the worker itself or a panic hook runs.
+    #[inline]
+    pub(crate) fn running(&self) -> Option<&'static Slot> {
+        if self.in_hook.get() { None } else { self.current.get() }
+    }
+
+    /// As [`running`](Self::running), in a panic hook too.
+    pub(crate) fn running_or_panicking(&self) -> Option<&'static Slot> {
+        self.current.get()
+    }
+
+    pub(crate) fn in_hook(&self) -> &Cell<bool> {
+        &self.in_hook
+    }
+
+    pub(crate) fn no_switch(&self) -> &Cell<u32> {
+        &self.no_switch
+    }
+
+    // ---- parking and waking, called by goroutines ------------------------------------------------------------------------
+
+    /// Puts a goroutine of this worker, whose claim the caller holds, where it will run.
+    #[inline]
+    pub(crate) fn ready(&self, slot: &'static Slot, how: Wake) {
+        match how {
+            Wake::Queue => self.queue.push_back(slot),
+            Wake::Handoff => {
+                if let Some(before) = self.handoff.replace(Some(slot)) {
+                    self.queue.push_back(before);
+                }
+            }
+        }
+    }
+
+    /// Puts the running goroutine behind all that are ready; it suspends next.
+    #[inline]
+    pub(crate) fn requeue(&self, slot: &'static Slot) {
+        self.queue.push_back(slot);
+        self.yielded.set(true);
+    }
+
+    /// Whether anything else is ready here, as far as one look tells.
+    #[inline]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.handoff.get().is_none() && self.queue.is_empty() && self.fresh.is_empty() && self.processor.inbox().is_empty()
+    }
+
+    /// Begins a new slice for a goroutine that would be chosen again anyway; true when the worker should look around.
+    #[inline]
+    pub(crate) fn renew_slice(&self) -> bool {
+        let now = clock::now();
+        self.budget.set(BUDGET);
+        self.slice_start.set(now);
+        let rounds = self.rounds.get().wrapping_add(1);
+        self.rounds.set(rounds);
+        // ORDERING: Relaxed. One writer; a hint for B2.
+        self.processor.published.rounds.store(u64::from(rounds), Relaxed);
+        rounds % LOOK_AROUND == 0 || now != self.last_look.get()
+    }
+
+    /// Counts one operation; true when the slice is used up and somebody else could run.
+    #[inline]
+    pub(crate) fn spend(&self) -> bool {
+        let left = self.budget.get();
+        if left > 1 {
+            self.budget.set(left - 1);
+            // The clock is looked at now and then only.
+            if left % 64 != 0 || clock::now().wrapping_sub(self.slice_start.get()) < SLICE {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The goroutines that live here, for lists; called on this worker's thread, between goroutines or by one of them.
+    pub(crate) fn goroutines(&self) -> Vec<Entry> {
+        let mut found = Vec::new();
+        lifecycle::each_slot(|slot| {
+            if !std::ptr::eq(slot.worker_address(), self.processor) {
+                return;
+            }
+            let Some(task) = slot.task() else { return };
+            let name = task.name().map(str::to_owned);
+            found.push(Entry { id: task.id(), name, wait: slot.wait(), started_at: task.location() });
+        });
+        found
+    }
+
+    /// Arms the timer of the running goroutine.
+    pub(crate) fn arm_timer(&self, slot: &'static Slot, deadline: Instant) {
+        self.timers.borrow_mut().arm(deadline, slot);
+    }
+
+    pub(crate) fn disarm_timer(&self, slot: &'static Slot) {
+        self.timers.borrow_mut().cancel(slot);
+    }
+
+    // ---- fresh closures --------------------------------------------------------------------------------------------------
+
+    /// An id for a closure that this worker's goroutine starts.
+    #[inline]
+    pub(crate) fn new_id(&self) -> u64 {
+        let id = self.next_id.get();
+        if id == self.last_id.get() {
+            let block = crate::runtime::lifecycle::id_block();
+            self.next_id.set(block.start + 1);
+            self.last_id.set(block.end);
+            return block.start;
+        }
+        self.next_id.set(id + 1);
+        id
+    }
+
+    /// Reserves a stack for one closure.
+    #[inline]
+    pub(crate) fn reserve(&self) -> std::io::Result<()> {
+        let credits = self.credits.get();
+        if credits == 0 {
+            self.runtime.reserve(64)?;
+            self.credits.set(63);
+        } else {
+            self.credits.set(credits - 1);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn credit(&self) {
+        let credits = self.credits.get() + 1;
+        if credits >= 256 {
+            self.runtime.give_back_credits(128);
+            self.credits.set(credits - 128);
+        } else {
+            self.credits.set(credits);
+        }
+    }
+
+    /// Takes in a fresh closure that a goroutine of this worker has made. Never switches (P4).
+    #[inline]
+    pub(crate) fn push_fresh(&self, task: TaskRef) {
+        count(&self.processor.published.spawned);
+        if self.current.get().is_some_and(|slot| slot.accepted().take()) {
+            return self.place_connection(task);
+        }
+        self.fresh.push(task);
+    }
+
+    /// B3.
+    #[cold]
+    fn place_connection(&self, task: TaskRef) {
+        let mine = self.processor.sockets();
+        let (least, sockets) = self
+            .runtime
+            .processors()
+            .iter()
+            .map(|p| (*p, p.sockets()))
+            .min_by_key(|(_, sockets)| *sockets)
+            .expect("a runtime has a worker");
+        if std::ptr::eq(least, self.processor) || sockets >= mine {
+            self.fresh.push(task);
+        } else {
+            least.give(task);
+        }
+    }
+
+    // ---- the loop --------------------------------------------------------------------------------------------------------
+
+    #[inline]
+    fn next(&self) -> Option<Next> {
+        if let Some(slot) = self.handoff.take() {
+            let budget = self.budget.get();
+            if budget > 1
+                && (budget % 16 != 0 || clock::now().wrapping_sub(self.slice_start.get()) < SLICE)
+            {
+                self.budget.set(budget - 1);
+                return Some(Next::Started(slot));
+            }
+            self.queue.push_back(slot);
+        }
+        let now = clock::now();
+        self.budget.set(BUDGET);
+        self.slice_start.set(now);
+        let rounds = self.rounds.get().wrapping_add(1);
+        self.rounds.set(rounds);
+        // ORDERING: Relaxed. One writer; a hint for B2.
+        self.processor.published.rounds.store(u64::from(rounds), Relaxed);
+        if rounds % LOOK_AROUND == 0 || now != self.last_look.get() {
+            self.last_look.set(now);
+            if let Some(task) = self.look_around(rounds) {
+                return Some(Next::Fresh(task));
+            }
+        }
+        if !self.processor.inbox().is_empty() {
+            self.drain_inbox();
+        }
+        if !self.queue.is_empty() {
+            if !self.fresh.is_empty()
+                && let Some(task) = self.fresh_before_queue(now)
+            {
+                return Some(Next::Fresh(task));
+            }
+            let slot = self.queue.pop_front();
+            self.processor.set_load(self.queue.len());
+            self.publish_fresh();
+            return slot.map(Next::Started);
+        }
+        self.processor.set_load(0);
+        if let Some(task) = self.fresh.pop() {
+            self.publish_fresh();
+            return Some(Next::Fresh(task));
+        }
+        self.publish_fresh();
+        self.next_elsewhere()
+    }
+
+    /// The rest of the order, for a worker that has nothing of its own.
+    #[cold]
+    fn next_elsewhere(&self) -> Option<Next> {
+        if let Some(task) = self.stalled.take() {
+            if !self.stacks.borrow().is_warm() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return Some(Next::Fresh(task));
+        }
+        if self.processor.has_errands() {
+            self.processor.run_errands(self);
+        }
+        self.fire_timers();
+        self.poll(Some(Duration::ZERO));
+        self.drain_inbox();
+        if let Some(slot) = self.queue.pop_front() {
+            return Some(Next::Started(slot));
+        }
+        self.take_elsewhere().map(Next::Fresh)
+    }
+
+    #[inline]
+    fn drain_inbox(&self) {
+        self.processor.inbox().take(|slot| self.queue.push_back(slot));
+    }
+
+    /// B2: tells thieves whether a scheduling point has passed over fresh closures, and wakes one when this is news.
+    #[inline]
+    fn publish_fresh(&self) {
+        let left = !self.fresh.is_empty();
+        let flag = &self.processor.published.fresh_left;
+        // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
+        if left != flag.load(Relaxed) {
+            flag.store(left, Relaxed);
+        }
+        if left && self.runtime.idle().wants_waking() {
+            self.runtime.wake_one();
+        }
+    }
+
+    /// B1. Called with a run queue and fresh closures that wait behind it.
+    fn fresh_before_queue(&self, now: u64) -> Option<TaskRef> {
+        // Whoever yields with nobody else ready waits for something, perhaps for a closure of its own.
+        if self.yielded.take() && self.queue.len() == 1 {
+            return self.fresh.pop();
+        }
+        let turn = !self.fresh_turn.get();
+        self.fresh_turn.set(turn);
+        if self.fresh_credit.get() == 0 {
+            self.fresh_since.set(now);
+            self.fresh_credit.set(self.fresh.len());
+            return None;
+        }
+        if !turn || now.wrapping_sub(self.fresh_since.get()) < 2 {
+            return None;
+        }
+        let mine = self.queue.len();
+        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine) {
+            self.runtime.wake_one();
+            return None;
+        }
+        self.fresh_credit.set(self.fresh_credit.get() - 1);
+        steal(|| self.processor.stealer.steal())
+    }
+
+    /// Looks at everything that a busy worker would otherwise pass over.
+    #[cold]
+    fn look_around(&self, rounds: u32) -> Option<TaskRef> {
+        if self.processor.has_errands() {
+            self.processor.run_errands(self);
+        }
+        self.fire_timers();
+        self.poll(Some(Duration::ZERO));
+        self.drain_inbox();
+        if self.stalled.get().is_some() && self.stacks.borrow().is_warm() {
+            return self.stalled.take();
+        }
+        // What was placed here or comes from outside starts even while this worker is busy, but one at a time.
+        if rounds % 2 == 0 {
+            steal(|| self.processor.given.steal()).or_else(|| steal(|| self.runtime.injector().steal()))
+        } else {
+            None
+        }
+    }
+
+    /// A fresh closure from anywhere but the own deque.
+    fn take_elsewhere(&self) -> Option<TaskRef> {
+        if let Some(task) = steal(|| self.processor.given.steal()) {
+            return Some(task);
+        }
+        if let Some(task) = steal(|| self.runtime.injector().steal()) {
+            return Some(task);
+        }
+        self.steal_from_others()
+    }
+
+    fn steal_from_others(&self) -> Option<TaskRef> {
+        let processors = self.runtime.processors();
+        if processors.len() == 1 {
+            return None;
+        }
+        let first = self.random(processors.len());
+        for i in 0..processors.len() {
+            let index = (first + i) % processors.len();
+            if index == self.index {
+                continue;
+            }
+            let victim = processors[index];
+            let found = if victim.leaves_fresh() || self.stands_still(index, victim) {
+                steal(|| victim.stealer.steal())
+            } else {
+                None
+            };
+            if let Some(task) = found.or_else(|| steal(|| victim.given.steal())) {
+                count(&self.processor.published.steals);
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    /// B2: whether the victim has fresh closures and has not come to a scheduling point since a while.
+    fn stands_still(&self, index: usize, victim: &Processor) -> bool {
+        if victim.stealer.is_empty() {
+            return false;
+        }
+        // ORDERING: Relaxed. A hint.
+        let rounds = victim.published.rounds.load(Relaxed);
+        let mut watched = self.watched.borrow_mut();
+        let (seen, since) = &mut watched[index];
+        if *seen != rounds {
+            *seen = rounds;
+            *since = Instant::now();
+            return false;
+        }
+        since.elapsed() >= STALL
+    }
+
+    fn random(&self, below: usize) -> usize {
+        // Marsaglia's xorshift.
+        let mut x = self.seed.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.seed.set(x);
+        x as usize % below
+    }
+
+    /// Wakes the goroutines whose time has come.
+    fn fire_timers(&self) {
+        if self.timers.borrow().is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        loop {
+            let due = self.timers.borrow_mut().pop_due(now);
+            let Some(slot) = due else { break };
+            if slot.unit().try_claim_open() {
+                slot.timed_out().set(true);
+                self.queue.push_back(slot);
+            }
+        }
+    }
+
+    fn poll(&self, timeout: Option<Duration>) {
+        let mut events = self.events.borrow_mut();
+        count(&self.processor.published.polls);
+        // A poller that fails has lost its descriptor, which nothing here can mend; time-outs keep the worker going.
+        if self.processor.poller().poll(&mut events, timeout).is_err() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    // ---- idleness --------------------------------------------------------------------------------------------------------
+
+    fn may_end(&self) -> bool {
+        self.runtime.is_closed() && self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work()
+    }
+
+    /// Whether there is anything for this worker to do now.
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+            || !self.processor.inbox().is_empty()
+            || !self.fresh.is_empty()
+            || !self.processor.given.is_empty()
+            || !self.runtime.injector().is_empty()
+            || self.processor.has_errands()
+            || self.others_leave_work()
+    }
+
+    fn others_leave_work(&self) -> bool {
+        let processors = self.runtime.processors();
+        processors.iter().enumerate().any(|(i, p)| i != self.index && (p.leaves_fresh() || !p.given.is_empty()))
+    }
+
+    /// Searches, then sleeps, until there may be something to do.
+    #[cold]
+    fn rest(&self) {
+        let workers = self.runtime.processors().len();
+        if workers > 1 && !crate::util::backoff::single_core() && self.runtime.idle().begin_search(workers) {
+            let found = self.search();
+            let last = self.runtime.idle().end_search();
+            if found {
+                // Others may sleep beside more of the same.
+                if last && self.others_leave_work() {
+                    self.runtime.wake_one();
+                }
+                return;
+            }
+        }
+        self.sleep();
+    }
+
+    /// Looks for work for a moment. The moment grows when it paid and shrinks when it did not.
+    fn search(&self) -> bool {
+        let limit = self.search.get();
+        let begin = Instant::now();
+        loop {
+            for _ in 0..8 {
+                if self.has_work() {
+                    self.search.set((limit * 2).min(SEARCH_MAX));
+                    return true;
+                }
+                for _ in 0..20 {
+                    std::hint::spin_loop();
+                }
+            }
+            if begin.elapsed() >= limit {
+                self.search.set((limit / 2).max(SEARCH_MIN));
+                return false;
+            }
+        }
+    }
+
+    fn sleep(&self) {
+        let mut nap = NAP_MIN;
+        self.give_back_pages();
+        loop {
+            self.runtime.idle().sleeps();
+            self.processor.doze().announce();
+            // S3: the last look.
+            let work = self.has_work() || (self.runtime.is_closed() && self.may_end());
+            let mut napping = false;
+            if !work {
+                let (timeout, is_nap) = self.sleep_time(nap);
+                napping = is_nap;
+                self.poll(timeout);
+            }
+            let notified = self.processor.doze().wake_up();
+            self.runtime.idle().wakes();
+            if work || notified || !napping {
+                break;
+            }
+            self.fire_timers();
+            if self.has_work() {
+                break;
+            }
+            if let Some(task) = self.steal_from_others() {
+                self.fresh.push(task);
+                break;
+            }
+            nap *= 2;
+        }
+        clock::active();
+    }
+
+    /// How long to wait in the poller, and whether that is a nap: while others are busy, somebody must look whether they leave
+    /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick.
+    fn sleep_time(&self, nap: Duration) -> (Option<Duration>, bool) {
+        let workers = self.runtime.processors().len();
+        let next = self.timers.borrow().next_deadline();
+        let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let napping = nap <= NAP_MAX && self.runtime.idle().sleeping() < workers;
+        match (until, napping) {
+            (Some(until), true) if nap < until => (Some(nap), true),
+            (Some(until), _) => (Some(until), false),
+            (None, true) => (Some(nap), true),
+            (None, false) => (None, false),
+        }
+    }
+
+    /// Gives pages of idle stacks back to the kernel for as long as nothing else is to be done.
+    fn give_back_pages(&self) {
+        self.stacks.borrow_mut().trim_deep();
+        while !self.has_work() && self.runtime.stacks().trim(TRIM_BATCH) > 0 {}
+    }
+}
+
+/// Repeats a steal that lost a race; the race was won by another, so this ends.
+#[inline]
+fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
+    loop {
+        match attempt() {
+            Steal::Success(task) => return Some(task),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
+}
+
+impl Shared {
+    /// Wakes one sleeper to search, unless somebody searches already. Call after publishing.
+    pub(crate) fn wake_one(&self) {
+        // Fence W2 of `idle`, for all that the caller has published.
+        fence(SeqCst);
+        if !self.idle().wants_waking() {
+            return;
+        }
+        for processor in self.processors() {
+            if processor.notify_fenced() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! `scope`: goroutines that borrow from the frame that waits for them.
+//!
+//! - B1: `running` counts children whose closure, result or payload may still borrow. A child counts itself out in its task's
+//!   [`Exit`], after its own reference to the task is gone, and touches only the shared `Arc` after that (P3).
+//! - B2: `scope` returns or unwinds only after `running` is zero, and its wait cannot be interrupted.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicIsize, AtomicPtr, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+    },
+    thread,
+};
+
+use crate::runtime::{
+    go::{Builder, RawJoinHandle, cannot_start},
+    park::{self, Wake},
+    task::{Exit, Goroutine, Id},
+    unit::Unit,
+    wait::Reason,
+};
+
+struct Data {
+    /// Children, and one for the scope itself.
+    running: AtomicUsize,
+    /// Panics that no handle took.
+    failed: AtomicIsize,
+    /// Who waits in `scope`.
+    owner: AtomicPtr<Unit>,
+}
+
+impl Data {
+    fn leave(&self) {
+        // ORDERING: AcqRel. Release: what the child did is done; Acquire for the last one, which wakes the owner.
+        if self.running.fetch_sub(1, AcqRel) == 1 {
+            let owner = self.owner.load(Relaxed);
+            // SAFETY: the owner wrote its unit before it counted itself out, which happened before we found the last one;
+            // units are type-stable (U2). We are the only one to find the count at one, so this is the one wake.
+            unsafe { &*owner }.wake(Wake::Handoff);
+        }
+    }
+}
+
+/// What a child holds of its scope.
+struct Child(Arc<Data>);
+
+impl Exit for Child {
+    fn exited(self, panicked: bool) {
+        if panicked {
+            // ORDERING: Relaxed. Read after the last `leave`.
+            self.0.failed.fetch_add(1, Relaxed);
+        }
+        self.0.leave();
+    }
+}
+
+/// Where scoped goroutines are started; made by [`scope`].
+pub struct Scope<'scope, 'env: 'scope> {
+    data: Arc<Data>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// Lets goroutines borrow from the caller's frame: all that are started in `f` have ended when `scope` returns.
+///
+/// # Examples
+///
+/// ```
+/// let mut numbers = vec![3, 1, 2];
+/// let longest = oxigo::scope(|s| {
+///     let max = s.go(|| numbers.iter().copied().max());
+///     let len = s.go(|| numbers.len());
+///     assert_eq!(len.join().unwrap(), 3);
+///     max.join().unwrap()
+/// });
+/// numbers.push(longest.unwrap());
+/// assert_eq!(numbers, [3, 1, 2, 3]);
+/// ```
+///
+/// # Panics
+///
+/// With "a scoped goroutine panicked" when a child panicked and its handle was not joined; resumes a panic of `f` itself. Both only
+/// after all children have ended.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread, until all children have ended.
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let scope = Scope {
+        data: Arc::new(Data {
+            running: AtomicUsize::new(1),
+            failed: AtomicIsize::new(0),
+            owner: AtomicPtr::new(std::ptr::null_mut()),
+        }),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let unit = park::current();
+    // ORDERING: Relaxed. Published by the AcqRel below.
+    scope.data.owner.store(std::ptr::from_ref(unit).cast_mut(), Relaxed);
+    // ORDERING: AcqRel. Release publishes the unit to the last child; Acquire takes over what the children did.
+    if scope.data.running.fetch_sub(1, AcqRel) > 1 {
+        unit.park(Reason::Join.on(&*scope.data));
+    }
+    // ORDERING: Acquire, for the case that the wake came from the last child.
+    let failed = scope.data.failed.load(Acquire);
+    match result {
+        Err(payload) => panic::resume_unwind(payload),
+        Ok(_) if failed > 0 => panic!("a scoped goroutine panicked"),
+        Ok(value) => value,
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Starts `f` as a goroutine that may borrow what outlives the scope; see [`go`](crate::go).
+    ///
+    /// # Panics
+    ///
+    /// When no stack can be had; the message names the limit.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[track_caller]
+    pub fn go<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn(Builder::new(), f).unwrap_or_else(|error| cannot_start(&error))
+    }
+
+    /// As [`go`](Self::go), with a builder's name, stack size and hints.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::spawn`].
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, builder: Builder, f: F) -> std::io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        // ORDERING: Relaxed. The scope itself, or the child that calls, is counted, so the count cannot reach zero here.
+        self.data.running.fetch_add(1, Relaxed);
+        let child = Child(Arc::clone(&self.data));
+        // SAFETY: `scope` waits for `Child::exited` (B2) before anything that outlives 'scope ends, and handles cannot outlive
+        // 'scope.
+        match unsafe { builder.start(None, f, child, None) } {
+            Ok(goroutine) => {
+                // SAFETY: the closure returns `T`, and this is the only handle.
+                let handle = unsafe { RawJoinHandle::new(goroutine) };
+                Ok(ScopedJoinHandle { handle, data: Arc::clone(&self.data), scope: PhantomData })
+            }
+            Err(error) => {
+                self.data.running.fetch_sub(1, Relaxed);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // ORDERING: Relaxed. A number to look at.
+        f.debug_struct("Scope").field("running", &self.data.running.load(Relaxed).saturating_sub(1)).finish_non_exhaustive()
+    }
+}
+
+/// The right to wait for a scoped goroutine and to take its result. Dropping it leaves the waiting to the scope.
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: RawJoinHandle<T>,
+    data: Arc<Data>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits until the goroutine has ended and returns its value, or the payload of its panic, which then is not the scope's.
+    ///
+    /// # Errors
+    ///
+    /// The panic's payload.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn join(self) -> thread::Result<T> {
+        let result = self.handle.join();
+        if result.is_err() {
+            // ORDERING: Relaxed. Read by `scope` after this handle is gone.
+            self.data.failed.fetch_sub(1, Relaxed);
+        }
+        result
+    }
+
+    /// Whether the goroutine has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.goroutine().is_finished()
+    }
+
+    /// The goroutine's id.
+    pub fn id(&self) -> Id {
+        self.handle.goroutine().id()
+    }
+
+    /// The goroutine itself: its name, its id, `unpark`.
+    pub fn goroutine(&self) -> &Goroutine {
+        self.handle.goroutine()
+    }
+}
+
+impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("goroutine", self.goroutine()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! The control block of a goroutine's stack, kept beside the slab and never freed.
+//!
+//! A slot serves one goroutine after another. Who may touch what:
+//!
+//! - `unit.claim` (U1 to U4): anybody, at any time.
+//! - `next`: whoever holds the claim on the goroutine, or the queue it was put into. One link is enough, since a goroutine is in
+//!   at most one queue (P2).
+//! - `processor`: written by the home worker before the goroutine's first instruction, then constant until it ends.
+//! - everything else: only the home worker's thread, from the goroutine itself or from the scheduler's loop (G1). That is what
+//!   pinning gives: no locks and no atomics here.
+
+use std::{
+    cell::{Cell, UnsafeCell},
+    ptr,
+    sync::atomic::{
+        AtomicPtr,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+use crate::{
+    coroutine::{Coroutine, StackRange, Yielder},
+    runtime::{
+        driver::timers::{NOWHERE, Timed},
+        panics,
+        scheduler::{Linked, Processor},
+        task::TaskRef,
+        unit::Unit,
+        wait::{Reason, Wait},
+    },
+    stack::{Bounds, Metadata, overflow::RawStderr},
+};
+
+/// See the module.
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    unit: Unit,
+    next: AtomicPtr<Slot>,
+    processor: AtomicPtr<Processor>,
+    coroutine: UnsafeCell<Option<Coroutine>>,
+    yielder: Cell<*const Yielder>,
+    task: Cell<Option<TaskRef>>,
+    locals: Cell<*mut ()>,
+    wait_object: Cell<usize>,
+    wait_reason: Cell<Reason>,
+    timed_out: Cell<bool>,
+    accepted: Cell<bool>,
+    own_stack: Cell<bool>,
+    timer: Cell<u32>,
+    bounds: Bounds,
+}
+
+// SAFETY: fields that are not atomic are used by the home worker's thread only (G1); the hand-over of a finished slot to
+// another worker goes through the stack pool's lock or the deque that carries the task, which order the accesses.
+unsafe impl Sync for Slot {}
+// SAFETY: as above. Nothing in a slot is bound to a thread while no goroutine uses it.
+unsafe impl Send for Slot {}
+
+impl Metadata for Slot {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            unit: Unit::new(),
+            next: AtomicPtr::new(ptr::null_mut()),
+            processor: AtomicPtr::new(ptr::null_mut()),
+            coroutine: UnsafeCell::new(None),
+            yielder: Cell::new(ptr::null()),
+            task: Cell::new(None),
+            locals: Cell::new(ptr::null_mut()),
+            wait_object: Cell::new(0),
+            wait_reason: Cell::new(Reason::None),
+            timed_out: Cell::new(false),
+            accepted: Cell::new(false),
+            own_stack: Cell::new(false),
+            timer: Cell::new(NOWHERE),
+            bounds,
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    fn report_overflow(&self, out: &mut RawStderr) {
+        panics::report_overflow(self, out);
+    }
+}
+
+impl Linked for Slot {
+    #[inline]
+    fn link(&self) -> &AtomicPtr<Self> {
+        &self.next
+    }
+}
+
+impl Timed for Slot {
+    #[inline]
+    fn position(&self) -> &Cell<u32> {
+        &self.timer
+    }
+}
+
+impl Slot {
+    #[inline]
+    pub(crate) fn unit(&'static self) -> &'static Unit {
+        &self.unit
+    }
+
+    /// The slot that `unit` is part of.
+    ///
+    /// # Safety
+    ///
+    /// `unit` is a goroutine's, not a thread's.
+    #[inline]
+    pub(crate) unsafe fn of(unit: &'static Unit) -> &'static Self {
+        // SAFETY: by the caller the address is a slot's, written at its goroutine's start; slots are never freed (S1).
+        unsafe { &*unit.home().whole().cast::<Self>() }
+    }
+
+    /// The worker this goroutine lives on.
+    #[inline]
+    pub(crate) fn processor(&self) -> &'static Processor {
+        // ORDERING: Relaxed. Constant while the goroutine lives, and published with its unit.
+        let processor = self.processor.load(Relaxed);
+        // SAFETY: set before the goroutine's first instruction, so never null for one who found its unit; processors are
+        // never freed.
+        unsafe { &*processor }
+    }
+
+    /// The worker this slot's goroutine lives on, null when it is idle: an address to compare, not to follow.
+    pub(crate) fn worker_address(&self) -> *const Processor {
+        // ORDERING: Acquire. Pairs with the Release in `start`, for readers on other threads.
+        self.processor.load(Acquire)
+    }
+
+    /// Makes this idle slot the goroutine that runs `task` on `processor`. The caller owns the slot and is that worker.
+    #[inline]
+    pub(crate) fn start(&'static self, processor: &'static Processor, task: TaskRef) {
+        self.unit.home().set_slot(ptr::from_ref(self).cast());
+        // ORDERING: Release. A dump that reads the worker sees a slot that was made wholly.
+        self.processor.store(ptr::from_ref(processor).cast_mut(), Release);
+        task.set_unit(&self.unit);
+        self.task.set(Some(task));
+        // SAFETY: the pool hands out disjoint ranges, mapped for ever, each with its guard (S1, S2), to one owner at a time.
+        let stack = unsafe { StackRange::new(self.bounds.top(), self.bounds.limit()) };
+        let coroutine = Coroutine::new(stack, move |yielder| {
+            self.yielder.set(yielder);
+            task.run();
+        });
+        // SAFETY: the slot is idle and ours, so no reference to its coroutine exists.
+        unsafe { *self.coroutine.get() = Some(coroutine) };
+    }
+
+    /// Runs the goroutine until it parks or ends. Called by its worker's loop only; true when it ended.
+    #[inline]
+    pub(crate) fn resume(&'static self) -> bool {
+        let coroutine = self.coroutine.get();
+        // SAFETY: only the home worker's loop makes references to the coroutine, and it does not nest (G1).
+        let coroutine = unsafe { &mut *coroutine };
+        let Some(running) = coroutine else { unreachable!("resumed a slot without a goroutine") };
+        let ended = running.resume() == crate::coroutine::Resumed::Finished;
+        if ended {
+            *coroutine = None;
+        }
+        ended
+    }
+
+    /// Suspends the calling goroutine, which must be this slot's.
+    #[inline]
+    pub(crate) fn suspend(&'static self) {
+        // SAFETY: the yielder lives at the root of this goroutine's stack for as long as the goroutine does.
+        let yielder = unsafe { &*self.yielder.get() };
+        yielder.suspend(());
+    }
+
+    #[inline]
+    pub(crate) fn task(&self) -> Option<TaskRef> {
+        self.task.get()
+    }
+
+    /// Forgets the goroutine that has ended.
+    #[inline]
+    pub(crate) fn clear_task(&self) {
+        self.task.set(None);
+        // ORDERING: Relaxed. Whoever lists a worker's goroutines does so on that worker's thread.
+        self.processor.store(ptr::null_mut(), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn set_wait(&self, wait: Wait) {
+        self.wait_reason.set(wait.reason);
+        self.wait_object.set(wait.object);
+    }
+
+    #[inline]
+    pub(crate) fn clear_wait(&self) {
+        self.wait_reason.set(Reason::None);
+    }
+
+    pub(crate) fn wait(&self) -> Wait {
+        Wait { reason: self.wait_reason.get(), object: self.wait_object.get() }
+    }
+
+    /// Whether this goroutine's timer claimed its wait.
+    #[inline]
+    pub(crate) fn timed_out(&self) -> &Cell<bool> {
+        &self.timed_out
+    }
+
+    /// Whether this goroutine has just accepted a connection whose handler it has not started yet.
+    #[inline]
+    pub(crate) fn accepted(&self) -> &Cell<bool> {
+        &self.accepted
+    }
+
+    /// Makes this idle slot, of a size that one goroutine asked for, known by its unit before that goroutine starts.
+    pub(crate) fn reserve_for_one(&'static self) {
+        self.unit.home().set_slot(ptr::from_ref(self).cast());
+        self.own_stack.set(true);
+    }
+
+    /// Whether the slot belongs to another pool than its worker's.
+    pub(crate) fn own_stack(&self) -> &Cell<bool> {
+        &self.own_stack
+    }
+
+    /// Where this goroutine's local values hang.
+    pub(crate) fn locals(&self) -> &Cell<*mut ()> {
+        &self.locals
+    }
+}
+
+const _: () = assert!(size_of::<Slot>() == 128, "a slot counts towards the bytes of every goroutine");

@@ -1,0 +1,431 @@
+//! The task: one allocation for each `go`, with the header, the closure and later its result.
+//!
+//! - J1: a task is reference counted. One reference belongs to whoever is to run it (a deque, an injector, the slot), the others
+//!   to handles. Handles, dumps and wakers refer to the task and never to the stack.
+//! - J2: the stage (closure, result or nothing) belongs to the runner until `join` is DONE, and to the one `JoinHandle` after
+//!   that; when no handle takes the result, whoever drops the last reference drops it.
+//! - J3: `join` goes EMPTY → DONE, or EMPTY → a waiter's unit → DONE. There is at most one joiner, since `join` takes the
+//!   handle, so taking its unit out of the word is the claim (U3).
+//! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
+//!   that holds the handle, never on a worker's own stack (P5).
+//! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
+
+use std::{
+    any::Any,
+    fmt,
+    mem::ManuallyDrop,
+    panic::{self, AssertUnwindSafe, Location},
+    ptr::{self, NonNull},
+    sync::atomic::{
+        AtomicPtr, AtomicU64, AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+        fence,
+    },
+};
+
+use crate::runtime::{
+    panics, scheduler,
+    park::{self, Wake},
+    unit::{Ticket, Unit},
+    wait::Reason,
+};
+
+/// What a goroutine ended with.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Any + Send>>;
+
+/// What still has to happen when a goroutine has ended and its task is given up.
+pub(crate) trait Exit: Send + 'static {
+    /// `panicked`: the closure panicked, or never ran.
+    fn exited(self, panicked: bool);
+}
+
+impl Exit for () {
+    fn exited(self, _panicked: bool) {}
+}
+
+/// What all tasks have in common, whatever their closure.
+pub(crate) struct Header {
+    references: AtomicUsize,
+    vtable: &'static VTable,
+    id: u64,
+    /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
+    unit: AtomicPtr<Unit>,
+    /// EMPTY, DONE or the unit of the joiner (J3).
+    join: AtomicPtr<Unit>,
+    /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
+    token: AtomicU64,
+    name: Option<Box<str>>,
+    location: &'static Location<'static>,
+}
+
+struct VTable {
+    run: unsafe fn(NonNull<Header>),
+    free: unsafe fn(NonNull<Header>),
+    /// Moves the result into the `Option<Outcome<T>>` at the pointer.
+    take: unsafe fn(NonNull<Header>, *mut ()),
+}
+
+const NOTIFIED: u64 = 1;
+
+#[inline]
+fn done() -> *mut Unit {
+    ptr::without_provenance_mut(1)
+}
+
+enum Stage<F, T> {
+    Fresh(F),
+    Ended(Outcome<T>),
+    Empty,
+}
+
+/// The whole allocation.
+#[repr(C)]
+struct Task<F, T, E> {
+    header: Header,
+    exit: Option<E>,
+    stage: Stage<F, T>,
+}
+
+/// The reference by which a task is run. Not counted by itself: it is the runner's one reference (J1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskRef(NonNull<Header>);
+
+// SAFETY: closure and result are `Send` (bounds of `TaskRef::new`); the header is made of atomics and constants.
+unsafe impl Send for TaskRef {}
+
+impl TaskRef {
+    /// Makes a task and its two references: the runner's, and the handle's.
+    ///
+    /// # Safety
+    ///
+    /// `F` and `T` must stay valid until the task has ended and no handle is left: either they are `'static`, or the caller
+    /// waits for [`Exit::exited`] before what they borrow ends, and its handles do not outlive that either.
+    #[inline]
+    pub(crate) unsafe fn new<F, T, E>(
+        closure: F,
+        exit: E,
+        id: u64,
+        name: Option<Box<str>>,
+        location: &'static Location<'static>,
+    ) -> (Self, Goroutine)
+    where
+        F: FnOnce() -> T + Send,
+        T: Send,
+        E: Exit,
+    {
+        let task = Box::new(Task::<F, T, E> {
+            header: Header {
+                references: AtomicUsize::new(2),
+                vtable: const { &VTable { run: run::<F, T, E>, free: free::<F, T, E>, take: take::<F, T, E> } },
+                id,
+                unit: AtomicPtr::new(ptr::null_mut()),
+                join: AtomicPtr::new(ptr::null_mut()),
+                token: AtomicU64::new(0),
+                name,
+                location,
+            },
+            exit: Some(exit),
+            stage: Stage::Fresh(closure),
+        });
+        let header = NonNull::from(Box::leak(task)).cast::<Header>();
+        (Self(header), Goroutine(header))
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: the runner's reference keeps the task alive until `run` gives it up.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Runs the closure to its end on the calling goroutine, publishes the result and gives up the runner's reference.
+    #[inline]
+    pub(crate) fn run(self) {
+        let run = self.header().vtable.run;
+        // SAFETY: the slot holds the runner's reference and runs it once.
+        unsafe { run(self.0) }
+    }
+
+    #[inline]
+    pub(crate) fn set_unit(&self, unit: &'static Unit) {
+        // ORDERING: Release. `unpark` finds a unit whose home is set; pairs with the Acquire in `Goroutine::unpark`.
+        self.header().unit.store(ptr::from_ref(unit).cast_mut(), Release);
+    }
+
+    /// The stack made for this task alone, when it has not started yet; its unit is known from the beginning then.
+    pub(crate) fn unit(&self) -> Option<&'static Unit> {
+        // ORDERING: Acquire. Pairs with the Release in `set_unit`.
+        let unit = self.header().unit.load(Acquire);
+        // SAFETY: units are type-stable (U2).
+        unsafe { unit.as_ref() }
+    }
+
+    /// Gives up the runner's reference of a task that is never run: a thread's own.
+    pub(crate) fn abandon(self) {
+        // SAFETY: the runner's reference, given up once, by the one who made the task.
+        unsafe { release(self.0) };
+    }
+
+    /// One more counted reference, for handles.
+    pub(crate) fn goroutine(&self) -> Goroutine {
+        // ORDERING: Relaxed. A new reference is made from one that exists.
+        self.header().references.fetch_add(1, Relaxed);
+        Goroutine(self.0)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.header().id
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.header().name.as_deref()
+    }
+
+    pub(crate) fn location(&self) -> &'static Location<'static> {
+        self.header().location
+    }
+}
+
+/// # Safety
+///
+/// `header` is the runner's reference to a `Task<F, T, E>` that has not run.
+unsafe fn run<F, T, E>(header: NonNull<Header>)
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+    E: Exit,
+{
+    let task = header.cast::<Task<F, T, E>>().as_ptr();
+    // SAFETY: by J2 the stage and the exit belong to the runner now.
+    let exit = unsafe { (*task).exit.take() };
+    // SAFETY: as above. `ptr::replace` leaves nothing to drop.
+    let stage = unsafe { ptr::replace(&raw mut (*task).stage, Stage::Empty) };
+    let Stage::Fresh(closure) = stage else { unreachable!("a task runs once") };
+
+    let outcome = if scheduler::refuses_new() {
+        drop_quietly(closure);
+        Err(Box::new("the runtime was dropped before this goroutine started") as Box<dyn Any + Send>)
+    } else {
+        panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
+    };
+    let failed = outcome.is_err();
+    // SAFETY: as above; the stage is Empty, so the assignment drops nothing of the user's.
+    unsafe { (*task).stage = Stage::Ended(outcome) };
+    scheduler::ended();
+
+    // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration.
+    // SAFETY: the runner's reference is still there.
+    let waiter = unsafe { header.as_ref() }.join.swap(done(), AcqRel);
+    if !waiter.is_null() {
+        // SAFETY: J3: the joiner registered its own unit, which is type-stable (U2), and we took it out.
+        unsafe { &*waiter }.wake(Wake::Handoff);
+    }
+
+    // SAFETY: the runner's reference, given up once; from here on the task is not touched.
+    unsafe { release(header) };
+    if let Some(exit) = exit {
+        exit.exited(failed);
+    }
+}
+
+/// Drops a value of the user's; a panic in it has been printed by the hook and ends here.
+fn drop_quietly<V>(value: V) {
+    let _ = panic::catch_unwind(AssertUnwindSafe(move || drop(value)));
+}
+
+/// # Safety
+///
+/// Gives up one reference to a live task.
+#[inline]
+unsafe fn release(header: NonNull<Header>) {
+    // SAFETY: the caller's reference keeps the header alive up to the decrement.
+    let task = unsafe { header.as_ref() };
+    let free = task.vtable.free;
+    // ORDERING: Release. What this reference's holder did comes before the freeing; pairs with the fence below.
+    if task.references.fetch_sub(1, Release) != 1 {
+        return;
+    }
+    // ORDERING: Acquire. Takes over what all other holders did.
+    fence(Acquire);
+    // SAFETY: the count is zero, so nobody else has a reference.
+    unsafe { free(header) };
+}
+
+/// # Safety
+///
+/// `header` is a `Task<F, T, E>` without references.
+unsafe fn free<F, T, E>(header: NonNull<Header>) {
+    // SAFETY: the allocation came from a `Box` of this type, and nobody has a reference any more.
+    let task = unsafe { Box::from_raw(header.cast::<Task<F, T, E>>().as_ptr()) };
+    let Task { header, exit, stage } = *task;
+    drop(header);
+    drop(exit);
+    match stage {
+        Stage::Empty => {}
+        stage => drop_quietly(stage),
+    }
+}
+
+/// # Safety
+///
+/// `header` is a `Task<F, T, E>` that has ended, `into` points to an `Option<Outcome<T>>`, and the caller holds the right to
+/// join (J2).
+unsafe fn take<F, T, E>(header: NonNull<Header>, into: *mut ()) {
+    let task = header.cast::<Task<F, T, E>>().as_ptr();
+    // SAFETY: after the end the stage belongs to the joiner (J2).
+    let stage = unsafe { ptr::replace(&raw mut (*task).stage, Stage::Empty) };
+    if let Stage::Ended(outcome) = stage {
+        // SAFETY: by the caller; the place holds `None`, which needs no drop.
+        unsafe { into.cast::<Option<Outcome<T>>>().write(Some(outcome)) };
+    }
+}
+
+/// A handle to a goroutine: its name, its id, and `unpark`.
+///
+/// Handles are cheap to clone and keep neither the goroutine nor its stack alive.
+pub struct Goroutine(NonNull<Header>);
+
+// SAFETY: a handle reads constants and atomics of the header, and frees a task whose closure and result are `Send`.
+unsafe impl Send for Goroutine {}
+// SAFETY: as above.
+unsafe impl Sync for Goroutine {}
+impl panic::UnwindSafe for Goroutine {}
+impl panic::RefUnwindSafe for Goroutine {}
+
+impl Clone for Goroutine {
+    fn clone(&self) -> Self {
+        TaskRef(self.0).goroutine()
+    }
+}
+
+impl Drop for Goroutine {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this handle's reference, given up once.
+        unsafe { release(self.0) };
+    }
+}
+
+impl fmt::Debug for Goroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Goroutine").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+impl Goroutine {
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: a handle is a counted reference.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The id, which no other goroutine of this process has or will have.
+    pub fn id(&self) -> Id {
+        Id(self.header().id)
+    }
+
+    /// The name given with [`Builder::name`](crate::Builder::name), if any.
+    pub fn name(&self) -> Option<&str> {
+        self.header().name.as_deref()
+    }
+
+    /// The unit of this goroutine, once it has started.
+    pub(crate) fn unit(&self) -> Option<&'static Unit> {
+        TaskRef(self.0).unit()
+    }
+
+    /// Lets the goroutine's next, or present, [`park`](crate::park) return.
+    ///
+    /// As with [`std::thread::Thread::unpark`], several calls before one `park` count once. It ends nothing but a `park`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn unpark(&self) {
+        // ORDERING: AcqRel. Release: what was done before `unpark` is seen after `park`. Acquire: the ticket's unit.
+        let before = self.header().token.swap(NOTIFIED, AcqRel);
+        if before <= NOTIFIED {
+            return;
+        }
+        let unit = self.unit().expect("a goroutine that waits has started");
+        // U1: an old ticket fails here without harm.
+        if unit.try_claim(Ticket::from_bits(before)) {
+            unit.wake(Wake::Queue);
+        }
+    }
+
+    /// `park` of the calling goroutine or thread, whose handle this is. True when a notification ended it.
+    pub(crate) fn park_self(&self, deadline: Option<std::time::Instant>) -> bool {
+        let token = &self.header().token;
+        // ORDERING: Acquire. Pairs with the Release in `unpark`; so do the two below.
+        if token.compare_exchange(NOTIFIED, 0, Acquire, Relaxed).is_ok() {
+            park::spend();
+            return true;
+        }
+        let unit = park::current();
+        let ticket = unit.arm();
+        // ORDERING: AcqRel. Release publishes the armed ticket.
+        if token.compare_exchange(0, ticket.to_bits(), AcqRel, Acquire).is_err() {
+            let mine = unit.try_claim(ticket);
+            debug_assert!(mine, "nobody has seen this ticket");
+            token.store(0, Relaxed);
+            park::spend();
+            return true;
+        }
+        let _ = unit.park_until(ticket, deadline, Reason::Park.alone());
+        token.swap(0, Acquire) == NOTIFIED
+    }
+
+    /// Whether the goroutine has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        // ORDERING: Acquire. Pairs with the AcqRel in `run`.
+        self.header().join.load(Acquire) == done()
+    }
+
+    /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
+    pub(crate) fn wait_finished(&self) {
+        if self.is_finished() {
+            return park::spend();
+        }
+        let unit = park::current();
+        let word = &self.header().join;
+        // ORDERING: Release publishes the unit; Acquire on failure takes over the result.
+        if word
+            .compare_exchange(ptr::null_mut(), ptr::from_ref(unit).cast_mut(), Release, Acquire)
+            .is_ok()
+        {
+            unit.park(Reason::Join.on(self.header()));
+            // ORDERING: Acquire. Takes over the result published before the wake.
+            fence(Acquire);
+        }
+    }
+
+    /// Takes the result.
+    ///
+    /// # Safety
+    ///
+    /// The goroutine has ended, its closure returns `T`, and the caller holds the right to join and takes once (J2).
+    pub(crate) unsafe fn take<T>(&self) -> Outcome<T> {
+        // The closure's type is not known here, but the place of the result is told by the task itself.
+        let mut outcome: ManuallyDrop<Option<Outcome<T>>> = ManuallyDrop::new(None);
+        let take = self.header().vtable.take;
+        // SAFETY: by the caller the task's result type is `T`, so `outcome` is the type that `take` writes.
+        unsafe { take(self.0, (&raw mut outcome).cast()) };
+        ManuallyDrop::into_inner(outcome).expect("a result is taken once")
+    }
+}
+
+/// The id of a goroutine: a number that is never used twice in a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub(crate) u64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

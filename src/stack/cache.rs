@@ -1,0 +1,73 @@
+//! A worker's idle stacks, the warmest on top.
+
+use super::{Metadata, Pool, guard};
+
+/// Idle slots that a worker keeps.
+const HIGH: usize = 256;
+/// Bytes at the top of an idle stack that keep their pages.
+const KEEP: usize = 16 * 1024;
+
+/// See the module.
+pub(crate) struct Cache<M: Metadata> {
+    pool: &'static Pool<M>,
+    idle: Vec<&'static M>,
+    /// How many, from the bottom, have given their deep pages back.
+    shallow: usize,
+}
+
+impl<M: Metadata> Cache<M> {
+    pub(crate) fn new(pool: &'static Pool<M>) -> Self {
+        Self { pool, idle: Vec::with_capacity(HIGH + 1), shallow: 0 }
+    }
+
+    /// The slot that was used last.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Option<&'static M> {
+        let slot = self.idle.pop()?;
+        self.shallow = self.shallow.min(self.idle.len());
+        Some(slot)
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, slot: &'static M) {
+        self.idle.push(slot);
+        if self.idle.len() > HIGH {
+            self.spill();
+        }
+    }
+
+    pub(crate) fn is_warm(&self) -> bool {
+        !self.idle.is_empty()
+    }
+
+    /// A slot from the pool.
+    pub(super) fn accept(&mut self, slot: &'static M) {
+        self.idle.push(slot);
+    }
+
+    /// Gives the colder half to the pool.
+    #[cold]
+    fn spill(&mut self) {
+        let cold = self.idle.len() / 2;
+        self.pool.give_back(self.idle.drain(..cold));
+        self.shallow = self.shallow.saturating_sub(cold);
+    }
+
+    /// Gives back the pages that only deep calls have touched. Once for each use of a slot.
+    pub(crate) fn trim_deep(&mut self) {
+        let page = rustix::param::page_size();
+        for slot in &self.idle[self.shallow..] {
+            let bounds = slot.bounds();
+            let keep = (bounds.top() - KEEP) & !(page - 1);
+            if keep > bounds.limit() {
+                guard::discard(bounds.limit(), keep - bounds.limit());
+            }
+        }
+        self.shallow = self.idle.len();
+    }
+
+    pub(crate) fn give_back_all(&mut self) {
+        self.shallow = 0;
+        self.pool.give_back(self.idle.drain(..));
+    }
+}

@@ -1,0 +1,224 @@
+//! Stacks: address space in large slabs, a guard below each stack, metadata beside them, caches for reuse.
+//!
+//! - S1: slabs and their metadata are never unmapped, so a `&'static M` stays good whatever happens to its goroutine. Memory is given
+//!   back page by page, address space never.
+//! - S2: a slot has one owner at a time: the pool (unused, clean or dirty), one cache, or one goroutine. Only idle slots change hands.
+//! - S3: pages are given back of idle slots only. The frames of a suspended goroutine may be borrowed from other threads
+//!   (`std::thread::scope`), so its stack is never touched, moved, reused or unmapped.
+//! - S4: below every stack lies a guard larger than the frames that compilers leave unprobed. It is in place before the slot is
+//!   handed out for the first time, and stays.
+//! - S5: a closure reserves its stack when it is made, not when it starts, so that whoever asks for too much gets the error.
+//!
+//! A slot of the default size takes 256 KiB of address space: 64 KiB guard and 192 KiB stack, of which a goroutine that does not
+//! recurse touches one page. The stride is a power of two to keep page tables small: eight stacks share one page of them.
+//! The tops are staggered by a few cache lines. With equal tops the hot lines of all stacks fall into the same cache sets.
+//!
+//! This layer does not know that there is a scheduler.
+
+mod cache;
+mod guard;
+mod limits;
+pub(crate) mod overflow;
+mod slab;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+pub(crate) use self::cache::Cache;
+use self::{overflow::RawStderr, slab::Slab};
+
+/// What the runtime keeps beside each stack.
+pub(crate) trait Metadata: Sync + Sized + 'static {
+    /// The record of a slot that is handed out for the first time.
+    fn new(bounds: Bounds) -> Self;
+
+    fn bounds(&self) -> Bounds;
+
+    /// Says whose stack overflowed. Called in a signal handler: no allocation, no lock.
+    fn report_overflow(&self, out: &mut RawStderr);
+}
+
+/// Where a stack lies: usable from `limit()` up to `top()`; the guard lies directly below `limit()`. Small, since every goroutine's
+/// record has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    limit: usize,
+    /// Bytes from the limit to the top.
+    usable: u32,
+    /// Address space of the slot, in units of 4 KiB.
+    stride: u32,
+}
+
+impl Bounds {
+    fn new(start: usize, stride: usize, stagger: usize) -> Self {
+        let usable = u32::try_from(stride - guard::SIZE - stagger).expect("a stack is smaller than 4 GiB");
+        Self { limit: start + guard::SIZE, usable, stride: (stride / 4096) as u32 }
+    }
+
+    /// Staggered, aligned to a cache line.
+    #[inline]
+    pub(crate) fn top(&self) -> usize {
+        self.limit + self.usable as usize
+    }
+
+    #[inline]
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Address space of the slot, its guard included.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride as usize * 4096
+    }
+
+    /// The first byte of the guard.
+    fn start(&self) -> usize {
+        self.limit - guard::SIZE
+    }
+}
+
+/// Dirty slots that keep their pages, so that the next burst finds warm stacks.
+const WARM: usize = 512;
+
+/// All stacks of one size. Lives as long as the process.
+pub(crate) struct Pool<M: Metadata> {
+    stride: usize,
+    state: Mutex<State<M>>,
+}
+
+struct State<M: Metadata> {
+    slabs: Vec<Slab<M>>,
+    /// The slab that hands out its next unused slot; those before it are used up.
+    cursor: usize,
+    /// Idle, with pages.
+    dirty: Vec<&'static M>,
+    /// Idle, without pages.
+    clean: Vec<&'static M>,
+    /// Slots that the slabs can hand out in all.
+    capacity: usize,
+    /// Slots promised to closures (S5).
+    reserved: usize,
+}
+
+impl<M: Metadata> Pool<M> {
+    /// A pool of stacks of `size` bytes of address space each, rounded up to 64 KiB, with room for the guard at least.
+    pub(crate) fn new(size: usize) -> Self {
+        let least = guard::SIZE + 64 * 1024;
+        let stride = size.next_multiple_of(64 * 1024).max(least);
+        let state = State { slabs: Vec::new(), cursor: 0, dirty: Vec::new(), clean: Vec::new(), capacity: 0, reserved: 0 };
+        Self { stride, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn stack_size(&self) -> usize {
+        self.stride
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that `count` more slots can be handed out.
+    pub(crate) fn reserve(&self, count: usize) -> io::Result<()> {
+        let mut state = self.lock();
+        while state.capacity < state.reserved + count {
+            let missing = state.reserved + count - state.capacity;
+            let more = match state.slabs.last_mut().map(|slab| slab.prepare(missing)) {
+                // The last slab has guards of the kind that costs mappings: they are made ahead, so that failing is ours to report.
+                Some(Ok(more)) if more > 0 => more,
+                Some(Err(error)) => return Err(error),
+                _ => {
+                    let size = state.slabs.last().map_or(slab::FIRST_SIZE, Slab::next_size);
+                    let slab = Slab::new(self.stride, size)?;
+                    let capacity = slab.capacity();
+                    state.slabs.push(slab);
+                    capacity
+                }
+            };
+            state.capacity += more;
+        }
+        state.reserved += count;
+        Ok(())
+    }
+
+    /// Takes back a promise.
+    pub(crate) fn unreserve(&self, count: usize) {
+        let mut state = self.lock();
+        debug_assert!(state.reserved >= count);
+        state.reserved -= count;
+    }
+
+    /// Moves up to `want` idle slots into `cache`, warm ones first; an error when not even one could be had, which with slots
+    /// reserved happens only when the kernel itself is out of memory.
+    pub(crate) fn refill(&self, cache: &mut Cache<M>, want: usize) -> io::Result<()> {
+        let mut state = self.lock();
+        for i in 0..want {
+            match state.take() {
+                Ok(slot) => cache.accept(slot),
+                Err(error) if i == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves and takes one slot.
+    pub(crate) fn take_one(&self) -> io::Result<&'static M> {
+        self.reserve(1)?;
+        self.lock().take().inspect_err(|_| self.unreserve(1))
+    }
+
+    /// Takes back what [`take_one`](Self::take_one) gave.
+    pub(crate) fn put_one(&self, slot: &'static M) {
+        let mut state = self.lock();
+        state.dirty.push(slot);
+        state.reserved -= 1;
+    }
+
+    /// Takes idle slots from a cache.
+    fn give_back(&self, slots: impl Iterator<Item = &'static M>) {
+        self.lock().dirty.extend(slots);
+    }
+
+    /// Gives the pages of up to `most` idle slots back to the kernel; how many it were. A few stay warm.
+    pub(crate) fn trim(&self, most: usize) -> usize {
+        let mut batch = {
+            let mut state = self.lock();
+            let surplus = state.dirty.len().saturating_sub(WARM).min(most);
+            // From the cold end.
+            state.dirty.drain(..surplus).collect::<Vec<_>>()
+        };
+        batch.sort_unstable_by_key(|slot| slot.bounds().start());
+        for run in batch.chunk_by(|a, b| a.bounds().start() + a.bounds().stride() == b.bounds().start()) {
+            let start = run[0].bounds().start();
+            guard::discard(start, run.len() * self.stride);
+        }
+        let count = batch.len();
+        self.lock().clean.extend(batch);
+        count
+    }
+
+    /// Calls `each` with every slot that was ever handed out.
+    pub(crate) fn each(&self, mut each: impl FnMut(&'static M)) {
+        let state = self.lock();
+        state.slabs.iter().for_each(|slab| slab.each(&mut each));
+    }
+}
+
+impl<M: Metadata> State<M> {
+    fn take(&mut self) -> io::Result<&'static M> {
+        if let Some(slot) = self.dirty.pop().or_else(|| self.clean.pop()) {
+            return Ok(slot);
+        }
+        while self.cursor + 1 < self.slabs.len() && self.slabs[self.cursor].is_used_up() {
+            self.cursor += 1;
+        }
+        match self.slabs.get_mut(self.cursor) {
+            Some(slab) if slab.has_room() => slab.hand_out(),
+            _ => Err(limits::exhausted("no stack is left")),
+        }
+    }
+}

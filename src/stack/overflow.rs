@@ -1,0 +1,257 @@
+//! What happens when a stack overflows: a clear report, and the end of the process.
+//!
+//! The handler of SIGSEGV and SIGBUS runs on an alternate stack that every worker has for itself. It acts only on faults inside our
+//! guards, and passes all others on to the handler that stood before, such as the standard library's. It allocates nothing, takes no
+//! lock and never returns into the goroutine: frames that have overflowed cannot be dropped, so there is no way to go on.
+//!
+//! - O1: the table of slabs only grows, and an entry is complete before it is published. So the handler may read it at any moment.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+    sync::{
+        Once,
+        atomic::{
+            AtomicPtr, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+};
+
+use super::{Metadata, guard};
+
+const MOST_SLABS: usize = 8192;
+
+struct Entry {
+    start: usize,
+    stride: usize,
+    slots: usize,
+    metadata: *const (),
+    report: unsafe fn(*const (), usize, &mut RawStderr),
+}
+
+static TABLE: [AtomicPtr<Entry>; MOST_SLABS] = [const { AtomicPtr::new(ptr::null_mut()) }; MOST_SLABS];
+static ENTRIES: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes a slab known to the handler.
+pub(crate) fn register<M: Metadata>(
+    start: usize,
+    stride: usize,
+    slots: usize,
+    metadata: NonNull<M>,
+) -> io::Result<()> {
+    let entry = Entry { start, stride, slots, metadata: metadata.as_ptr().cast(), report: report::<M> };
+    // ORDERING: Relaxed. The index is claimed; the store below publishes.
+    let index = ENTRIES.fetch_add(1, Relaxed);
+    let Some(place) = TABLE.get(index) else {
+        ENTRIES.fetch_sub(1, Relaxed);
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, format!("more than {MOST_SLABS} slabs of stacks")));
+    };
+    // ORDERING: Release. Pairs with the Acquire in `find` (O1).
+    place.store(Box::leak(Box::new(entry)), Release);
+    Ok(())
+}
+
+/// # Safety
+///
+/// `metadata` is the array of a slab's records of type `M`, and slot `index` was handed out.
+unsafe fn report<M: Metadata>(metadata: *const (), index: usize, out: &mut RawStderr) {
+    // SAFETY: by the caller within the array.
+    let record = unsafe { metadata.cast::<M>().add(index) };
+    // SAFETY: the record was made before its stack was used, and is never freed (S1).
+    unsafe { &*record }.report_overflow(out);
+}
+
+/// The slab and slot in whose guard `address` lies.
+fn find(address: usize) -> Option<(&'static Entry, usize)> {
+    for place in &TABLE {
+        // ORDERING: Acquire. Pairs with the Release in `register`.
+        let entry = place.load(Acquire);
+        // SAFETY: entries are leaked.
+        let Some(entry) = (unsafe { entry.as_ref() }) else { break };
+        let Some(offset) = address.checked_sub(entry.start) else { continue };
+        if offset < entry.slots * entry.stride {
+            return (offset % entry.stride < guard::SIZE).then_some((entry, offset / entry.stride));
+        }
+    }
+    None
+}
+
+/// The actions that stood before ours.
+static BEFORE: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// Installs the handler, once for the process.
+pub(crate) fn install() -> io::Result<()> {
+    static ONCE: Once = Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| result = install_now());
+    result
+}
+
+fn install_now() -> io::Result<()> {
+    for (signal, before) in SIGNALS.into_iter().zip(&BEFORE) {
+        let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: asks for the present action, into a place of the right type.
+        if unsafe { libc::sigaction(signal, ptr::null(), old.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: written by the call above; zeroes would be valid as well.
+        let old = unsafe { old.assume_init() };
+        // ORDERING: Release. The handler, once installed, finds it.
+        before.store(Box::leak(Box::new(old)), Release);
+        // SAFETY: all zeroes is a valid `sigaction`.
+        let mut ours = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
+        ours.sa_sigaction = handler as extern "C" fn(_, _, _) as usize;
+        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        // SAFETY: a valid action whose handler is async-signal-safe.
+        if unsafe { libc::sigaction(signal, &raw const ours, ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid record; for these signals it has an address.
+    let address = unsafe { (*info).si_addr() }.addr();
+    if let Some((entry, index)) = find(address) {
+        let mut out = RawStderr::new();
+        // SAFETY: an address in a slot's guard is touched by code on that slot's stack, so the slot was handed out.
+        unsafe { (entry.report)(entry.metadata, index, &mut out) };
+        out.flush();
+        // SAFETY: ends the process; async-signal-safe.
+        unsafe { libc::abort() };
+    }
+    pass_on(signal, info, context);
+}
+
+/// Has the action that stood before deal with a fault that is none of ours.
+fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let which = usize::from(signal != SIGNALS[0]);
+    // ORDERING: Acquire. Pairs with the Release in `install_now`.
+    let before = BEFORE[which].load(Acquire);
+    // SAFETY: stored before the handler was installed, and leaked.
+    let before = unsafe { &*before };
+    match before.sa_sigaction {
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // The instruction is tried again and meets the former action.
+            // SAFETY: an action that the kernel gave us.
+            unsafe { libc::sigaction(signal, before, ptr::null_mut()) };
+        }
+        function if before.sa_flags & libc::SA_SIGINFO != 0 => {
+            type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+            // SAFETY: with SA_SIGINFO the field is such a function.
+            let function = unsafe { std::mem::transmute::<usize, WithInfo>(function) };
+            function(signal, info, context);
+        }
+        function => {
+            // SAFETY: without SA_SIGINFO the field is such a function.
+            let function = unsafe { std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(function) };
+            function(signal);
+        }
+    }
+}
+
+/// The calling thread's alternate signal stack, until dropped.
+pub(crate) struct AltStack {
+    mapping: *mut libc::c_void,
+    before: libc::stack_t,
+}
+
+const ALT_SIZE: usize = 64 * 1024;
+
+impl AltStack {
+    pub(crate) fn install() -> io::Result<Self> {
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
+        let page = rustix::param::page_size();
+        // SAFETY: a new mapping.
+        let mapping = unsafe {
+            mmap_anonymous(ptr::null_mut(), ALT_SIZE + page, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
+        };
+        // SAFETY: the first page of the new mapping becomes its guard.
+        unsafe { mprotect(mapping, page, MprotectFlags::empty())? };
+        let stack = libc::stack_t { ss_sp: mapping.wrapping_byte_add(page), ss_flags: 0, ss_size: ALT_SIZE };
+        let mut before = MaybeUninit::<libc::stack_t>::uninit();
+        // SAFETY: memory that stays mapped until `drop` has put the former stack back.
+        if unsafe { libc::sigaltstack(&raw const stack, before.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: written by the call.
+        Ok(Self { mapping, before: unsafe { before.assume_init() } })
+    }
+}
+
+impl Drop for AltStack {
+    fn drop(&mut self) {
+        // SAFETY: what stood before on this thread.
+        unsafe { libc::sigaltstack(&raw const self.before, ptr::null_mut()) };
+        // SAFETY: our mapping, which no signal uses any more.
+        let _ = unsafe { rustix::mm::munmap(self.mapping, ALT_SIZE + rustix::param::page_size()) };
+    }
+}
+
+/// Keeps asynchronous signals away from the calling thread, so that a program's handlers run on threads of its own. Faults still
+/// arrive, and SIGPROF, for profilers.
+pub(crate) fn block_asynchronous_signals() {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: fills the set.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: filled above.
+    let mut set = unsafe { set.assume_init() };
+    let synchronous = [
+        libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGSYS,
+        libc::SIGPROF,
+    ];
+    for signal in synchronous {
+        // SAFETY: a valid set and signal.
+        unsafe { libc::sigdelset(&raw mut set, signal) };
+    }
+    // SAFETY: a valid set.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+}
+
+/// Standard error for signal handlers: a buffer on the stack and `write`.
+pub(crate) struct RawStderr {
+    buffer: [u8; 256],
+    len: usize,
+}
+
+impl RawStderr {
+    fn new() -> Self {
+        Self { buffer: [0; 256], len: 0 }
+    }
+
+    pub(crate) fn write_str(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if self.len == self.buffer.len() {
+                self.flush();
+            }
+            self.buffer[self.len] = byte;
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn write_usize(&mut self, mut number: usize) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        for &digit in &digits[at..] {
+            self.write_str(char::from(digit).encode_utf8(&mut [0; 4]));
+        }
+    }
+
+    fn flush(&mut self) {
+        // SAFETY: the buffer's first `len` bytes; `write` is async-signal-safe. There is nobody to tell of an error.
+        unsafe { libc::write(2, self.buffer.as_ptr().cast(), self.len) };
+        self.len = 0;
+    }
+}

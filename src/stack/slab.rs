@@ -1,0 +1,133 @@
+//! A slab: one reservation of address space for many stacks, and their metadata.
+
+use std::{io, marker::PhantomData, ptr::NonNull};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+
+use super::{Bounds, Metadata, guard::Guards, limits, overflow};
+
+pub(crate) const FIRST_SIZE: usize = 16 << 20;
+const LAST_SIZE: usize = 1 << 30;
+/// The fewest stacks that are worth a slab.
+const FEWEST: usize = 4;
+/// Tops differ by multiples of a cache line, of which there are this many: all stay within the top page.
+const STAGGER: usize = 16;
+const LINE: usize = 64;
+
+pub(crate) struct Slab<M: Metadata> {
+    start: usize,
+    stride: usize,
+    slots: usize,
+    metadata: NonNull<M>,
+    /// Slots whose guard is in place.
+    prepared: usize,
+    /// Slots that were handed out once; their metadata is made.
+    used: usize,
+    guards: Guards,
+    owns: PhantomData<M>,
+}
+
+// SAFETY: a slab is a set of addresses; what lies there is shared (`M: Sync`) or idle (S2).
+unsafe impl<M: Metadata> Send for Slab<M> {}
+
+impl<M: Metadata> Slab<M> {
+    /// Reserves `size` bytes for stacks, or less when there is no room for so much.
+    pub(crate) fn new(stride: usize, size: usize) -> io::Result<Self> {
+        let mut slots = (size / stride).max(FEWEST);
+        let start = loop {
+            match reserve(slots * stride) {
+                Ok(start) => break start,
+                Err(_) if slots > FEWEST => slots = (slots / 2).max(FEWEST),
+                Err(_) => return Err(limits::exhausted("no address space is left for goroutines' stacks")),
+            }
+        };
+        let metadata = match reserve(slots * size_of::<M>()) {
+            Ok(address) => address.cast::<M>(),
+            Err(_) => return Err(limits::exhausted("no memory is left for the records of goroutines")),
+        };
+        let start = start.as_ptr().expose_provenance();
+        overflow::register::<M>(start, stride, slots, metadata)?;
+        let guards = Guards::for_slab(start);
+        Ok(Self { start, stride, slots, metadata, prepared: 0, used: 0, guards, owns: PhantomData })
+    }
+
+    /// The size the next slab should have.
+    pub(crate) fn next_size(&self) -> usize {
+        (self.slots * self.stride * 2).min(LAST_SIZE)
+    }
+
+    /// Slots that can be handed out without fail.
+    pub(crate) fn capacity(&self) -> usize {
+        match self.guards {
+            Guards::Markers => self.slots,
+            Guards::Protection => 0,
+        }
+    }
+
+    /// Puts up to `count` more guards in place, of the kind that may fail; how many more slots can now be handed out.
+    pub(crate) fn prepare(&mut self, count: usize) -> io::Result<usize> {
+        if matches!(self.guards, Guards::Markers) {
+            return Ok(0);
+        }
+        let before = self.prepared;
+        let until = (self.prepared + count).min(self.slots);
+        while self.prepared < until {
+            match self.guards.install(self.start + self.prepared * self.stride) {
+                Ok(()) => self.prepared += 1,
+                Err(_) if self.prepared > before => break,
+                Err(_) => return Err(limits::exhausted("no memory mapping is left for the guard of a stack")),
+            }
+        }
+        Ok(self.prepared - before)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.used < self.slots && (matches!(self.guards, Guards::Markers) || self.used < self.prepared)
+    }
+
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.used == self.slots
+    }
+
+    /// Hands out a slot for the first time.
+    pub(crate) fn hand_out(&mut self) -> io::Result<&'static M> {
+        debug_assert!(self.has_room());
+        let index = self.used;
+        let start = self.start + index * self.stride;
+        if index == self.prepared {
+            // S4.
+            self.guards.install(start)?;
+            self.prepared += 1;
+        }
+        let bounds = Bounds::new(start, self.stride, (index % STAGGER) * LINE);
+        // SAFETY: the mapping has room for one record for each slot, and `index < slots`.
+        let place = unsafe { self.metadata.add(index) };
+        // SAFETY: the place is mapped, aligned (mappings begin at pages) and has not been used yet.
+        unsafe { place.write(M::new(bounds)) };
+        self.used += 1;
+        // SAFETY: made just now; never freed (S1), and shared from here on.
+        Ok(unsafe { place.as_ref() })
+    }
+
+    pub(crate) fn each(&self, each: &mut impl FnMut(&'static M)) {
+        for index in 0..self.used {
+            // SAFETY: within the mapping.
+            let place = unsafe { self.metadata.add(index) };
+            // SAFETY: the first `used` records are made, and never freed (S1).
+            each(unsafe { place.as_ref() });
+        }
+    }
+}
+
+/// Address space that gets memory as it is touched.
+fn reserve(size: usize) -> io::Result<NonNull<u8>> {
+    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let address = unsafe { mmap_anonymous(std::ptr::null_mut(), size, access, flags)? };
+    let address = NonNull::new(address.cast::<u8>()).expect("a mapping does not begin at null");
+    // A huge page would commit 2 MiB for one goroutine. Not all kernels know the advice.
+    #[cfg(target_os = "linux")]
+    // SAFETY: advice about our own new mapping.
+    let _ = unsafe { madvise(address.as_ptr().cast(), size, Advice::LinuxNoHugepage) };
+    Ok(address)
+}

@@ -1,0 +1,133 @@
+//! Stacks from outside: they do not overlap, their guards fault, their pages come back.
+
+use std::{cell::Cell, collections::BTreeSet};
+
+use super::{overflow::RawStderr, *};
+
+struct Record {
+    bounds: Bounds,
+    uses: Cell<u32>,
+}
+
+// SAFETY: the tests use each record on one thread.
+unsafe impl Sync for Record {}
+
+impl Metadata for Record {
+    fn new(bounds: Bounds) -> Self {
+        Self { bounds, uses: Cell::new(0) }
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    fn report_overflow(&self, out: &mut RawStderr) {
+        out.write_str("overflow of test stack\n");
+    }
+}
+
+fn pool(size: usize) -> &'static Pool<Record> {
+    Box::leak(Box::new(Pool::new(size)))
+}
+
+fn taken(pool: &'static Pool<Record>, count: usize) -> Vec<&'static Record> {
+    (0..count).map(|_| pool.take_one().unwrap()).collect()
+}
+
+fn touch(bounds: Bounds, offset_from_top: usize) {
+    let address = std::ptr::with_exposed_provenance_mut::<u8>(bounds.top() - offset_from_top);
+    // SAFETY: within a stack that the test owns.
+    unsafe { address.write_volatile(1) };
+}
+
+fn peek(bounds: Bounds, offset_from_top: usize) -> u8 {
+    let address = std::ptr::with_exposed_provenance::<u8>(bounds.top() - offset_from_top);
+    // SAFETY: within a stack that the test owns.
+    unsafe { address.read_volatile() }
+}
+
+#[test]
+fn live_stacks_never_overlap_and_tops_are_staggered() {
+    let pool = pool(256 * 1024);
+    let mut ranges: Vec<_> = taken(pool, 300).iter().map(|r| (r.bounds.start(), r.bounds.top())).collect();
+    ranges.sort_unstable();
+    assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));
+    let offsets: BTreeSet<_> = ranges.iter().map(|(_, top)| top % 4096).collect();
+    assert_eq!(offsets.len(), 16);
+    // One page is enough for a goroutine that goes 3 KiB deep.
+    assert!(ranges.iter().all(|(_, top)| (top - 1) / 4096 == (top - 3072) / 4096));
+}
+
+#[test]
+fn a_slot_keeps_its_record() {
+    let pool = pool(256 * 1024);
+    let mut cache = Cache::new(pool);
+    pool.reserve(1).unwrap();
+    pool.refill(&mut cache, 1).unwrap();
+    let slot = cache.take().unwrap();
+    slot.uses.set(7);
+    cache.put(slot);
+    let again = cache.take().unwrap();
+    assert!(std::ptr::eq(slot, again));
+    assert_eq!(again.uses.get(), 7);
+}
+
+#[test]
+fn trimmed_stacks_read_as_zero_and_their_guards_stay() {
+    let pool = pool(256 * 1024);
+    let slots = taken(pool, WARM + 100);
+    for slot in &slots {
+        touch(slot.bounds, 100);
+        touch(slot.bounds, 100_000);
+    }
+    slots.iter().for_each(|slot| pool.put_one(slot));
+    let mut trimmed = 0;
+    loop {
+        match pool.trim(30) {
+            0 => break,
+            n => trimmed += n,
+        }
+    }
+    assert_eq!(trimmed, 100);
+    let zeroes = slots.iter().filter(|slot| peek(slot.bounds, 100) == 0 && peek(slot.bounds, 100_000) == 0).count();
+    assert_eq!(zeroes, 100);
+    for slot in slots {
+        assert!(faults(slot.bounds.limit() - 1), "a guard is gone");
+        assert!(faults(slot.bounds.limit() - guard::SIZE), "a guard is gone");
+    }
+}
+
+/// Whether the kernel refuses to read at `address`: a pipe write from it fails with EFAULT instead of a signal.
+fn faults(address: usize) -> bool {
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    // SAFETY: the kernel checks the address.
+    let written = unsafe {
+        libc::write(std::os::fd::AsRawFd::as_raw_fd(&writer), std::ptr::with_exposed_provenance(address), 1)
+    };
+    written < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
+#[test]
+fn both_kinds_of_guard_fault_and_the_stack_does_not() {
+    for guards in [guard::Guards::Markers, guard::Guards::Protection] {
+        let pool = pool(256 * 1024);
+        let slot = pool.take_one().unwrap();
+        if guards.install(slot.bounds.start()).is_err() {
+            // A kernel before 6.13 has no markers.
+            continue;
+        }
+        assert!(faults(slot.bounds.limit() - 1));
+        assert!(faults(slot.bounds.start()));
+        assert!(!faults(slot.bounds.limit()));
+        assert!(!faults(slot.bounds.top() - 1));
+    }
+}
+
+#[test]
+fn sizes_are_rounded_up_and_have_room_for_the_guard() {
+    assert_eq!(pool(1).stack_size(), guard::SIZE + 64 * 1024);
+    assert_eq!(pool(256 * 1024).stack_size(), 256 * 1024);
+    assert_eq!(pool(256 * 1024 + 1).stack_size(), 320 * 1024);
+    let big = pool(8 << 20).take_one().unwrap();
+    touch(big.bounds, (8 << 20) - guard::SIZE - 4096);
+}
