@@ -74,9 +74,31 @@ mod native {
             }
         }
 
+        /// Takes the lock without a guard, for locks that are held in sets (`select`).
         #[inline]
-        pub(crate) fn get_mut(&mut self) -> &mut T {
-            self.value.get_mut()
+        pub(crate) fn lock_raw(&self) {
+            std::mem::forget(self.lock());
+        }
+
+        /// Lets go of a lock taken with `lock_raw`.
+        ///
+        /// # Safety
+        ///
+        /// The caller holds it.
+        #[inline]
+        pub(crate) unsafe fn unlock_raw(&self) {
+            drop(Guard { lock: self });
+        }
+
+        /// What the lock guards, while it is held with `lock_raw`.
+        ///
+        /// # Safety
+        ///
+        /// The caller holds it, and `f` does not come back here.
+        #[inline]
+        pub(crate) unsafe fn with_raw<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            // SAFETY: by the caller there is no other reference.
+            f(unsafe { &mut *self.value.get() })
         }
     }
 
@@ -154,39 +176,80 @@ pub(crate) mod sleep {
 
 #[cfg(loom)]
 mod model {
-    use std::ops::{Deref, DerefMut};
+    use std::{
+        cell::UnsafeCell,
+        fmt,
+        ops::{Deref, DerefMut},
+    };
 
     /// loom's mutex behind the interface of the native lock.
-    #[derive(Debug)]
-    pub(crate) struct Lock<T>(loom::sync::Mutex<T>);
+    pub(crate) struct Lock<T> {
+        mutex: loom::sync::Mutex<()>,
+        value: UnsafeCell<T>,
+        /// The guard of a lock taken with `lock_raw`; only the holder looks here.
+        held: UnsafeCell<Option<loom::sync::MutexGuard<'static, ()>>>,
+    }
 
-    impl<T> Lock<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
-        }
+    // SAFETY: as for the native lock.
+    unsafe impl<T: Send> Send for Lock<T> {}
+    // SAFETY: as for the native lock.
+    unsafe impl<T: Send> Sync for Lock<T> {}
 
-        pub(crate) fn lock(&self) -> Guard<'_, T> {
-            Guard(self.0.lock().expect("no holder of a model lock panics"))
-        }
-
-        pub(crate) fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().expect("no holder of a model lock panics")
+    impl<T> fmt::Debug for Lock<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Lock").finish_non_exhaustive()
         }
     }
 
-    pub(crate) struct Guard<'a, T>(loom::sync::MutexGuard<'a, T>);
+    impl<T> Lock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self { mutex: loom::sync::Mutex::new(()), value: UnsafeCell::new(value), held: UnsafeCell::new(None) }
+        }
+
+        pub(crate) fn lock(&self) -> Guard<'_, T> {
+            Guard { _guard: self.mutex.lock().expect("no holder of a model lock panics"), lock: self }
+        }
+
+        pub(crate) fn lock_raw(&self) {
+            let guard = self.mutex.lock().expect("no holder of a model lock panics");
+            // SAFETY: the guard is dropped in `unlock_raw`, before the lock is.
+            let guard = unsafe {
+                std::mem::transmute::<loom::sync::MutexGuard<'_, ()>, loom::sync::MutexGuard<'static, ()>>(guard)
+            };
+            // SAFETY: only the holder looks here.
+            unsafe { *self.held.get() = Some(guard) };
+        }
+
+        pub(crate) unsafe fn unlock_raw(&self) {
+            // SAFETY: only the holder looks here.
+            let guard = unsafe { (*self.held.get()).take() };
+            drop(guard);
+        }
+
+        pub(crate) unsafe fn with_raw<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            // SAFETY: the caller holds the lock.
+            f(unsafe { &mut *self.value.get() })
+        }
+    }
+
+    pub(crate) struct Guard<'a, T> {
+        _guard: loom::sync::MutexGuard<'a, ()>,
+        lock: &'a Lock<T>,
+    }
 
     impl<T> Deref for Guard<'_, T> {
         type Target = T;
 
         fn deref(&self) -> &T {
-            &self.0
+            // SAFETY: the guard holds the lock.
+            unsafe { &*self.lock.value.get() }
         }
     }
 
     impl<T> DerefMut for Guard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            &mut self.0
+            // SAFETY: the guard holds the lock.
+            unsafe { &mut *self.lock.value.get() }
         }
     }
 }

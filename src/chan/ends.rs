@@ -1,0 +1,592 @@
+//! The two ends of a channel, and how channels are made.
+
+use std::{
+    fmt, mem,
+    panic::{RefUnwindSafe, UnwindSafe},
+    ptr::NonNull,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    CloseError, Iter, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryIter, TryRecvError, TrySendError,
+    core::{Channel, Ended, into_room},
+    timer::Timer,
+};
+use crate::{
+    facade::{
+        AtomicBool, AtomicUsize,
+        Ordering::{AcqRel, Relaxed},
+    },
+    runtime::{park, wait::Reason},
+};
+
+/// The one allocation of a channel.
+///
+/// Each kind of end is counted for itself: the last sender closes, the last receiver deafens. Whichever side ends second frees.
+pub(crate) struct Shared<T> {
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+    one_side_gone: AtomicBool,
+    channel: Channel<T>,
+}
+
+fn share<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
+    let shared = Box::new(Shared {
+        senders: AtomicUsize::new(1),
+        receivers: AtomicUsize::new(1),
+        one_side_gone: AtomicBool::new(false),
+        channel,
+    });
+    let shared = NonNull::from(Box::leak(shared));
+    (Sender { shared }, Receiver { flavor: Flavor::Channel(shared) })
+}
+
+/// More ends than this are a leak that would overflow the count.
+const MOST_ENDS: usize = isize::MAX as usize;
+
+fn one_more(count: &AtomicUsize) {
+    // ORDERING: Relaxed. A new end is made from one that exists.
+    if count.fetch_add(1, Relaxed) > MOST_ENDS {
+        std::process::abort();
+    }
+}
+
+/// Frees the channel when this is the second side to go.
+///
+/// # Safety
+///
+/// The caller was the last end of its side and does not touch the channel afterwards.
+unsafe fn side_gone<T>(shared: NonNull<Shared<T>>) {
+    // ORDERING: AcqRel. The one that frees sees all that the other side did.
+    // SAFETY: alive until both sides are gone.
+    if unsafe { shared.as_ref() }.one_side_gone.swap(true, AcqRel) {
+        // SAFETY: both sides are gone; the allocation came from a `Box`.
+        drop(unsafe { Box::from_raw(shared.as_ptr()) });
+    }
+}
+
+/// Makes a channel without a buffer: a send waits until a receive takes its value. Go's `make(chan T)`; the same as `bounded(0)`.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = oxigo::unbuffered();
+/// oxigo::go(move || tx.send("hello").unwrap());
+/// assert_eq!(rx.recv().unwrap(), "hello");
+/// ```
+pub fn unbuffered<T>() -> (Sender<T>, Receiver<T>) {
+    bounded(0)
+}
+
+/// Makes a channel with room for `capacity` values. Go's `make(chan T, capacity)`.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = oxigo::bounded(2);
+/// tx.send(1).unwrap();
+/// tx.send(2).unwrap();
+/// assert!(tx.try_send(3).is_err());
+/// assert_eq!(rx.recv(), Ok(1));
+/// ```
+///
+/// # Panics
+///
+/// When room for so many values cannot be allocated.
+pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    share(Channel::bounded(capacity))
+}
+
+/// Makes a channel whose sends never wait.
+pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+    share(Channel::unbounded())
+}
+
+/// A receiver on which nothing ever comes: a disabled arm of a `select!`.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::chan::{never, Receiver};
+///
+/// let (tx, rx) = oxigo::bounded(1);
+/// tx.send(5).unwrap();
+/// let enabled = false;
+/// let guarded: Receiver<i32> = if enabled { rx } else { never() };
+/// let received = oxigo::select! {
+///     recv(guarded) -> value => value.ok(),
+///     default => None,
+/// };
+/// assert_eq!(received, None);
+/// ```
+pub fn never<T>() -> Receiver<T> {
+    Receiver { flavor: Flavor::Never }
+}
+
+/// A receiver that gets one message, the time, after `duration`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// let fired = oxigo::chan::after(Duration::from_millis(2)).recv().unwrap();
+/// assert!(fired - start >= Duration::from_millis(2));
+/// ```
+pub fn after(duration: Duration) -> Receiver<Instant> {
+    timer(Instant::now().checked_add(duration), None)
+}
+
+/// A receiver that gets one message, the time, at `when`.
+pub fn at(when: Instant) -> Receiver<Instant> {
+    timer(Some(when), None)
+}
+
+/// A receiver that gets the time every `period`. Ticks that nobody receives in time are dropped, all but one.
+pub fn tick(period: Duration) -> Receiver<Instant> {
+    timer(Instant::now().checked_add(period), Some(period))
+}
+
+fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver<Instant> {
+    Receiver { flavor: Flavor::Timer(Arc::new(Timer::new(next, period))) }
+}
+
+/// The sending end of a channel; Go's `chan<- T`.
+///
+/// A `Sender` cannot receive:
+///
+/// ```compile_fail,E0599
+/// let (tx, rx) = oxigo::unbuffered::<i32>();
+/// tx.recv();
+/// ```
+pub struct Sender<T> {
+    shared: NonNull<Shared<T>>,
+}
+
+// SAFETY: values pass from thread to thread, so `T: Send`; ends do not give references to values.
+unsafe impl<T: Send> Send for Sender<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Sender<T> {}
+impl<T> UnwindSafe for Sender<T> {}
+impl<T> RefUnwindSafe for Sender<T> {}
+
+impl<T> Sender<T> {
+    #[inline]
+    fn shared(&self) -> &Shared<T> {
+        // SAFETY: an end keeps the channel alive.
+        unsafe { self.shared.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn channel(&self) -> &Channel<T> {
+        &self.shared().channel
+    }
+
+    /// Sends `value`, waiting for room, or on an unbuffered channel for a receiver.
+    ///
+    /// # Errors
+    ///
+    /// With the value when the channel is closed, or becomes so while this waits, and when no receiver is left.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread; never on an unbounded channel.
+    #[inline]
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        match self.send_until(value, None) {
+            Ok(()) => Ok(()),
+            Err((value, _)) => Err(SendError(value)),
+        }
+    }
+
+    #[inline]
+    fn send_until(&self, value: T, deadline: Option<Instant>) -> Result<(), (T, Ended)> {
+        let mut value = mem::ManuallyDrop::new(value);
+        // SAFETY: a valid value, which is forgotten when the answer is `Done`.
+        match unsafe { self.channel().send(&raw mut *value, deadline) } {
+            Ended::Done => Ok(()),
+            ended => Err((mem::ManuallyDrop::into_inner(value), ended)),
+        }
+    }
+
+    /// Sends `value` if that needs no waiting.
+    ///
+    /// # Errors
+    ///
+    /// With the value: `Full` when there is no room or no receiver waits, `Disconnected` as [`send`](Self::send).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[inline]
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        let value = mem::ManuallyDrop::new(value);
+        // SAFETY: a valid value, which is forgotten when the answer is `Done`.
+        match unsafe { self.channel().try_send(&raw const *value) } {
+            Ended::Done => Ok(()),
+            Ended::Closed => Err(TrySendError::Disconnected(mem::ManuallyDrop::into_inner(value))),
+            _ => Err(TrySendError::Full(mem::ManuallyDrop::into_inner(value))),
+        }
+    }
+
+    /// As [`send`](Self::send), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// With the value: `Timeout` when the time has passed, `Disconnected` as `send`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.send_deadline(value, deadline),
+            None => self.send(value).map_err(SendTimeoutError::from),
+        }
+    }
+
+    /// As [`send`](Self::send), until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// With the value: `Timeout` when the deadline has passed, `Disconnected` as `send`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn send_deadline(&self, value: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        match self.send_until(value, Some(deadline)) {
+            Ok(()) => Ok(()),
+            Err((value, Ended::TimedOut)) => Err(SendTimeoutError::Timeout(value)),
+            Err((value, _)) => Err(SendTimeoutError::Disconnected(value)),
+        }
+    }
+
+    /// Closes the channel: nothing more can be sent, and receivers get the rest and then errors. Everybody who waits is woken.
+    ///
+    /// # Errors
+    ///
+    /// When the channel was closed before.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn close(&self) -> Result<(), CloseError> {
+        if self.channel().close() { Ok(()) } else { Err(CloseError) }
+    }
+
+    /// Whether a send is bound to fail: the channel is closed, or no receiver is left.
+    pub fn is_closed(&self) -> bool {
+        self.channel().is_closed()
+    }
+
+    /// How many values wait in the buffer.
+    pub fn len(&self) -> usize {
+        self.channel().len()
+    }
+
+    /// Whether no value waits in the buffer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the buffer has no room; always, for an unbuffered channel.
+    pub fn is_full(&self) -> bool {
+        self.channel().is_full()
+    }
+
+    /// How many values the buffer holds; none when it grows without bound.
+    pub fn capacity(&self) -> Option<usize> {
+        self.channel().capacity()
+    }
+
+    /// Whether both ends are of one channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        self.shared == other.shared
+    }
+
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        one_more(&self.shared().senders);
+        Self { shared: self.shared }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // ORDERING: AcqRel. The last sender's close comes after what all others sent.
+        if self.shared().senders.fetch_sub(1, AcqRel) == 1 {
+            self.channel().close();
+            // SAFETY: the last sender, on its way out.
+            unsafe { side_gone(self.shared) };
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Sender { .. }")
+    }
+}
+
+enum Flavor<T> {
+    Channel(NonNull<Shared<T>>),
+    Timer(Arc<Timer<T>>),
+    Never,
+}
+
+/// What a receiver receives from.
+pub(crate) enum Source<'a, T> {
+    Channel(&'a Channel<T>),
+    Timer(&'a Timer<T>),
+    Never,
+}
+
+/// The receiving end of a channel; Go's `<-chan T`.
+///
+/// A `Receiver` can neither send nor close:
+///
+/// ```compile_fail,E0599
+/// let (tx, rx) = oxigo::unbuffered::<i32>();
+/// rx.send(1);
+/// ```
+///
+/// ```compile_fail,E0599
+/// let (tx, rx) = oxigo::unbuffered::<i32>();
+/// rx.close();
+/// ```
+pub struct Receiver<T> {
+    flavor: Flavor<T>,
+}
+
+// SAFETY: values pass from thread to thread, so `T: Send`; ends do not give references to values.
+unsafe impl<T: Send> Send for Receiver<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Receiver<T> {}
+impl<T> UnwindSafe for Receiver<T> {}
+impl<T> RefUnwindSafe for Receiver<T> {}
+
+impl<T> Receiver<T> {
+    #[inline]
+    pub(crate) fn source(&self) -> Source<'_, T> {
+        match &self.flavor {
+            // SAFETY: an end keeps the channel alive.
+            Flavor::Channel(shared) => Source::Channel(&unsafe { shared.as_ref() }.channel),
+            Flavor::Timer(timer) => Source::Timer(timer),
+            Flavor::Never => Source::Never,
+        }
+    }
+
+    /// Receives a value, waiting until there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the channel is closed and everything that was sent has been received.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    #[inline]
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.recv_until(None).map_err(|_| RecvError)
+    }
+
+    #[inline]
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, Ended> {
+        match self.source() {
+            // SAFETY: `into_room` gives room for a `T`.
+            Source::Channel(channel) => into_room(|room| unsafe { channel.receive(room, deadline) }),
+            Source::Timer(timer) => timer.receive(deadline),
+            Source::Never => {
+                match deadline {
+                    Some(deadline) => crate::time::sleep_until(deadline),
+                    None => loop {
+                        park::current().park(Reason::Forever.alone());
+                    },
+                }
+                Err(Ended::TimedOut)
+            }
+        }
+    }
+
+    /// Receives a value that is there.
+    ///
+    /// # Errors
+    ///
+    /// `Empty` when there is none now, `Disconnected` as [`recv`](Self::recv).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks. (One exception: a run-time [`Select`](super::Select) that has offered to send and has not yet said what is waited
+    /// for.)
+    #[inline]
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        match self.source() {
+            Source::Channel(channel) => {
+                // SAFETY: `into_room` gives room for a `T`.
+                into_room(|room| unsafe { channel.try_receive(room) }).map_err(|ended| match ended {
+                    Ended::Closed => TryRecvError::Disconnected,
+                    _ => TryRecvError::Empty,
+                })
+            }
+            Source::Timer(timer) => timer.try_receive().ok_or(TryRecvError::Empty),
+            Source::Never => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// As [`recv`](Self::recv), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout` when the time has passed, `Disconnected` as `recv`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.recv_deadline(deadline),
+            None => self.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    /// As [`recv`](Self::recv), until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout` when the deadline has passed, `Disconnected` as `recv`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
+        self.recv_until(Some(deadline)).map_err(|ended| match ended {
+            Ended::TimedOut => RecvTimeoutError::Timeout,
+            _ => RecvTimeoutError::Disconnected,
+        })
+    }
+
+    /// Receives until the channel is closed and empty. Go's `for v := range ch`.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter { receiver: self }
+    }
+
+    /// Receives what is there, without waiting.
+    pub fn try_iter(&self) -> TryIter<'_, T> {
+        TryIter { receiver: self }
+    }
+
+    /// Whether nothing more can be sent: the channel is closed.
+    pub fn is_closed(&self) -> bool {
+        match self.source() {
+            Source::Channel(channel) => channel.is_closed(),
+            Source::Timer(_) | Source::Never => false,
+        }
+    }
+
+    /// How many values wait in the buffer; 1 for a timer that is due.
+    pub fn len(&self) -> usize {
+        match self.source() {
+            Source::Channel(channel) => channel.len(),
+            Source::Timer(timer) => timer.len(),
+            Source::Never => 0,
+        }
+    }
+
+    /// Whether no value waits in the buffer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the buffer has no room; always, for an unbuffered channel.
+    pub fn is_full(&self) -> bool {
+        match self.source() {
+            Source::Channel(channel) => channel.is_full(),
+            Source::Timer(timer) => timer.len() == 1,
+            Source::Never => true,
+        }
+    }
+
+    /// How many values the buffer holds; none when it grows without bound.
+    pub fn capacity(&self) -> Option<usize> {
+        match self.source() {
+            Source::Channel(channel) => channel.capacity(),
+            Source::Timer(_) => Some(1),
+            Source::Never => Some(0),
+        }
+    }
+
+    /// Whether both ends are of one channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        match (&self.flavor, &other.flavor) {
+            (Flavor::Channel(a), Flavor::Channel(b)) => a == b,
+            (Flavor::Timer(a), Flavor::Timer(b)) => Arc::ptr_eq(a, b),
+            (Flavor::Never, Flavor::Never) => true,
+            _ => false,
+        }
+    }
+
+    /// The timer behind this receiver, when there is one.
+    pub(crate) fn timer(&self) -> Option<&Timer<T>> {
+        match &self.flavor {
+            Flavor::Timer(timer) => Some(timer),
+            _ => None,
+        }
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        let flavor = match &self.flavor {
+            Flavor::Channel(shared) => {
+                // SAFETY: an end keeps the channel alive.
+                one_more(&unsafe { shared.as_ref() }.receivers);
+                Flavor::Channel(*shared)
+            }
+            Flavor::Timer(timer) => Flavor::Timer(Arc::clone(timer)),
+            Flavor::Never => Flavor::Never,
+        };
+        Self { flavor }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Flavor::Channel(shared) = &self.flavor {
+            let pointer = *shared;
+            // SAFETY: an end keeps the channel alive.
+            let shared = unsafe { pointer.as_ref() };
+            // ORDERING: AcqRel. What the last receiver does comes after what all others received.
+            if shared.receivers.fetch_sub(1, AcqRel) == 1 {
+                let leave = Leave(pointer);
+                shared.channel.deafen();
+                drop(leave);
+            }
+        }
+    }
+}
+
+/// Leaves the channel even if a buffered value panics while it is dropped.
+struct Leave<T>(NonNull<Shared<T>>);
+
+impl<T> Drop for Leave<T> {
+    fn drop(&mut self) {
+        // SAFETY: the last receiver, on its way out.
+        unsafe { side_gone(self.0) };
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Receiver { .. }")
+    }
+}
+
+const _: () = assert!(mem::size_of::<Shared<u64>>() <= 160, "an unbuffered channel is one small allocation");
+const _: () = assert!(mem::size_of::<Sender<u64>>() == mem::size_of::<*const ()>());

@@ -1,0 +1,35 @@
+//! Channels: typed conduits between goroutines, and between goroutines and threads.
+//!
+//! Names and signatures are those of the crate `crossbeam-channel`; [`unbuffered`], [`close`](Sender::close) and [`Chan`] are added, as
+//! in Go. Everything works from goroutines, which it parks, and from plain threads, which it blocks.
+//!
+//! | Go | here |
+//! |---|---|
+//! | `make(chan T)` | [`unbuffered()`] |
+//! | `make(chan T, n)` | [`bounded(n)`](bounded) |
+//! | `chan T`, `chan<- T`, `<-chan T` | [`Chan<T>`], [`Sender<T>`], [`Receiver<T>`] |
+//! | `ch <- v` | [`tx.send(v)`](Sender::send): an error instead of a panic when the channel is closed |
+//! | `v, ok := <-ch` | [`rx.recv()`](Receiver::recv) |
+//! | `for v := range ch` | `for v in rx` |
+//! | `close(ch)` | [`tx.close()`](Sender::close), or dropping the last sender |
+//!
+//! The protocol is described in `chan/core.rs`.
+
+pub(crate) mod core;
+mod ends;
+mod err;
+mod iter;
+pub(crate) mod ring;
+pub(crate) mod timer;
+pub(crate) mod two_way;
+pub(crate) mod waitq;
+
+pub use self::{
+    ends::{Receiver, Sender, after, at, bounded, never, tick, unbounded, unbuffered},
+    err::{
+        CloseError, ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError,
+        TryReadyError, TryRecvError, TrySelectError, TrySendError,
+    },
+    iter::{IntoIter, Iter, TryIter},
+    two_way::Chan,
+};

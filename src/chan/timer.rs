@@ -1,0 +1,126 @@
+//! Receivers that the clock sends to: `after`, `at`, `tick`.
+//!
+//! They are passive: a deadline under a lock, and no entry in any heap. Whoever waits on one takes the deadline as the time limit of its
+//! own wait; leaving forgets it. So an abandoned `after(1h)` costs nothing.
+//!
+//! - A1: `next` is when the next value is due; none when there will be none. Taking a due value and setting the next deadline is one step
+//!   under the lock, so one value goes to one receiver.
+//! - A2: `waiters` holds those who wait; they are told to look again when the deadline is changed.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    core::Ended,
+    waitq::{Node, Outcome, WaitQueue},
+};
+use crate::{
+    runtime::{
+        park::{self, Parked},
+        wait::Reason,
+    },
+    util::Lock,
+};
+
+/// One timer; `T` is always `Instant`, told by `make`, so that receivers of timers are receivers like others.
+pub(crate) struct Timer<T> {
+    state: Lock<State>,
+    make: fn(Instant) -> T,
+}
+
+pub(crate) struct State {
+    next: Option<Instant>,
+    period: Option<Duration>,
+    waiters: WaitQueue,
+}
+
+impl State {
+    /// Takes the value that is due at `now`: the time at which it became due.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.next.filter(|next| *next <= now)?;
+        self.next = self.period.and_then(|period| {
+            // A receiver that is late by periods loses those ticks; one that is late by less keeps to the grid.
+            let from = if now.duration_since(due) < period { due } else { now };
+            from.checked_add(period)
+        });
+        Some(due)
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.next.is_some_and(|next| next <= Instant::now())
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    pub(crate) fn waiters(&self) -> &WaitQueue {
+        &self.waiters
+    }
+}
+
+impl Timer<Instant> {
+    /// A timer that fires at `next`, if ever, and then every `period`, if there is one.
+    pub(crate) fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
+        Self { state: Lock::new(State { next, period, waiters: WaitQueue::new() }), make: |instant| instant }
+    }
+
+    /// Sets a new deadline, or none; whether a value of the old one was due and unread, or was still to come.
+    pub(crate) fn set(&self, next: Option<Instant>, period: Option<Duration>) -> bool {
+        let (was_active, woken) = {
+            let mut state = self.state.lock();
+            let was_active = state.next.is_some();
+            state.next = next;
+            state.period = period;
+            (was_active, state.waiters.claim_all(Outcome::Again))
+        };
+        woken.wake();
+        was_active
+    }
+}
+
+impl<T> Timer<T> {
+    pub(crate) fn raw(&self) -> &Lock<State> {
+        &self.state
+    }
+
+    pub(crate) fn value(&self, due: Instant) -> T {
+        (self.make)(due)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.state.lock().is_due())
+    }
+
+    pub(crate) fn try_receive(&self) -> Option<T> {
+        let due = self.state.lock().take(Instant::now());
+        due.map(self.make)
+    }
+
+    pub(crate) fn receive(&self, deadline: Option<Instant>) -> Result<T, Ended> {
+        loop {
+            let mut state = self.state.lock();
+            let now = Instant::now();
+            if let Some(due) = state.take(now) {
+                drop(state);
+                park::spend();
+                return Ok((self.make)(due));
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(Ended::TimedOut);
+            }
+            let limit = match (state.next, deadline) {
+                (Some(next), Some(deadline)) => Some(next.min(deadline)),
+                (next, deadline) => next.or(deadline),
+            };
+            let unit = park::current();
+            let ticket = unit.arm();
+            let node = Node::new(unit, Some(ticket), std::ptr::null_mut());
+            // SAFETY: the node stays in this frame until it is out of the queue.
+            unsafe { state.waiters.push(&node) };
+            drop(state);
+            if unit.park_until(ticket, limit, Reason::ChanRecv.on(self)) == Parked::TimedOut {
+                self.state.lock().waiters.remove(&node);
+            }
+        }
+    }
+}

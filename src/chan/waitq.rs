@@ -1,0 +1,247 @@
+//! Wait queues: who waits on a channel, first come, first served.
+//!
+//! - Q1: a node lives in the frame of the party that waits, which does not leave that frame before the node is out of every queue
+//!   and its wait has ended.
+//! - Q2: links, `linked` and `outcome` are written under the lock of the channel whose queue the node is in, or was in; the waiter
+//!   itself reads `outcome` after its wake, which is ordered after the write.
+//! - Q3: whoever takes a node out of a queue to complete it has the claim on its wait: without a ticket by having taken it out, with
+//!   one by winning it. A node whose ticket is lost is just taken out; its owner finds that when it withdraws.
+//! - Q4: the completer writes `outcome` and, for values, the place, before it wakes; afterwards it touches nothing of the node (P3).
+
+use std::{cell::Cell, marker::PhantomPinned, ptr, ptr::NonNull};
+
+use crate::runtime::unit::{Ticket, Unit};
+
+/// How a node's wait stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nobody has completed it.
+    Waiting,
+    /// The value has been moved, in or out of the place.
+    Done,
+    /// The channel was closed, or its other side is gone. A value in the place is still there.
+    Closed,
+    /// Something has changed: look again.
+    Again,
+}
+
+/// One party's place in one queue.
+#[derive(Debug)]
+pub(crate) struct Node {
+    prev: Cell<*const Node>,
+    next: Cell<*const Node>,
+    linked: Cell<bool>,
+    outcome: Cell<Outcome>,
+    unit: &'static Unit,
+    ticket: Cell<Option<Ticket>>,
+    /// Where a sender's value is, or a receiver's value goes; null when there is no such place yet (two-step operations).
+    place: Cell<*mut ()>,
+    _pinned: PhantomPinned,
+}
+
+impl Node {
+    /// A node for a wait of `unit`: without a ticket when all wakers come through one lock.
+    #[inline]
+    pub(crate) fn new(unit: &'static Unit, ticket: Option<Ticket>, place: *mut ()) -> Self {
+        Self {
+            prev: Cell::new(ptr::null()),
+            next: Cell::new(ptr::null()),
+            linked: Cell::new(false),
+            outcome: Cell::new(Outcome::Waiting),
+            unit,
+            ticket: Cell::new(ticket),
+            place: Cell::new(place),
+            _pinned: PhantomPinned,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.outcome.get()
+    }
+
+    #[inline]
+    pub(crate) fn set_outcome(&self, outcome: Outcome) {
+        self.outcome.set(outcome);
+    }
+
+    #[inline]
+    pub(crate) fn place(&self) -> *mut () {
+        self.place.get()
+    }
+
+    #[inline]
+    pub(crate) fn set_place(&self, place: *mut ()) {
+        self.place.set(place);
+    }
+
+    /// Begins the wait anew, with a new ticket or without.
+    #[inline]
+    pub(crate) fn renew(&self, ticket: Option<Ticket>) {
+        debug_assert!(!self.linked.get());
+        self.ticket.set(ticket);
+        self.outcome.set(Outcome::Waiting);
+    }
+
+    /// Whether the node's wait needs no ticket to be won.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.ticket.get().is_none()
+    }
+
+    #[inline]
+    pub(crate) fn unit(&self) -> &'static Unit {
+        self.unit
+    }
+
+    /// Wins the node's wait (Q3).
+    #[inline]
+    fn claim(&self) -> bool {
+        self.ticket.get().is_none_or(|ticket| self.unit.try_claim(ticket))
+    }
+}
+
+/// A queue of nodes, oldest first. Guarded by its channel's lock.
+#[derive(Debug)]
+pub(crate) struct WaitQueue {
+    head: Cell<*const Node>,
+    tail: Cell<*const Node>,
+}
+
+// SAFETY: the nodes are reached under the channel's lock only (Q2).
+unsafe impl Send for WaitQueue {}
+
+impl WaitQueue {
+    pub(crate) const fn new() -> Self {
+        Self { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()) }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.get().is_null()
+    }
+
+    /// Adds a node at the end.
+    ///
+    /// # Safety
+    ///
+    /// The node stays where it is until it is out of the queue (Q1) and is in no queue now.
+    #[inline]
+    pub(crate) unsafe fn push(&self, node: &Node) {
+        debug_assert!(!node.linked.get());
+        let last = self.tail.replace(node);
+        node.prev.set(last);
+        node.next.set(ptr::null());
+        node.linked.set(true);
+        // SAFETY: nodes in the queue are alive (Q1).
+        match unsafe { last.as_ref() } {
+            None => self.head.set(node),
+            Some(last) => last.next.set(node),
+        }
+    }
+
+    /// Adds a node at the front: it was the first before.
+    ///
+    /// # Safety
+    ///
+    /// As [`push`](Self::push).
+    pub(crate) unsafe fn push_front(&self, node: &Node) {
+        debug_assert!(!node.linked.get());
+        let first = self.head.replace(node);
+        node.prev.set(ptr::null());
+        node.next.set(first);
+        node.linked.set(true);
+        // SAFETY: nodes in the queue are alive (Q1).
+        match unsafe { first.as_ref() } {
+            None => self.tail.set(node),
+            Some(first) => first.prev.set(node),
+        }
+    }
+
+    /// Takes `node` out, if it is in.
+    #[inline]
+    pub(crate) fn remove(&self, node: &Node) {
+        if !node.linked.replace(false) {
+            return;
+        }
+        let (prev, next) = (node.prev.get(), node.next.get());
+        // SAFETY: neighbours are in the queue, so alive (Q1).
+        match unsafe { prev.as_ref() } {
+            None => self.head.set(next),
+            Some(prev) => prev.next.set(next),
+        }
+        // SAFETY: as above.
+        match unsafe { next.as_ref() } {
+            None => self.tail.set(prev),
+            Some(next) => next.prev.set(prev),
+        }
+    }
+
+    /// Takes out the oldest node whose wait can be won; it is the caller's to complete (Q3). Lost ones on the way are taken out too.
+    #[inline]
+    pub(crate) fn claim_first(&self) -> Option<NonNull<Node>> {
+        loop {
+            // SAFETY: as above.
+            let first = unsafe { self.head.get().as_ref() }?;
+            self.remove(first);
+            if first.claim() {
+                return Some(NonNull::from(first));
+            }
+        }
+    }
+
+    /// Takes out all whose waits can be won, gives each its outcome, and chains them for waking.
+    pub(crate) fn claim_all(&self, outcome: Outcome) -> Claimed {
+        let mut chain = Claimed { head: ptr::null(), tail: ptr::null() };
+        self.claim_all_into(outcome, &mut chain);
+        chain
+    }
+
+    /// As [`claim_all`](Self::claim_all), behind those in `chain`.
+    pub(crate) fn claim_all_into(&self, outcome: Outcome, chain: &mut Claimed) {
+        while let Some(node) = self.claim_first() {
+            // SAFETY: claimed, so its owner waits for us (Q1).
+            let node = unsafe { node.as_ref() };
+            node.outcome.set(outcome);
+            node.next.set(ptr::null());
+            // SAFETY: the chain's nodes are claimed and not woken.
+            match unsafe { chain.tail.as_ref() } {
+                None => chain.head = node,
+                Some(last) => last.next.set(node),
+            }
+            chain.tail = node;
+        }
+    }
+}
+
+/// Nodes that have been completed and wait to be woken, after the lock has been left.
+#[must_use]
+pub(crate) struct Claimed {
+    head: *const Node,
+    tail: *const Node,
+}
+
+impl Claimed {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        let (mut count, mut node) = (0, self.head);
+        // SAFETY: claimed and not woken, so alive.
+        while let Some(waiting) = unsafe { node.as_ref() } {
+            (count, node) = (count + 1, waiting.next.get());
+        }
+        count
+    }
+
+    /// Wakes all, one push for each home worker in a row. Called without locks (P6).
+    pub(crate) fn wake(mut self) {
+        if self.head.is_null() {
+            return;
+        }
+        let mut batch = crate::runtime::park::WakeBatch::new();
+        // SAFETY: claimed and not woken, so alive; what is needed is read before the wake (P3).
+        while let Some(node) = unsafe { self.head.as_ref() } {
+            self.head = node.next.get();
+            let unit = node.unit;
+            batch.push(unit);
+        }
+    }
+}

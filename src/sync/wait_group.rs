@@ -1,0 +1,327 @@
+//! `WaitGroup`: waits until a number of tasks are done.
+//!
+//! - V1: count and queue are behind one lock. Whoever takes the count to zero releases all who wait, in the same step.
+//! - V2: `waiters` counts the parties in the queue, `returning` those that were released and have not looked at the state yet.
+//! - V3: the inner part is behind an `Arc`, so that a `done` which releases the waiter that then drops the group touches nothing that is
+//!   gone.
+
+use std::{
+    any::Any,
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    chan::waitq::{Node, Outcome, WaitQueue},
+    runtime::{
+        park::{self, Parked},
+        wait::Reason,
+    },
+    util::Lock,
+};
+
+/// Waits for a collection of goroutines to finish; Go's `sync.WaitGroup`.
+///
+/// It is not `Clone`: share it by reference in a [`scope`](crate::scope()), by `Arc`, or hand out [guards](Self::guard).
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+///
+/// let sum = Arc::new(AtomicU32::new(0));
+/// let tasks = oxigo::WaitGroup::new();
+/// for n in 1..=4 {
+///     let sum = Arc::clone(&sum);
+///     tasks.go(move || {
+///         sum.fetch_add(n, Ordering::Relaxed);
+///     });
+/// }
+/// tasks.wait();
+/// assert_eq!(sum.load(Ordering::Relaxed), 10);
+/// ```
+#[derive(Default)]
+pub struct WaitGroup {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    state: Lock<State>,
+}
+
+struct State {
+    count: isize,
+    waiters: usize,
+    /// Waiters that were released and have not returned yet (misuse: reuse before they have).
+    returning: usize,
+    queue: WaitQueue,
+    /// The first panic of a goroutine started with `go`, and who it was.
+    failure: Option<Failure>,
+    /// Who failed first, once its payload has been re-raised.
+    reported: Option<String>,
+}
+
+struct Failure {
+    payload: Box<dyn Any + Send>,
+    who: String,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { count: 0, waiters: 0, returning: 0, queue: WaitQueue::new(), failure: None, reported: None }
+    }
+}
+
+impl Default for Lock<State> {
+    fn default() -> Self {
+        Self::new(State::default())
+    }
+}
+
+impl WaitGroup {
+    /// A group whose count is zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `delta`, which may be negative, to the count. At zero all who wait are released.
+    ///
+    /// Add before the goroutine that will be done is started, not in it.
+    ///
+    /// # Panics
+    ///
+    /// With "negative WaitGroup counter" when the count would fall below zero; it stays as it was. When misuse is detected: adding from
+    /// zero while a `wait` is in progress.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[track_caller]
+    pub fn add(&self, delta: isize) {
+        self.inner.add(delta);
+    }
+
+    /// Takes one from the count.
+    ///
+    /// # Panics
+    ///
+    /// As [`add`](Self::add).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[track_caller]
+    pub fn done(&self) {
+        self.inner.add(-1);
+    }
+
+    /// Adds one; the guard takes it back when it is dropped, wherever that is and however.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let tasks = oxigo::WaitGroup::new();
+    /// let done = tasks.guard();
+    /// oxigo::go(move || {
+    ///     // … work …
+    ///     drop(done);
+    /// });
+    /// tasks.wait();
+    /// ```
+    #[track_caller]
+    pub fn guard(&self) -> DoneGuard {
+        self.inner.add(1);
+        DoneGuard { inner: Arc::clone(&self.inner) }
+    }
+
+    /// Adds one, starts `f` as a goroutine, and takes one back when it has ended.
+    ///
+    /// When `f` panics, the first [`wait`](Self::wait) re-raises its panic after all others are done.
+    ///
+    /// # Panics
+    ///
+    /// When no goroutine can be started; the count is as before then.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub fn go<F>(&self, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let guard = self.guard();
+        // Dropped without having run, when the runtime is given up, the guard counts down all the same.
+        crate::go(move || guard.run(f));
+    }
+
+    /// Waits until the count is zero.
+    ///
+    /// # Panics
+    ///
+    /// Re-raises the first panic of a goroutine started with [`go`](Self::go); other waits of the same group panic with a text that names
+    /// the goroutine. Not while the caller is unwinding already.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
+    pub fn wait(&self) {
+        let done = self.wait_until(None);
+        debug_assert!(done);
+    }
+
+    /// As [`wait`](Self::wait), for `timeout` at most. False when the time had passed before the count was zero.
+    ///
+    /// # Panics
+    ///
+    /// As `wait`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        let inner = &*self.inner;
+        let mut state = inner.state.lock();
+        if state.count > 0 {
+            let unit = park::current();
+            let ticket = deadline.map(|_| unit.arm());
+            let node = Node::new(unit, ticket, std::ptr::null_mut());
+            // SAFETY: the node stays in this frame until it is out of the queue.
+            unsafe { state.queue.push(&node) };
+            state.waiters += 1;
+            drop(state);
+            match ticket {
+                None => unit.park(Reason::WaitGroup.on(inner)),
+                Some(ticket) => {
+                    if unit.park_until(ticket, deadline, Reason::WaitGroup.on(inner)) == Parked::TimedOut {
+                        let mut state = inner.state.lock();
+                        state.queue.remove(&node);
+                        // Released in the same moment: `release` has counted only those it won.
+                        state.waiters = state.waiters.saturating_sub(1);
+                        return false;
+                    }
+                }
+            }
+            state = inner.state.lock();
+            state.returning -= 1;
+            if state.count > 0 {
+                drop(state);
+                panic!("WaitGroup is reused before previous wait has returned");
+            }
+        } else {
+            drop(state);
+            park::spend();
+            state = inner.state.lock();
+        }
+        if thread::panicking() {
+            // Kept for a wait that can raise it.
+            return true;
+        }
+        if let Some(Failure { payload, who }) = state.failure.take() {
+            state.reported = Some(who);
+            drop(state);
+            panic::resume_unwind(payload);
+        }
+        if let Some(who) = &state.reported {
+            let text = format!("{who}, which this WaitGroup waited for, has panicked");
+            drop(state);
+            panic!("{text}");
+        }
+        true
+    }
+}
+
+impl Inner {
+    #[track_caller]
+    fn add(&self, delta: isize) {
+        let mut state = self.state.lock();
+        let misuse = match state.count.checked_add(delta) {
+            None => Some("WaitGroup counter overflow"),
+            Some(count) if count < 0 => Some("negative WaitGroup counter"),
+            Some(_) if delta > 0 && state.count == 0 && state.waiters > 0 => {
+                Some("WaitGroup misuse: add called concurrently with wait")
+            }
+            Some(_) => None,
+        };
+        if let Some(text) = misuse {
+            drop(state);
+            panic!("{text}");
+        }
+        if delta > 0 && state.count == 0 && state.returning == 0 {
+            // A new round begins; what was reported belongs to the last one.
+            state.reported = None;
+        }
+        state.count += delta;
+        if state.count > 0 || state.waiters == 0 {
+            return;
+        }
+        let released = state.queue.claim_all(Outcome::Done);
+        let count = released.len();
+        state.returning += count;
+        state.waiters -= count;
+        drop(state);
+        released.wake();
+    }
+
+    fn fail(&self, payload: Box<dyn Any + Send>) {
+        let me = crate::current();
+        let who = match me.name() {
+            Some(name) => format!("goroutine {} [{name}]", me.id()),
+            None => format!("goroutine {}", me.id()),
+        };
+        let mut state = self.state.lock();
+        if state.failure.is_none() && state.reported.is_none() {
+            state.failure = Some(Failure { payload, who });
+        } else {
+            drop(state);
+            drop(payload);
+        }
+    }
+}
+
+impl fmt::Debug for WaitGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.inner.state.lock();
+        f.debug_struct("WaitGroup").field("count", &state.count).field("waiting", &state.waiters).finish()
+    }
+}
+
+/// Counts as one task of a [`WaitGroup`] until it is dropped. Made by [`WaitGroup::guard`].
+#[must_use = "dropping the guard says that the task is done"]
+pub struct DoneGuard {
+    inner: Arc<Inner>,
+}
+
+impl DoneGuard {
+    /// Runs a task; its panic becomes the group's.
+    #[cfg(not(loom))]
+    fn run(self, f: impl FnOnce()) {
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+            self.inner.fail(payload);
+        }
+    }
+}
+
+impl Drop for DoneGuard {
+    fn drop(&mut self) {
+        self.inner.add(-1);
+    }
+}
+
+impl fmt::Debug for DoneGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("DoneGuard { .. }")
+    }
+}
