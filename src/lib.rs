@@ -14,6 +14,8 @@ mod coroutine;
 #[cfg(not(loom))]
 pub mod debug;
 #[cfg(not(loom))]
+pub mod net;
+#[cfg(not(loom))]
 mod stack;
 pub mod sync;
 pub mod time;

@@ -26,7 +26,7 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
-pub(crate) use crate::runtime::scheduler::{WakeBatch, spend};
+pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, spend};
 use crate::runtime::{
     thread_parker::ThreadParker,
     unit::{Ticket, Unit},

@@ -1,3 +1,317 @@
-//! temp
-pub(crate) struct Ready { pub(crate) read: bool, pub(crate) write: bool }
-pub(crate) fn dispatch(_key: u64, ready: Ready) { let _ = (ready.read, ready.write); }
+//! Readiness: what is known about one descriptor, and who waits for it.
+//!
+//! # Words
+//!
+//! A *source* has two *sides*, reading and writing. A side's word holds `READY` (the last look did not end in `WouldBlock`, as far as we
+//! know), and a *tick* that counts events. Pollers are edge-triggered: an event says that something has changed, once.
+//!
+//! # Protocol
+//!
+//! | who wants to read or write | the worker that polls |
+//! |---|---|
+//! | R1: read the tick | V1: set READY and count the tick up, in one step |
+//! | R2: try the system call; done unless `WouldBlock` | V2: lock the side's queue, take all who wait, unlock |
+//! | R3: clear READY, if the tick is still that of R1 | V3: wake them |
+//! | R4: lock the queue; if READY, unlock and try again; else join the queue, unlock, park | |
+//!
+//! - D1: *no event is lost.* An event after R1 makes R3 fail, so R4 finds READY. For one after R3, either its V2 comes after R4's unlock
+//!   and finds the waiter, or R4's lock comes after V2's unlock and sees V1, which was before it.
+//! - D2: an edge wakes everybody who waits on that side, since one edge can stand for many connections to accept. Whoever finds nothing
+//!   waits again.
+//! - D3: sources are never freed, and used again with a new generation. An event that was fetched before its descriptor was deregistered
+//!   carries the old generation and does nothing; one that passes the check in the last moment costs its new owner one look.
+//! - D4: a descriptor is deregistered before it is closed.
+//!
+//! Models: `loom_source` below.
+
+use std::time::Instant;
+
+use crate::{
+    chan::waitq::{Node, Outcome, WaitQueue},
+    facade::{
+        AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
+    runtime::{
+        park::{self, Parked},
+        wait::Reason,
+    },
+    util::Lock,
+};
+
+/// What an event says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+const READY: u64 = 1;
+const TICK: u64 = 2;
+
+/// The tick at which a try began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tick(u64);
+
+/// One direction of a source.
+#[derive(Debug)]
+pub(crate) struct Side {
+    word: AtomicU64,
+    waiters: Lock<WaitQueue>,
+}
+
+impl Side {
+    pub(crate) fn new() -> Self {
+        Self { word: AtomicU64::new(0), waiters: Lock::new(WaitQueue::new()) }
+    }
+
+    /// R1.
+    #[inline]
+    pub(crate) fn tick(&self) -> Tick {
+        // ORDERING: Acquire. The system call that follows comes after the event that is counted here.
+        Tick(self.word.load(Acquire) & !READY)
+    }
+
+    /// R3.
+    #[inline]
+    pub(crate) fn clear(&self, tick: Tick) {
+        // ORDERING: Relaxed. R4 decides under the lock.
+        let _ = self.word.compare_exchange(tick.0 | READY, tick.0, Relaxed, Relaxed);
+    }
+
+    /// R4: waits for an event, or until `deadline`. False when that has passed. May return without an event.
+    pub(crate) fn wait(&self, deadline: Option<Instant>, reason: Reason) -> bool {
+        let waiters = self.waiters.lock();
+        // ORDERING: Relaxed. The lock orders this after V1 of every event whose V2 has passed (D1).
+        if self.word.load(Relaxed) & READY != 0 {
+            return true;
+        }
+        let unit = park::current();
+        let ticket = deadline.map(|_| unit.arm());
+        let node = Node::new(unit, ticket, std::ptr::null_mut());
+        // SAFETY: the node stays in this frame until it is out of the queue.
+        unsafe { waiters.push(&node) };
+        drop(waiters);
+        match ticket {
+            None => unit.park(reason.on(self)),
+            Some(ticket) => {
+                if unit.park_until(ticket, deadline, reason.on(self)) == Parked::TimedOut {
+                    self.waiters.lock().remove(&node);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// V1 to V3: an event, or something else that those who wait should look at.
+    pub(crate) fn signal(&self) {
+        // ORDERING: AcqRel. V1, before the lock of V2.
+        let update = |word: u64| Some((word | READY).wrapping_add(TICK));
+        let _ = self.word.fetch_update(AcqRel, Acquire, update);
+        let woken = self.waiters.lock().claim_all(Outcome::Done);
+        woken.wake();
+    }
+}
+
+#[cfg(not(loom))]
+pub(crate) use table::{Source, dispatch};
+
+/// The table of all sources.
+#[cfg(not(loom))]
+mod table {
+    use std::{
+        io,
+        os::fd::BorrowedFd,
+        ptr,
+        sync::{
+            Mutex, PoisonError,
+            atomic::{
+                AtomicPtr, AtomicU32,
+                Ordering::{Acquire, Relaxed, Release},
+            },
+        },
+    };
+
+    use super::{Ready, Side};
+    use crate::runtime::scheduler::{self, Processor};
+
+    /// One registered descriptor.
+    #[derive(Debug)]
+    pub(crate) struct Source {
+        index: u32,
+        generation: AtomicU32,
+        pub(crate) read: Side,
+        pub(crate) write: Side,
+    }
+
+    const CHUNK: usize = 256;
+    const CHUNKS: usize = 1 << 16;
+
+    static TABLE: [AtomicPtr<[Source; CHUNK]>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
+    static FREE: Mutex<(Vec<&'static Source>, usize)> = Mutex::new((Vec::new(), 0));
+
+    fn take() -> io::Result<&'static Source> {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(source) = free.0.pop() {
+            return Ok(source);
+        }
+        let chunk = free.1;
+        if chunk == CHUNKS {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many descriptors are registered"));
+        }
+        let sources = std::array::from_fn(|i| Source {
+            index: (chunk * CHUNK + i) as u32,
+            generation: AtomicU32::new(0),
+            read: Side::new(),
+            write: Side::new(),
+        });
+        let sources: &'static [Source; CHUNK] = Box::leak(Box::new(sources));
+        // ORDERING: Release. Pairs with the Acquire in `dispatch`.
+        TABLE[chunk].store(ptr::from_ref(sources).cast_mut(), Release);
+        free.1 += 1;
+        free.0.extend(&sources[1..]);
+        Ok(&sources[0])
+    }
+
+    /// Passes an event on to its source, if that is still the one that was registered (D3).
+    pub(crate) fn dispatch(key: u64, ready: Ready) {
+        let (index, generation) = ((key & 0xFFFF_FFFF) as usize, (key >> 32) as u32);
+        // ORDERING: Acquire. Pairs with the Release in `take`.
+        let chunk = TABLE[index / CHUNK].load(Acquire);
+        // SAFETY: a key names a source of a chunk that was published before; chunks are leaked.
+        let source = unsafe { &(&*chunk)[index % CHUNK] };
+        // ORDERING: Relaxed. A source that changes hands at this moment gets a look for nothing (D3).
+        if source.generation.load(Relaxed) != generation {
+            return;
+        }
+        if ready.read {
+            source.read.signal();
+        }
+        if ready.write {
+            source.write.signal();
+        }
+    }
+
+    /// A source that watches one descriptor. [`Registration::end`] comes before the descriptor is closed (D4).
+    #[derive(Debug)]
+    pub(crate) struct Registration {
+        source: &'static Source,
+        processor: &'static Processor,
+    }
+
+    impl Registration {
+        /// Registers `fd` with the poller of the calling goroutine's worker; for plain threads, with one of the default runtime's.
+        pub(crate) fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
+            let processor = scheduler::driver_for_current()?;
+            let source = take()?;
+            // ORDERING: Relaxed. The pool's lock has ordered us after the last owner.
+            let key = u64::from(source.generation.load(Relaxed)) << 32 | u64::from(source.index);
+            if let Err(error) = processor.poller().add(fd, key) {
+                give_back(source);
+                return Err(error);
+            }
+            processor.sockets_changed(1);
+            Ok(Self { source, processor })
+        }
+
+        pub(crate) fn source(&self) -> &'static Source {
+            self.source
+        }
+
+        /// D4.
+        pub(crate) fn end(&self, fd: BorrowedFd<'_>) {
+            self.processor.poller().remove(fd);
+            self.processor.sockets_changed(-1);
+            give_back(self.source);
+        }
+    }
+
+    fn give_back(source: &'static Source) {
+        // ORDERING: Relaxed. See `dispatch`; the pool's lock orders owners.
+        source.generation.fetch_add(1, Relaxed);
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).0.push(source);
+    }
+}
+
+#[cfg(not(loom))]
+pub(crate) use table::Registration;
+
+#[cfg(all(test, loom))]
+mod loom_source {
+    use loom::{
+        sync::{Arc, atomic::AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    /// The kernel's side of it: bytes that are there.
+    struct Pipe {
+        side: Side,
+        bytes: AtomicUsize,
+    }
+
+    fn read(pipe: &Pipe) {
+        loop {
+            let tick = pipe.side.tick();
+            if pipe.bytes.fetch_update(AcqRel, Acquire, |n| n.checked_sub(1)).is_ok() {
+                return;
+            }
+            pipe.side.clear(tick);
+            assert!(pipe.side.wait(None, Reason::Read));
+        }
+    }
+
+    /// An edge for each byte; the reader, on another thread, gets both.
+    #[test]
+    fn no_event_is_lost() {
+        loom::model(|| {
+            let pipe = Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let poller = pipe.clone();
+            let other = thread::spawn(move || {
+                for _ in 0..2 {
+                    poller.bytes.fetch_add(1, AcqRel);
+                    poller.side.signal();
+                }
+            });
+            read(&pipe);
+            read(&pipe);
+            other.join().unwrap();
+        });
+    }
+
+    /// One edge, two readers, two bytes: the edge wakes both.
+    #[test]
+    fn one_edge_wakes_all_readers() {
+        loom::model(|| {
+            let pipe = Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let second = pipe.clone();
+            let reader = thread::spawn(move || read(&second));
+            pipe.bytes.fetch_add(2, AcqRel);
+            pipe.side.signal();
+            read(&pipe);
+            reader.join().unwrap();
+        });
+    }
+
+    /// Clearing whatever tick there is loses the event between the try and the clear: the check must bite.
+    #[test]
+    #[should_panic]
+    fn clearing_without_the_tick_is_caught() {
+        loom::model(|| {
+            let pipe = Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let poller = pipe.clone();
+            let other = thread::spawn(move || {
+                poller.bytes.fetch_add(1, AcqRel);
+                poller.side.signal();
+            });
+            while pipe.bytes.fetch_update(AcqRel, Acquire, |n| n.checked_sub(1)).is_err() {
+                let tick = pipe.side.tick();
+                pipe.side.clear(tick);
+                assert!(pipe.side.wait(None, Reason::Read));
+            }
+            other.join().unwrap();
+        });
+    }
+}

@@ -77,6 +77,12 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.store(counter.load(Relaxed) + 1, Relaxed);
 }
 
+impl std::fmt::Debug for Processor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Processor").field("load", &self.load()).field("live", &self.live()).finish_non_exhaustive()
+    }
+}
+
 static SPARE: Mutex<Vec<&'static Processor>> = Mutex::new(Vec::new());
 
 impl Processor {

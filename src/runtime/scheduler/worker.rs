@@ -381,15 +381,11 @@ impl Worker {
     /// B3.
     #[cold]
     fn place_connection(&self, task: TaskRef) {
-        let mine = self.processor.sockets();
-        let (least, sockets) = self
-            .runtime
-            .processors()
-            .iter()
-            .map(|p| (*p, p.sockets()))
-            .min_by_key(|(_, sockets)| *sockets)
-            .expect("a runtime has a worker");
-        if std::ptr::eq(least, self.processor) || sockets >= mine {
+        // Those that were given away and have not started yet count as well.
+        let sockets = |p: &Processor| p.sockets() + p.given.len() as i64;
+        let processors = self.runtime.processors().iter().copied();
+        let least = processors.min_by_key(|p| sockets(p)).expect("a runtime has a worker");
+        if sockets(least) >= sockets(self.processor) + self.fresh.len() as i64 {
             self.fresh.push(task);
         } else {
             least.give(task);

@@ -1,0 +1,20 @@
+//! Sockets that read as blocking and park the goroutine: the interface of `std::net`, with deadlines.
+//!
+//! Every call that would block parks the goroutine; on a plain thread it blocks that thread. Handles can be shared: all methods take
+//! `&self`, and [`Read`](std::io::Read) and [`Write`](std::io::Write) are implemented for references as well.
+//!
+//! - Time-outs ([`TcpStream::set_read_timeout`]) hold for each operation. Deadlines ([`TcpStream::set_read_deadline`]) are absolute, act on
+//!   operations that wait already, and fail at once when they have passed, even where data is ready. Both give
+//!   [`TimedOut`](std::io::ErrorKind::TimedOut); with both set the earlier acts.
+//! - One call of `write` or `write_all` is contiguous: concurrent writers never interleave inside a call.
+//! - Names are looked up on other threads.
+#![forbid(unsafe_code)]
+
+mod descriptor;
+mod resolve;
+mod tcp;
+
+pub use self::{
+    resolve::ToSocketAddrs,
+    tcp::{Incoming, TcpListener, TcpStream},
+};
