@@ -5,10 +5,16 @@ mod facade;
 pub(crate) mod runtime;
 mod util;
 
-#[cfg(not(loom))]
 #[doc(hidden)]
-#[path = "attributes.rs"]
-pub mod __private;
+pub mod __private {
+    //! What macros expand to. Not public interface.
+    #[cfg(not(loom))]
+    pub use crate::attributes::{main, test};
+    pub use crate::select::macros;
+    pub use oxigo_macros::{select_arms, select_biased_arms};
+}
+#[cfg(not(loom))]
+mod attributes;
 #[cfg(not(loom))]
 mod coroutine;
 #[cfg(not(loom))]
@@ -17,6 +23,7 @@ pub mod debug;
 pub mod net;
 #[cfg(not(loom))]
 mod stack;
+pub(crate) mod select;
 pub mod sync;
 pub mod time;
 
@@ -28,3 +35,65 @@ pub use runtime::{
     current, exit, go, num_goroutines, park, park_timeout, run, scope, yield_now,
 };
 pub use sync::WaitGroup;
+
+/// Waits for the first of several channel operations that can go on, and does it. Go's `select`.
+///
+/// ```text
+/// select! {
+///     recv(receiver) -> result => body,          // result: Result<T, RecvError>
+///     send(sender, value) -> result => body,     // result: Result<(), SendError<T>>
+///     send(sender, from slot) -> result => body, // slot: Option<T>, emptied only if this arm is chosen
+///     default => body,                           // when nothing can go on; default(duration): within a time
+/// }
+/// ```
+///
+/// When several can go on, one is chosen, each with the same chance. Without `default` it waits. Operands and values are evaluated once,
+/// in order, on entry; a value that was not sent is dropped before the chosen arm's body runs, unless it came `from` a slot. Bodies are
+/// plain code: `break`, `continue`, `return` and `?` work in them. An arm is disabled by receiving from [`never()`](chan::never).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let (numbers, received) = oxigo::unbuffered();
+/// let (quit, stop) = oxigo::unbuffered::<()>();
+/// oxigo::go(move || {
+///     for n in 1..=3 {
+///         numbers.send(n).unwrap();
+///     }
+///     quit.close().unwrap();
+///     # std::mem::forget(numbers);
+/// });
+/// let mut sum = 0;
+/// loop {
+///     oxigo::select! {
+///         recv(received) -> n => sum += n.unwrap(),
+///         recv(stop) -> _ => break,
+///         default(Duration::from_secs(60)) => panic!("nothing for a minute"),
+///     }
+/// }
+/// assert_eq!(sum, 6);
+/// ```
+///
+/// # Panics
+///
+/// When the slot of a `from` is empty on entry.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread; not with a plain `default`.
+#[macro_export]
+macro_rules! select {
+    ($($arms:tt)*) => {
+        $crate::__private::select_arms!(($crate) $($arms)*)
+    };
+}
+
+/// As [`select!`], but of several operations that can go on, the first is chosen.
+#[macro_export]
+macro_rules! select_biased {
+    ($($arms:tt)*) => {
+        $crate::__private::select_biased_arms!(($crate) $($arms)*)
+    };
+}

@@ -3,6 +3,8 @@
 //! Both keep the function as it is written and move its body into a closure that the crate's entry points run. The little that has
 //! to be understood of the item (its attributes, its return type, its body) needs no parser of the whole language.
 
+mod select;
+
 use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
 
 /// Runs the function as the main goroutine of the default runtime; the process ends when it returns.
@@ -19,6 +21,20 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(arguments, item, Entry::Test).unwrap_or_else(Refusal::into_tokens)
+}
+
+/// The arms of `select!`, behind the path of the crate in parentheses. Called by that macro only.
+#[doc(hidden)]
+#[proc_macro]
+pub fn select_arms(input: TokenStream) -> TokenStream {
+    select::expand(input, false).unwrap_or_else(Refusal::into_tokens)
+}
+
+/// The arms of `select_biased!`, likewise.
+#[doc(hidden)]
+#[proc_macro]
+pub fn select_biased_arms(input: TokenStream) -> TokenStream {
+    select::expand(input, true).unwrap_or_else(Refusal::into_tokens)
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -29,7 +29,7 @@ use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
 
 use super::{
     ring::Ring,
-    waitq::{Node, Outcome, WaitQueue},
+    waitq::{Claimed, Node, Outcome, WaitQueue},
 };
 use crate::{
     runtime::{
@@ -213,6 +213,12 @@ impl<T> State<T> {
     #[inline]
     pub(crate) fn watchers(&self) -> &WaitQueue {
         &self.watchers
+    }
+
+    /// Those who watch, to be woken after unlocking.
+    #[inline]
+    pub(crate) fn take_watchers(&mut self) -> Option<Claimed> {
+        if self.watchers.is_empty() { None } else { Some(self.watchers.claim_all(Outcome::Again)) }
     }
 }
 

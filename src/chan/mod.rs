@@ -16,7 +16,7 @@
 //! The protocol is described in `chan/core.rs`.
 
 pub(crate) mod core;
-mod ends;
+pub(crate) mod ends;
 mod err;
 mod iter;
 pub(crate) mod ring;
@@ -32,4 +32,9 @@ pub use self::{
     },
     iter::{IntoIter, Iter, TryIter},
     two_way::Chan,
+};
+pub use crate::{
+    select,
+    select::{Select, SelectedOperation},
+    select_biased,
 };

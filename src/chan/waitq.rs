@@ -231,6 +231,19 @@ impl Claimed {
         count
     }
 
+    /// Puts another chain behind this one.
+    pub(crate) fn append(&mut self, other: Self) {
+        // SAFETY: claimed and not woken, so alive.
+        match unsafe { self.tail.as_ref() } {
+            None => *self = other,
+            Some(last) if !other.head.is_null() => {
+                last.next.set(other.head);
+                self.tail = other.tail;
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Wakes all, one push for each home worker in a row. Called without locks (P6).
     pub(crate) fn wake(mut self) {
         if self.head.is_null() {

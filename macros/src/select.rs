@@ -1,0 +1,377 @@
+//! The arms of `select!`: cut into pieces by hand, so that an error points at the arm and says what was expected.
+
+use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
+
+use crate::Refusal;
+
+enum Kind {
+    Recv(TokenStream),
+    Send(TokenStream, TokenStream),
+    SendFrom(TokenStream, TokenStream),
+}
+
+struct Arm {
+    kind: Kind,
+    pattern: TokenStream,
+    body: TokenStream,
+}
+
+struct Default {
+    within: Option<TokenStream>,
+    body: TokenStream,
+}
+
+struct Arms {
+    path: TokenStream,
+    arms: Vec<Arm>,
+    default: Option<Default>,
+}
+
+pub(crate) fn expand(input: TokenStream, biased: bool) -> Result<TokenStream, Refusal> {
+    Ok(parse(input)?.emit(biased))
+}
+
+const EXPECTED: &str = "expected `recv(receiver) -> pattern => body`, `send(sender, value) -> pattern => body`, \
+                        `send(sender, from slot) -> pattern => body`, `default => body` or `default(duration) => body`";
+
+fn parse(input: TokenStream) -> Result<Arms, Refusal> {
+    let mut tokens = input.into_iter().collect::<Vec<_>>();
+    let TokenTree::Group(path) = tokens.remove(0) else { unreachable!("the outer macro passes its path first") };
+    let mut arms = Arms { path: path.stream(), arms: Vec::new(), default: None };
+    let mut at = 0;
+    while at < tokens.len() {
+        let TokenTree::Ident(keyword) = &tokens[at] else { return Err(Refusal::new(tokens[at].span(), EXPECTED)) };
+        let (keyword, span) = (keyword.to_string(), keyword.span());
+        at += 1;
+        let operands = match tokens.get(at) {
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => {
+                at += 1;
+                Some(group.clone())
+            }
+            _ => None,
+        };
+        match keyword.as_str() {
+            "default" => {
+                if arms.default.is_some() {
+                    return Err(Refusal::new(span, "a select has one `default` at most"));
+                }
+                if is_punct(tokens.get(at), '-') {
+                    let text = "`default` receives nothing: expected `=>` and a body";
+                    return Err(Refusal::new(tokens[at].span(), text));
+                }
+                let body = body(&tokens, &mut at, span)?;
+                let mut within: Vec<TokenTree> = operands.map_or_else(Vec::new, |group| group.stream().into_iter().collect());
+                if is_punct(within.last(), ',') {
+                    within.pop();
+                }
+                let within = (!within.is_empty()).then(|| within.into_iter().collect());
+                arms.default = Some(Default { within, body });
+            }
+            "recv" | "send" => {
+                let Some(operands) = operands else {
+                    let text = format!("expected the operands of `{keyword}` in parentheses");
+                    return Err(Refusal::new(tokens.get(at).map_or(span, TokenTree::span), text));
+                };
+                let kind = kind(&keyword, &operands)?;
+                let pattern = pattern(&tokens, &mut at, span)?;
+                let body = body(&tokens, &mut at, span)?;
+                arms.arms.push(Arm { kind, pattern, body });
+            }
+            other => return Err(Refusal::new(span, format!("`{other}` is no operation of a select: {EXPECTED}"))),
+        }
+    }
+    Ok(arms)
+}
+
+fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
+    let tokens: Vec<TokenTree> = operands.stream().into_iter().collect();
+    let mut parts: Vec<Vec<TokenTree>> = vec![Vec::new()];
+    for token in tokens {
+        if is_punct(Some(&token), ',') {
+            parts.push(Vec::new());
+        } else {
+            parts.last_mut().expect("never empty").push(token);
+        }
+    }
+    if parts.len() > 1 && parts.last().is_some_and(Vec::is_empty) {
+        parts.pop();
+    }
+    let span = operands.span();
+    if keyword == "recv" {
+        if parts.len() != 1 || parts[0].is_empty() {
+            return Err(Refusal::new(span, "expected one receiver: `recv(receiver)`"));
+        }
+        return Ok(Kind::Recv(parts.remove(0).into_iter().collect()));
+    }
+    if parts.len() < 2 || parts[0].is_empty() || parts[1].is_empty() {
+        return Err(Refusal::new(span, "expected a sender and a value: `send(sender, value)` or `send(sender, from slot)`"));
+    }
+    let sender = parts.remove(0).into_iter().collect();
+    // A value with commas of its own, such as a path with two type arguments: put together again.
+    let mut value = Vec::new();
+    for (i, part) in parts.into_iter().enumerate() {
+        if i > 0 {
+            value.push(Punct::new(',', Spacing::Alone).into());
+        }
+        value.extend(part);
+    }
+    let from = match value.as_slice() {
+        // `from slot`, but not an expression that begins with a function or variable called `from`.
+        [TokenTree::Ident(from), TokenTree::Ident(_), ..] if from.to_string() == "from" => true,
+        [TokenTree::Ident(from), TokenTree::Punct(p), ..] if from.to_string() == "from" => p.as_char() == '*',
+        _ => false,
+    };
+    if from {
+        return Ok(Kind::SendFrom(sender, value.into_iter().skip(1).collect()));
+    }
+    Ok(Kind::Send(sender, value.into_iter().collect()))
+}
+
+fn is_punct(token: Option<&TokenTree>, character: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == character)
+}
+
+fn is_fat_arrow(tokens: &[TokenTree], at: usize) -> bool {
+    is_punct(tokens.get(at), '=') && is_punct(tokens.get(at + 1), '>')
+}
+
+/// `-> pattern`, up to the `=>`.
+fn pattern(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, Refusal> {
+    if !(is_punct(tokens.get(*at), '-') && is_punct(tokens.get(*at + 1), '>')) {
+        return Err(Refusal::new(tokens.get(*at).map_or(arm, TokenTree::span), "expected `-> pattern` after the operation"));
+    }
+    *at += 2;
+    let start = *at;
+    while *at < tokens.len() && !is_fat_arrow(tokens, *at) {
+        *at += 1;
+    }
+    if start == *at {
+        return Err(Refusal::new(tokens.get(*at).map_or(arm, TokenTree::span), "expected a pattern after `->`"));
+    }
+    if *at == tokens.len() {
+        return Err(Refusal::new(tokens[start].span(), "expected `=>` and a body after this pattern"));
+    }
+    Ok(tokens[start..*at].iter().cloned().collect())
+}
+
+/// `=> body` and the comma after it.
+fn body(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, Refusal> {
+    if !is_fat_arrow(tokens, *at) {
+        return Err(Refusal::new(tokens.get(*at).map_or(arm, TokenTree::span), "expected `=>` and a body"));
+    }
+    *at += 2;
+    let start = *at;
+    // A block, alone: a comma may follow.
+    if let Some(TokenTree::Group(block)) = tokens.get(*at)
+        && block.delimiter() == Delimiter::Brace
+        && (tokens.get(*at + 1).is_none_or(|next| is_punct(Some(next), ',')) || begins_arm(tokens, *at + 1))
+    {
+        *at += 1;
+        if is_punct(tokens.get(*at), ',') {
+            *at += 1;
+        }
+        return Ok(TokenStream::from(tokens[start].clone()));
+    }
+    // An expression: up to a comma that ends the arm. Commas inside, as in `f::<A, B>()`, are not followed by an arm.
+    while *at < tokens.len() {
+        if is_punct(tokens.get(*at), ',') && (*at + 1 == tokens.len() || begins_arm(tokens, *at + 1)) {
+            break;
+        }
+        *at += 1;
+    }
+    if start == *at {
+        return Err(Refusal::new(arm, "expected a body after `=>`"));
+    }
+    let body = tokens[start..*at].iter().cloned().collect();
+    *at += 1;
+    Ok(body)
+}
+
+/// Whether an arm begins here, or something that is meant to be one.
+fn begins_arm(tokens: &[TokenTree], at: usize) -> bool {
+    let Some(TokenTree::Ident(word)) = tokens.get(at) else { return false };
+    let word = word.to_string();
+    match tokens.get(at + 1) {
+        Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => {
+            is_fat_arrow(tokens, at + 2) || is_punct(tokens.get(at + 2), '-') && is_punct(tokens.get(at + 3), '>')
+        }
+        Some(_) => word == "default" && is_fat_arrow(tokens, at + 1),
+        None => false,
+    }
+}
+
+struct Out {
+    tokens: Vec<TokenTree>,
+    at: Span,
+}
+
+impl Out {
+    fn new() -> Self {
+        Self { tokens: Vec::new(), at: Span::mixed_site() }
+    }
+
+    /// Source text of our own, with `@name` for local variables (hygienic) and nothing else special.
+    fn text(&mut self, text: &str) -> &mut Self {
+        let stream: TokenStream = text.parse().expect("the macro's own text is made of tokens");
+        self.tokens.extend(stream.into_iter().map(|token| respan(token, self.at)));
+        self
+    }
+
+    fn stream(&mut self, stream: TokenStream) -> &mut Self {
+        self.tokens.extend(stream);
+        self
+    }
+
+    fn group(&mut self, delimiter: Delimiter, inner: Self) -> &mut Self {
+        let mut group = Group::new(delimiter, inner.tokens.into_iter().collect());
+        group.set_span(self.at);
+        self.tokens.push(group.into());
+        self
+    }
+
+    fn number(&mut self, number: usize) -> &mut Self {
+        self.tokens.push(Literal::usize_suffixed(number).into());
+        self
+    }
+
+    fn local(&mut self, name: &str, number: usize) -> &mut Self {
+        self.tokens.push(Ident::new(&format!("{name}{number}"), self.at).into());
+        self
+    }
+}
+
+fn respan(mut token: TokenTree, at: Span) -> TokenTree {
+    if let TokenTree::Group(group) = &token {
+        let inner = group.stream().into_iter().map(|token| respan(token, at)).collect();
+        token = Group::new(group.delimiter(), inner).into();
+    }
+    token.set_span(at);
+    token
+}
+
+impl Arms {
+    /// ```text
+    /// {
+    ///     match (macros::receiver(&(rx)), macros::sender(&(tx)), value, …) { (a0, b1, v1, …) => {
+    ///         let mut p0 = macros::Recv::new(a0);
+    ///         let mut p1 = macros::Send::new(b1, v1);
+    ///         match macros::run([&mut p0, &mut p1], biased, otherwise) {
+    ///             0 => { let pattern = { drop(p1); p0.finish() }; body }
+    ///             …
+    ///         }
+    ///     } }
+    /// }
+    /// ```
+    fn emit(self, biased: bool) -> TokenStream {
+        let path = self.path;
+        let macros = |out: &mut Out, rest: &str| {
+            out.stream(path.clone()).text("::__private::macros::").text(rest);
+        };
+        if self.arms.is_empty() && self.default.is_none() {
+            let mut out = Out::new();
+            macros(&mut out, "forever()");
+            return out.tokens.into_iter().collect();
+        }
+
+        let (mut operands, mut names, mut places, mut list) = (Out::new(), Out::new(), Out::new(), Out::new());
+        for (i, arm) in self.arms.iter().enumerate() {
+            list.text("&mut").local("place", i).text(",");
+            places.text("let mut").local("place", i).text("=");
+            match &arm.kind {
+                Kind::Recv(receiver) => {
+                    macros(&mut operands, "receiver");
+                    operands.group(Delimiter::Parenthesis, borrowed(receiver, "&")).text(",");
+                    names.local("end", i).text(",");
+                    macros(&mut places, "Recv::new");
+                    let mut arguments = Out::new();
+                    arguments.local("end", i);
+                    places.group(Delimiter::Parenthesis, arguments).text(";");
+                }
+                Kind::Send(sender, value) | Kind::SendFrom(sender, value) => {
+                    let from = matches!(arm.kind, Kind::SendFrom(..));
+                    macros(&mut operands, "sender");
+                    operands.group(Delimiter::Parenthesis, borrowed(sender, "&")).text(",");
+                    if from {
+                        let inner = borrowed(value, "&mut");
+                        operands.tokens.extend(inner.tokens);
+                        operands.text(",");
+                    } else {
+                        operands.stream(value.clone()).text(",");
+                    }
+                    names.local("end", i).text(",").local("value", i).text(",");
+                    macros(&mut places, if from { "SendFrom::new" } else { "Send::new" });
+                    let mut arguments = Out::new();
+                    arguments.local("end", i).text(",").local("value", i);
+                    places.group(Delimiter::Parenthesis, arguments).text(";");
+                }
+            }
+        }
+        let mut otherwise = Out::new();
+        match &self.default {
+            None => macros(&mut otherwise, "Otherwise::Wait(::core::option::Option::None)"),
+            Some(Default { within: None, .. }) => macros(&mut otherwise, "Otherwise::Return"),
+            Some(Default { within: Some(duration), .. }) => {
+                operands.stream(duration.clone()).text(",");
+                names.text("within_duration,");
+                macros(&mut otherwise, "within(within_duration)");
+            }
+        }
+
+        let mut run = Out::new();
+        macros(&mut run, "run");
+        let mut arguments = Out::new();
+        arguments.group(Delimiter::Bracket, list).text(",").text(if biased { "true" } else { "false" }).text(",");
+        arguments.tokens.extend(otherwise.tokens);
+        run.group(Delimiter::Parenthesis, arguments);
+
+        let count = self.arms.len();
+        let drop_others = |out: &mut Out, kept: usize| {
+            for i in (0..count).filter(|i| *i != kept) {
+                let mut argument = Out::new();
+                argument.local("place", i);
+                out.text("::core::mem::drop").group(Delimiter::Parenthesis, argument).text(";");
+            }
+        };
+        let mut bodies = Out::new();
+        for (i, arm) in self.arms.into_iter().enumerate() {
+            let mut finish = Out::new();
+            drop_others(&mut finish, i);
+            finish.local("place", i).text(".finish()");
+            let mut inner = Out::new();
+            inner.text("let").stream(arm.pattern).text("=").group(Delimiter::Brace, finish).text(";");
+            inner.stream(arm.body);
+            bodies.number(i).text("=>").group(Delimiter::Brace, inner);
+        }
+        let mut last = Out::new();
+        match self.default {
+            Some(default) => {
+                drop_others(&mut last, usize::MAX);
+                last.stream(default.body);
+            }
+            None => {
+                last.text("::core::unreachable!()");
+            }
+        }
+        bodies.text("_ =>").group(Delimiter::Brace, last);
+
+        let mut inside = places;
+        inside.text("match");
+        inside.tokens.extend(run.tokens);
+        inside.group(Delimiter::Brace, bodies);
+        let mut arm = Out::new();
+        arm.group(Delimiter::Parenthesis, names).text("=>").group(Delimiter::Brace, inside);
+        let mut whole = Out::new();
+        whole.text("match").group(Delimiter::Parenthesis, operands).group(Delimiter::Brace, arm);
+        let mut block = Out::new();
+        block.group(Delimiter::Brace, whole);
+        block.tokens.into_iter().collect()
+    }
+}
+
+fn borrowed(operand: &TokenStream, how: &str) -> Out {
+    let mut out = Out::new();
+    let mut inner = Out::new();
+    inner.stream(operand.clone());
+    out.text(how).group(Delimiter::Parenthesis, inner);
+    out
+}

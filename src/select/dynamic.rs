@@ -1,0 +1,367 @@
+//! `Select`: a select over a list of operations that is made at run time.
+//!
+//! It works in two steps, as crossbeam's does: `select` chooses an operation, and the `SelectedOperation` completes it with the end it was
+//! made from.
+//!
+//! - Y1: a receive is completed in the first step, into room on the heap; the second step takes the value out.
+//! - Y2: a send gets a grant in the first step (C5 of `chan::core`): room in the buffer, or a receiver that keeps waiting for it.
+//! - Y3: a selected operation that is dropped gives its value or its grant back, and panics.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    mem::MaybeUninit,
+    time::{Duration, Instant},
+};
+
+use super::{
+    engine::{self, Arm, MOST_ARMS, Otherwise, Purpose, State},
+    handle::{self, Handle},
+};
+use crate::{
+    chan::{
+        ReadyTimeoutError, Receiver, RecvError, SelectTimeoutError, SendError, Sender, TryReadyError, TrySelectError,
+        core::Grant,
+    },
+    runtime::{park, wait::Reason},
+};
+
+/// Selects from a list of channel operations that is made at run time.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::chan::Select;
+///
+/// let channels: Vec<_> = (0..10).map(|_| oxigo::unbuffered()).collect();
+/// let sender = channels[7].0.clone();
+/// oxigo::go(move || sender.send("lucky").unwrap());
+///
+/// let mut select = Select::new();
+/// for (_, receiver) in &channels {
+///     select.recv(receiver);
+/// }
+/// let operation = select.select();
+/// assert_eq!(operation.index(), 7);
+/// assert_eq!(operation.recv(&channels[7].1), Ok("lucky"));
+/// ```
+pub struct Select<'a> {
+    /// Operations by their index; a removed one leaves its place empty.
+    operations: Vec<Option<&'a dyn Handle>>,
+    biased: bool,
+}
+
+// SAFETY: the handles are ends of channels, which are `Sync` when their values are `Send`; `recv` and `send` take only such.
+unsafe impl Send for Select<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Select<'_> {}
+
+impl<'a> Select<'a> {
+    /// An empty list, whose ready operations are equally likely to be chosen.
+    pub fn new() -> Self {
+        Self { operations: Vec::new(), biased: false }
+    }
+
+    /// An empty list, of whose ready operations the first is chosen.
+    pub fn new_biased() -> Self {
+        Self { operations: Vec::new(), biased: true }
+    }
+
+    fn add(&mut self, handle: &'a dyn Handle) -> usize {
+        assert!(self.operations.len() < MOST_ARMS, "a select of more than {MOST_ARMS} operations");
+        self.operations.push(Some(handle));
+        self.operations.len() - 1
+    }
+
+    /// Adds a send; its index.
+    ///
+    /// # Panics
+    ///
+    /// When there are 65,536 operations already.
+    pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
+        self.add(sender)
+    }
+
+    /// Adds a receive; its index.
+    ///
+    /// # Panics
+    ///
+    /// When there are 65,536 operations already.
+    pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
+        self.add(receiver)
+    }
+
+    /// Takes an operation off the list; the indices of the others stay.
+    ///
+    /// # Panics
+    ///
+    /// When there is no operation with this index.
+    pub fn remove(&mut self, index: usize) {
+        assert!(index < self.operations.len(), "index out of bounds; {index} >= {}", self.operations.len());
+        let operation = self.operations[index].take();
+        assert!(operation.is_some(), "no operation with this index");
+    }
+
+    /// Chooses an operation that is ready now.
+    ///
+    /// # Errors
+    ///
+    /// When at one instant none was.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
+        self.run(Otherwise::Return).ok_or(TrySelectError)
+    }
+
+    /// Waits until an operation is ready, and chooses it.
+    ///
+    /// # Panics
+    ///
+    /// When the list is empty.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn select(&mut self) -> SelectedOperation<'a> {
+        assert!(self.operations.iter().any(Option::is_some), "no operations have been added to `Select`");
+        loop {
+            if let Some(operation) = self.run(Otherwise::Wait(None)) {
+                return operation;
+            }
+        }
+    }
+
+    /// As [`select`](Self::select), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the time has passed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        self.run(Otherwise::Wait(Instant::now().checked_add(timeout))).ok_or(SelectTimeoutError)
+    }
+
+    /// As [`select`](Self::select), until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// When the deadline has passed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn select_deadline(&mut self, deadline: Instant) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
+        self.run(Otherwise::Wait(Some(deadline))).ok_or(SelectTimeoutError)
+    }
+
+    /// An operation that is ready now.
+    ///
+    /// # Errors
+    ///
+    /// When at one instant none was.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn try_ready(&mut self) -> Result<usize, TryReadyError> {
+        self.tell(Otherwise::Return).ok_or(TryReadyError)
+    }
+
+    /// Waits until an operation is ready. By the time it is used another party may have made it not ready.
+    ///
+    /// # Panics
+    ///
+    /// When the list is empty.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn ready(&mut self) -> usize {
+        assert!(self.operations.iter().any(Option::is_some), "no operations have been added to `Select`");
+        loop {
+            if let Some(index) = self.tell(Otherwise::Wait(None)) {
+                return index;
+            }
+        }
+    }
+
+    /// As [`ready`](Self::ready), for `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// When the time has passed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
+        self.tell(Otherwise::Wait(Instant::now().checked_add(timeout))).ok_or(ReadyTimeoutError)
+    }
+
+    /// As [`ready`](Self::ready), until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// When the deadline has passed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn ready_deadline(&mut self, deadline: Instant) -> Result<usize, ReadyTimeoutError> {
+        self.tell(Otherwise::Wait(Some(deadline))).ok_or(ReadyTimeoutError)
+    }
+
+    fn run(&mut self, otherwise: Otherwise) -> Option<SelectedOperation<'a>> {
+        let (mut arms, indices) = self.arms(|handle| handle.make_room());
+        if arms.is_empty() && let Otherwise::Wait(None) = otherwise {
+            park::current().park(Reason::Forever.alone());
+        }
+        let chosen = engine::run(&mut arms, self.biased, otherwise, Purpose::Complete);
+        let mut operation = None;
+        for (at, arm) in arms.iter().enumerate() {
+            if chosen == Some(at) {
+                operation = Some(SelectedOperation {
+                    index: indices[at],
+                    handle: arm.handle(),
+                    room: arm.place(),
+                    state: arm.state(),
+                    _not_sync: PhantomData,
+                });
+            } else {
+                // SAFETY: the room of an arm that was passed over holds nothing.
+                unsafe { arm.handle().free_room(arm.place(), false) };
+            }
+        }
+        if otherwise != Otherwise::Return {
+            park::spend();
+        }
+        operation
+    }
+
+    fn tell(&mut self, otherwise: Otherwise) -> Option<usize> {
+        let (mut arms, indices) = self.arms(|_| std::ptr::null_mut());
+        engine::run(&mut arms, self.biased, otherwise, Purpose::Tell).map(|at| indices[at])
+    }
+
+    fn arms(&self, place: impl Fn(&dyn Handle) -> *mut ()) -> (Vec<Arm<'a>>, Vec<usize>) {
+        let operations = self.operations.iter().enumerate();
+        let present = operations.filter_map(|(index, operation)| operation.map(|handle| (index, handle)));
+        // SAFETY: the handle's own room, which is freed after the select; or null, for selects that complete nothing.
+        present.map(|(index, handle)| (unsafe { Arm::new(handle, place(handle)) }, index)).unzip()
+    }
+}
+
+impl Default for Select<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for Select<'_> {
+    fn clone(&self) -> Self {
+        Self { operations: self.operations.clone(), biased: self.biased }
+    }
+}
+
+impl fmt::Debug for Select<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Select { .. }")
+    }
+}
+
+/// An operation that was chosen and has to be completed, with the end that it was made from.
+///
+/// Dropping it without completing it panics; its partner waits on as if nothing had happened.
+#[must_use]
+pub struct SelectedOperation<'a> {
+    index: usize,
+    handle: &'a dyn Handle,
+    room: *mut (),
+    state: State,
+    _not_sync: PhantomData<*mut ()>,
+}
+
+impl SelectedOperation<'_> {
+    /// The operation's index.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Sends `value`; `sender` is the one that was added.
+    ///
+    /// # Errors
+    ///
+    /// With the value when the channel is closed.
+    ///
+    /// # Panics
+    ///
+    /// When `sender` is not the one that the operation was made from.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn send<T>(self, sender: &Sender<T>, value: T) -> Result<(), SendError<T>> {
+        self.check(sender);
+        let State::Granted(grant) = self.state else { unreachable!("a send ends with a grant") };
+        std::mem::forget(self);
+        handle::send_granted(sender, grant, value).map_err(SendError)
+    }
+
+    /// Receives the value; `receiver` is the one that was added.
+    ///
+    /// # Errors
+    ///
+    /// When the channel is closed and empty.
+    ///
+    /// # Panics
+    ///
+    /// When `receiver` is not the one that the operation was made from.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        self.check(receiver);
+        let (state, room) = (self.state, self.room);
+        std::mem::forget(self);
+        // SAFETY: made by this receiver's `make_room`, for a `T`.
+        let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
+        match state {
+            // SAFETY: received into the room.
+            State::Done => Ok(unsafe { *room.assume_init() }),
+            _ => Err(RecvError),
+        }
+    }
+
+    fn check(&self, end: &dyn Handle) {
+        let same = end.address() == self.handle.address() && end.sends() == self.handle.sends();
+        assert!(same, "passed an end that this operation was not made from");
+    }
+}
+
+impl Drop for SelectedOperation<'_> {
+    fn drop(&mut self) {
+        match self.state {
+            State::Granted(Grant::Closed) => {}
+            State::Granted(grant) => self.handle.give_up(grant),
+            // SAFETY: received into the room, and not taken.
+            State::Done => unsafe { self.handle.give_back(self.room) },
+            // SAFETY: the room holds nothing.
+            State::Closed | State::Passed => unsafe { self.handle.free_room(self.room, false) },
+        }
+        if !std::thread::panicking() {
+            panic!("dropped `SelectedOperation` without completing the operation");
+        }
+    }
+}
+
+impl fmt::Debug for SelectedOperation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SelectedOperation").field("index", &self.index).finish_non_exhaustive()
+    }
+}

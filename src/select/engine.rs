@@ -1,0 +1,354 @@
+//! How a select runs: look at all at one instant, or wait on all and be completed by one.
+//!
+//! - X1: locks are taken in the order of their addresses, each once, so two selects in any order never deadlock.
+//! - X2: all locks are held while looking, so "nothing was ready" is true of one instant (and `default` may rely on it), and nothing
+//!   comes between looking and joining the queues.
+//! - X3: of several ready arms one is chosen, each with the same chance; the biased kinds take the first.
+//! - X4: waiting uses one ticket for all nodes, so exactly one partner, or the clock, completes it.
+//! - X5: afterwards every node is taken out of its queue, in constant time each; no trace is left.
+//! - X6: a select looks before it joins queues, so it never finds its own nodes.
+
+use std::{cell::Cell, mem::MaybeUninit, time::Instant};
+
+use super::handle::{Attempt, Enqueue, Handle};
+use crate::{
+    chan::{
+        core::Grant,
+        waitq::{Node, Outcome},
+    },
+    runtime::{
+        park::{self, Parked, Wake},
+        wait::Reason,
+    },
+};
+
+/// One operation of a select, and where its value is.
+pub struct Arm<'a> {
+    handle: &'a dyn Handle,
+    place: *mut (),
+    node: MaybeUninit<Node>,
+    state: State,
+}
+
+/// How an arm stands after the select.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum State {
+    /// Another one was chosen.
+    Passed,
+    /// The value has been moved, in or out of the place.
+    Done,
+    Closed,
+    /// A two-step send may go on.
+    Granted(Grant),
+}
+
+impl<'a> Arm<'a> {
+    /// # Safety
+    ///
+    /// `place` is what [`Handle`] asks for, and stays valid while the select runs.
+    pub(crate) unsafe fn new(handle: &'a dyn Handle, place: *mut ()) -> Self {
+        Self { handle, place, node: MaybeUninit::uninit(), state: State::Passed }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(crate) fn handle(&self) -> &'a dyn Handle {
+        self.handle
+    }
+
+    pub(crate) fn place(&self) -> *mut () {
+        self.place
+    }
+}
+
+/// What a select does when nothing is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// It says so at once.
+    Return,
+    /// It waits, until a deadline if there is one.
+    Wait(Option<Instant>),
+}
+
+/// What a select is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To complete one operation.
+    Complete,
+    /// To say which is ready.
+    Tell,
+}
+
+/// The most arms of one select.
+pub(crate) const MOST_ARMS: usize = 65_536;
+
+/// Arms for which no memory is allocated.
+const INLINE: usize = 8;
+
+/// Runs a select over `arms`; the index of the one that was chosen, if one was.
+pub(crate) fn run(arms: &mut [Arm<'_>], biased: bool, otherwise: Otherwise, purpose: Purpose) -> Option<usize> {
+    assert!(arms.len() <= MOST_ARMS, "a select of {} operations; {MOST_ARMS} are the most", arms.len());
+    let mut inline = [0_u32; INLINE];
+    let mut heap;
+    let order: &mut [u32] = if arms.len() <= INLINE {
+        &mut inline[..arms.len()]
+    } else {
+        heap = vec![0; arms.len()];
+        &mut heap
+    };
+    for (i, place) in order.iter_mut().enumerate() {
+        *place = i as u32;
+    }
+    order.sort_unstable_by_key(|&i| arms[i as usize].handle.address());
+    let select = Select { order, biased, purpose };
+    let mut how = if purpose == Purpose::Tell { Enqueue::Watch } else { Enqueue::Last };
+    loop {
+        select.lock(arms);
+        if let Some(chosen) = select.look(arms) {
+            // The locks are left in there.
+            match chosen {
+                Looked::Chosen(index) => return Some(index),
+                Looked::Again => {
+                    how = Enqueue::First;
+                    continue;
+                }
+            }
+        }
+        let deadline = match otherwise {
+            Otherwise::Return => {
+                select.unlock(arms);
+                return None;
+            }
+            Otherwise::Wait(deadline) => deadline,
+        };
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            select.unlock(arms);
+            return None;
+        }
+        if let Some(index) = select.wait(arms, deadline, how) {
+            return Some(index);
+        }
+    }
+}
+
+struct Select<'o> {
+    /// Indices of the arms in the order of their locks.
+    order: &'o [u32],
+    biased: bool,
+    purpose: Purpose,
+}
+
+enum Looked {
+    Chosen(usize),
+    /// A two-step partner has given up: look again.
+    Again,
+}
+
+impl Select<'_> {
+    /// Each lock once, in order: the first arm of those that share it stands for all.
+    fn each_lock(&self, arms: &[Arm<'_>], mut each: impl FnMut(&dyn Handle)) {
+        let mut last = 0;
+        for &index in self.order {
+            let handle = arms[index as usize].handle;
+            let address = handle.address();
+            if address != last {
+                last = address;
+                each(handle);
+            }
+        }
+    }
+
+    fn lock(&self, arms: &[Arm<'_>]) {
+        self.each_lock(arms, |handle| handle.lock());
+    }
+
+    fn unlock(&self, arms: &[Arm<'_>]) {
+        // SAFETY: `lock` took them.
+        self.each_lock(arms, |handle| unsafe { handle.unlock() });
+    }
+
+    /// Under all locks: chooses and completes an arm, and leaves the locks; or finds none, and keeps them.
+    fn look(&self, arms: &mut [Arm<'_>]) -> Option<Looked> {
+        loop {
+            let index = self.choose(arms)?;
+            if self.purpose == Purpose::Tell {
+                self.unlock(arms);
+                return Some(Looked::Chosen(index));
+            }
+            let (handle, place) = (arms[index].handle, arms[index].place);
+            // SAFETY: locked; the place is the arm's.
+            let partner = match unsafe { handle.attempt(place) } {
+                Attempt::Done(partner) => {
+                    arms[index].state = State::Done;
+                    partner
+                }
+                Attempt::Closed => {
+                    arms[index].state = State::Closed;
+                    None
+                }
+                Attempt::Granted(grant) => {
+                    arms[index].state = State::Granted(grant);
+                    None
+                }
+                Attempt::TwoStep(sender) => return Some(self.await_value(arms, index, sender)),
+                // What looked ready was lost to another channel, and has been cleared away: look at the rest.
+                Attempt::WouldBlock => continue,
+            };
+            // SAFETY: locked.
+            let watchers = unsafe { handle.take_watchers() };
+            self.unlock(arms);
+            if let Some(watchers) = watchers {
+                watchers.wake();
+            }
+            if let Some(partner) = partner {
+                partner.wake(Wake::Handoff);
+            }
+            return Some(Looked::Chosen(index));
+        }
+    }
+
+    /// X3: one of the ready arms.
+    fn choose(&self, arms: &[Arm<'_>]) -> Option<usize> {
+        let mut chosen = None;
+        let mut ready = 0;
+        for (index, arm) in arms.iter().enumerate() {
+            // SAFETY: locked.
+            if arm.handle.address() == 0 || !unsafe { arm.handle.is_ready() } {
+                continue;
+            }
+            if self.biased {
+                return Some(index);
+            }
+            // The n-th ready one takes the place of what was chosen with chance 1/n: all end up equally likely.
+            ready += 1;
+            if random(ready) == 0 {
+                chosen = Some(index);
+            }
+        }
+        chosen
+    }
+
+    /// C5 of `chan::core`: the chosen partner will bring its value later.
+    fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: std::ptr::NonNull<Node>) -> Looked {
+        let unit = park::current();
+        let node = Node::new(unit, None, arms[index].place);
+        // SAFETY: claimed under the lock, so its owner waits.
+        let sender = unsafe { sender.as_ref() };
+        sender.set_place((&raw const node).cast_mut().cast());
+        sender.set_outcome(Outcome::Done);
+        let partner = sender.unit();
+        self.unlock(arms);
+        partner.wake(Wake::Handoff);
+        unit.park(Reason::Select.alone());
+        match node.outcome() {
+            Outcome::Done => {
+                arms[index].state = State::Done;
+                Looked::Chosen(index)
+            }
+            Outcome::Closed => {
+                arms[index].state = State::Closed;
+                Looked::Chosen(index)
+            }
+            Outcome::Waiting | Outcome::Again => Looked::Again,
+        }
+    }
+
+    /// Joins all queues, leaves the locks, waits, and withdraws. None: nothing was completed, look again.
+    fn wait(&self, arms: &mut [Arm<'_>], deadline: Option<Instant>, how: Enqueue) -> Option<usize> {
+        let unit = park::current();
+        let ticket = unit.arm();
+        let mut limit = deadline;
+        for arm in arms.iter_mut() {
+            let node = arm.node.write(Node::new(unit, Some(ticket), arm.place));
+            if arm.handle.address() == 0 {
+                continue;
+            }
+            // SAFETY: locked.
+            if let Some(due) = unsafe { arm.handle.deadline() } {
+                limit = Some(limit.map_or(due, |limit| limit.min(due)));
+            }
+            // SAFETY: locked; the node stays where it is until it is withdrawn below.
+            unsafe { arm.handle.enqueue(node, how) };
+        }
+        // Who watches is told that somebody waits now.
+        if self.purpose == Purpose::Complete {
+            self.unlock_telling(arms);
+        } else {
+            self.unlock(arms);
+        }
+        let reason = if arms.iter().all(|arm| arm.handle.address() == 0) { Reason::Forever } else { Reason::Select };
+        let parked = unit.park_until(ticket, limit, reason.alone());
+
+        // X5.
+        let mut chosen = None;
+        for (index, arm) in arms.iter_mut().enumerate() {
+            // SAFETY: written above.
+            let node = unsafe { arm.node.assume_init_ref() };
+            if arm.handle.address() != 0 {
+                arm.handle.lock();
+                // SAFETY: locked.
+                unsafe { arm.handle.withdraw(node, how) };
+                // SAFETY: locked.
+                unsafe { arm.handle.unlock() };
+            }
+            if parked == Parked::TimedOut {
+                continue;
+            }
+            arm.state = match node.outcome() {
+                Outcome::Waiting | Outcome::Again => continue,
+                Outcome::Closed => State::Closed,
+                Outcome::Done if arm.place.is_null() && arm.handle.sends() => {
+                    let receiver = node.place().cast::<Node>();
+                    State::Granted(std::ptr::NonNull::new(receiver).map_or(Grant::Room, Grant::Receiver))
+                }
+                Outcome::Done => State::Done,
+            };
+            chosen = Some(index);
+        }
+        chosen
+    }
+
+    fn unlock_telling(&self, arms: &[Arm<'_>]) {
+        let mut told = None;
+        self.each_lock(arms, |handle| {
+            // SAFETY: locked.
+            if let Some(watchers) = unsafe { handle.take_watchers() } {
+                match &mut told {
+                    None => told = Some(watchers),
+                    Some(chain) => chain.append(watchers),
+                }
+            }
+        });
+        self.unlock(arms);
+        if let Some(watchers) = told {
+            watchers.wake();
+        }
+    }
+}
+
+/// A number below `below`, good enough to be fair with.
+fn random(below: u32) -> u32 {
+    #[cfg(not(loom))]
+    {
+        thread_local! {
+            static SEED: Cell<u64> = const { Cell::new(0) };
+        }
+        let mut seed = SEED.get();
+        if seed == 0 {
+            seed = (std::ptr::from_ref(&seed).addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        }
+        // Marsaglia's xorshift, then the upper bits scaled down.
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        SEED.set(seed);
+        ((seed >> 32) * u64::from(below) >> 32) as u32
+    }
+    #[cfg(loom)]
+    {
+        let _ = (below, Cell::new(0));
+        0
+    }
+}

@@ -1,0 +1,300 @@
+//! What `select` knows of a channel's end, with the type of its values forgotten.
+
+use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
+
+use crate::{
+    chan::{
+        Receiver, Sender,
+        core::{Channel, Ended, Grant, Step},
+        ends::Source,
+        timer::Timer,
+        waitq::Node,
+    },
+    runtime::unit::Unit,
+};
+
+/// What an attempt under the lock has come to.
+pub enum Attempt {
+    /// The operation is complete; a partner is to be woken.
+    Done(Option<&'static Unit>),
+    /// It is complete in that the channel is closed.
+    Closed,
+    /// A two-step sender has been claimed: its value must be waited for (C5 of `chan::core`).
+    TwoStep(NonNull<Node>),
+    /// A two-step send may go on.
+    Granted(Grant),
+    WouldBlock,
+}
+
+/// One operation on one end: receiving for receivers, sending for senders.
+///
+/// # Safety
+///
+/// `place` is room for a value of the end's type, holding one for senders; null places are for two-step sends only. What is marked
+/// *locked* is called between `lock` and `unlock`.
+pub unsafe trait Handle {
+    /// Where the lock is: the order in which locks are taken, equal for equal channels. Zero: there is none, and nothing ever happens.
+    fn address(&self) -> usize;
+    fn lock(&self);
+    /// Locked.
+    unsafe fn unlock(&self);
+    /// Locked. Whether an attempt may succeed; it may yet be lost to another.
+    unsafe fn is_ready(&self) -> bool;
+    /// Locked. Completes the operation if that is possible now.
+    unsafe fn attempt(&self, place: *mut ()) -> Attempt;
+    /// Locked. Joins the queue, or the front of it; or those who only watch.
+    unsafe fn enqueue(&self, node: &Node, how: Enqueue);
+    /// Locked. Leaves the queue, if still in it.
+    unsafe fn withdraw(&self, node: &Node, how: Enqueue);
+    /// Locked. Takes those who watch out, to be woken after unlocking.
+    unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed>;
+    /// Locked. When the clock will complete the operation.
+    unsafe fn deadline(&self) -> Option<Instant>;
+    /// Whether this end sends.
+    fn sends(&self) -> bool;
+    /// Room for one value on the heap, and the end of it, with the value if there is one.
+    fn make_room(&self) -> *mut ();
+    unsafe fn free_room(&self, room: *mut (), holds_value: bool);
+    /// Gives a value that was received and is not wanted back to the channel; frees its room.
+    unsafe fn give_back(&self, room: *mut ());
+    /// Gives up a grant.
+    fn give_up(&self, grant: Grant);
+}
+
+/// Where a node goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enqueue {
+    Last,
+    First,
+    Watch,
+}
+
+fn attempt_of(step: Step) -> Attempt {
+    match step {
+        Step::Done(partner) => Attempt::Done(partner),
+        Step::Closed => Attempt::Closed,
+        Step::TwoStep(sender) => Attempt::TwoStep(sender),
+        Step::WouldBlock => Attempt::WouldBlock,
+    }
+}
+
+fn address_of<T>(channel: &Channel<T>) -> usize {
+    std::ptr::from_ref(channel).addr()
+}
+
+// SAFETY: the methods keep to the contract of the channel's own.
+unsafe impl<T> Handle for Sender<T> {
+    fn address(&self) -> usize {
+        address_of(self.channel())
+    }
+
+    fn lock(&self) {
+        self.channel().raw().lock_raw();
+    }
+
+    unsafe fn unlock(&self) {
+        // SAFETY: by the caller.
+        unsafe { self.channel().raw().unlock_raw() };
+    }
+
+    unsafe fn is_ready(&self) -> bool {
+        // SAFETY: locked by the caller.
+        unsafe { self.channel().raw().with_raw(|state| state.can_send()) }
+    }
+
+    unsafe fn attempt(&self, place: *mut ()) -> Attempt {
+        let raw = self.channel().raw();
+        if place.is_null() {
+            // SAFETY: locked by the caller.
+            return unsafe { raw.with_raw(|state| state.grant()) }.map_or(Attempt::WouldBlock, Attempt::Granted);
+        }
+        // SAFETY: locked by the caller, who forgets the value when this is done.
+        attempt_of(unsafe { raw.with_raw(|state| state.send(place.cast())) })
+    }
+
+    unsafe fn enqueue(&self, node: &Node, how: Enqueue) {
+        // SAFETY: locked by the caller, whose node stays until it is withdrawn.
+        unsafe {
+            self.channel().raw().with_raw(|state| match how {
+                Enqueue::Last => state.senders().push(node),
+                Enqueue::First => state.senders().push_front(node),
+                Enqueue::Watch => state.watchers().push(node),
+            });
+        }
+    }
+
+    unsafe fn withdraw(&self, node: &Node, how: Enqueue) {
+        // SAFETY: locked by the caller.
+        unsafe {
+            self.channel().raw().with_raw(|state| match how {
+                Enqueue::Last | Enqueue::First => state.senders().remove(node),
+                Enqueue::Watch => state.watchers().remove(node),
+            });
+        }
+    }
+
+    unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed> {
+        // SAFETY: locked by the caller.
+        unsafe { self.channel().raw().with_raw(|state| state.take_watchers()) }
+    }
+
+    unsafe fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn sends(&self) -> bool {
+        true
+    }
+
+    fn make_room(&self) -> *mut () {
+        std::ptr::null_mut()
+    }
+
+    unsafe fn free_room(&self, _room: *mut (), _holds_value: bool) {}
+
+    unsafe fn give_back(&self, _room: *mut ()) {}
+
+    fn give_up(&self, grant: Grant) {
+        self.channel().give_up_grant(grant);
+    }
+}
+
+// SAFETY: as above.
+unsafe impl<T> Handle for Receiver<T> {
+    fn address(&self) -> usize {
+        match self.source() {
+            Source::Channel(channel) => address_of(channel),
+            Source::Timer(timer) => std::ptr::from_ref::<Timer<T>>(timer).addr(),
+            Source::Never => 0,
+        }
+    }
+
+    fn lock(&self) {
+        match self.source() {
+            Source::Channel(channel) => channel.raw().lock_raw(),
+            Source::Timer(timer) => timer.raw().lock_raw(),
+            Source::Never => {}
+        }
+    }
+
+    unsafe fn unlock(&self) {
+        match self.source() {
+            // SAFETY: by the caller.
+            Source::Channel(channel) => unsafe { channel.raw().unlock_raw() },
+            // SAFETY: by the caller.
+            Source::Timer(timer) => unsafe { timer.raw().unlock_raw() },
+            Source::Never => {}
+        }
+    }
+
+    unsafe fn is_ready(&self) -> bool {
+        match self.source() {
+            // SAFETY: locked by the caller.
+            Source::Channel(channel) => unsafe { channel.raw().with_raw(|state| state.can_receive()) },
+            // SAFETY: locked by the caller.
+            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.is_due()) },
+            Source::Never => false,
+        }
+    }
+
+    unsafe fn attempt(&self, place: *mut ()) -> Attempt {
+        match self.source() {
+            // SAFETY: locked by the caller; the place is room for a value.
+            Source::Channel(channel) => attempt_of(unsafe { channel.raw().with_raw(|state| state.receive(place.cast())) }),
+            Source::Timer(timer) => {
+                // SAFETY: locked by the caller.
+                let due = unsafe { timer.raw().with_raw(|state| state.take(Instant::now())) };
+                let Some(due) = due else { return Attempt::WouldBlock };
+                // SAFETY: the place is room for a value.
+                unsafe { place.cast::<T>().write(timer.value(due)) };
+                Attempt::Done(None)
+            }
+            Source::Never => Attempt::WouldBlock,
+        }
+    }
+
+    unsafe fn enqueue(&self, node: &Node, how: Enqueue) {
+        match self.source() {
+            // SAFETY: locked by the caller, whose node stays until it is withdrawn.
+            Source::Channel(channel) => unsafe {
+                channel.raw().with_raw(|state| match how {
+                    Enqueue::Last => state.receivers().push(node),
+                    Enqueue::First => state.receivers().push_front(node),
+                    Enqueue::Watch => state.watchers().push(node),
+                });
+            },
+            // SAFETY: as above.
+            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.waiters().push(node)) },
+            Source::Never => {}
+        }
+    }
+
+    unsafe fn withdraw(&self, node: &Node, how: Enqueue) {
+        match self.source() {
+            // SAFETY: locked by the caller.
+            Source::Channel(channel) => unsafe {
+                channel.raw().with_raw(|state| match how {
+                    Enqueue::Last | Enqueue::First => state.receivers().remove(node),
+                    Enqueue::Watch => state.watchers().remove(node),
+                });
+            },
+            // SAFETY: locked by the caller.
+            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.waiters().remove(node)) },
+            Source::Never => {}
+        }
+    }
+
+    unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed> {
+        match self.source() {
+            // SAFETY: locked by the caller.
+            Source::Channel(channel) => unsafe { channel.raw().with_raw(|state| state.take_watchers()) },
+            _ => None,
+        }
+    }
+
+    unsafe fn deadline(&self) -> Option<Instant> {
+        match self.source() {
+            // SAFETY: locked by the caller.
+            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.next()) },
+            _ => None,
+        }
+    }
+
+    fn sends(&self) -> bool {
+        false
+    }
+
+    fn make_room(&self) -> *mut () {
+        Box::into_raw(Box::<T>::new_uninit()).cast()
+    }
+
+    unsafe fn free_room(&self, room: *mut (), holds_value: bool) {
+        // SAFETY: made by `make_room`.
+        let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
+        if holds_value {
+            // SAFETY: by the caller.
+            drop(unsafe { room.assume_init() });
+        }
+    }
+
+    unsafe fn give_back(&self, room: *mut ()) {
+        // SAFETY: made by `make_room`, and it holds a value.
+        let value = unsafe { *Box::from_raw(room.cast::<MaybeUninit<T>>()).assume_init() };
+        match self.source() {
+            Source::Channel(channel) => channel.give_back(value),
+            _ => drop(value),
+        }
+    }
+
+    fn give_up(&self, _grant: Grant) {}
+}
+
+/// The second step of a two-step send.
+pub(crate) fn send_granted<T>(sender: &Sender<T>, grant: Grant, value: T) -> Result<(), T> {
+    let value = std::mem::ManuallyDrop::new(value);
+    // SAFETY: a valid value, which is forgotten when this is done.
+    match unsafe { sender.channel().send_granted(grant, &raw const *value) } {
+        Ended::Done => Ok(()),
+        _ => Err(std::mem::ManuallyDrop::into_inner(value)),
+    }
+}
