@@ -25,7 +25,11 @@
 //!
 //! Wakes (P6), dropping of values, and yielding when a slice is used up.
 
-use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
+use std::{
+    mem::{ManuallyDrop, MaybeUninit},
+    ptr::NonNull,
+    time::Instant,
+};
 
 use super::{
     ring::Ring,
@@ -583,8 +587,13 @@ impl<T> Channel<T> {
             (woken, state.ring.take())
         };
         woken.wake();
-        // P6: whatever the values' `Drop` does, it does without the lock.
-        drop(values);
+        // P6: whatever the values' `Drop` does, it does without the lock. When one panics the rest is leaked, since a second panic
+        // would end the process.
+        let mut values = ManuallyDrop::new(values);
+        while let Some(value) = values.pop_front() {
+            drop(value);
+        }
+        drop(ManuallyDrop::into_inner(values));
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -102,7 +102,9 @@ pub(crate) fn run(arms: &mut [Arm<'_>], biased: bool, otherwise: Otherwise, purp
         *place = i as u32;
     }
     order.sort_unstable_by_key(|&i| arms[i as usize].handle.address());
-    let select = Select { order, biased, purpose };
+    let address = |i: &u32| arms[*i as usize].handle.address();
+    let duplicates = order.windows(2).any(|pair| address(&pair[0]) == address(&pair[1]));
+    let select = Select { order, duplicates, biased, purpose };
     let mut how = if purpose == Purpose::Tell { Enqueue::Watch } else { Enqueue::Last };
     loop {
         select.lock(arms);
@@ -136,6 +138,8 @@ pub(crate) fn run(arms: &mut [Arm<'_>], biased: bool, otherwise: Otherwise, purp
 struct Select<'o> {
     /// Indices of the arms in the order of their locks.
     order: &'o [u32],
+    /// Several arms share a channel.
+    duplicates: bool,
     biased: bool,
     purpose: Purpose,
 }
@@ -260,7 +264,10 @@ impl Select<'_> {
         let unit = park::current();
         let ticket = unit.arm();
         let mut limit = deadline;
-        for arm in arms.iter_mut() {
+        let shuffled = if self.duplicates && !self.biased { Some(self.shuffled()) } else { None };
+        for i in 0..arms.len() {
+            // X3 for arms that share a channel: whose node is the first in its queue is left to chance.
+            let arm = &mut arms[shuffled.as_ref().map_or(i, |order| order[i] as usize)];
             let node = arm.node.write(Node::new(unit, Some(ticket), arm.place));
             if arm.handle.address() == 0 {
                 continue;
@@ -308,6 +315,16 @@ impl Select<'_> {
             chosen = Some(index);
         }
         chosen
+    }
+
+    #[cold]
+    fn shuffled(&self) -> Vec<u32> {
+        let mut order = self.order.to_vec();
+        // Fisher and Yates.
+        for i in (1..order.len()).rev() {
+            order.swap(i, random(i as u32 + 1) as usize);
+        }
+        order
     }
 
     fn unlock_telling(&self, arms: &[Arm<'_>]) {
