@@ -69,5 +69,9 @@ fn main() {
         oxigo::blocking(|| thread::sleep(Duration::from_millis(50)));
         now = resident();
     }
-    println!("resident memory after {} ms: {} MiB above the start", start.elapsed().as_millis(), now.saturating_sub(before) >> 20);
+    println!(
+        "resident memory after {} ms: {} MiB above the start",
+        start.elapsed().as_millis(),
+        now.saturating_sub(before) >> 20
+    );
 }

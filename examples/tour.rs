@@ -27,7 +27,10 @@ fn goroutines() {
 }
 
 fn synchronisation() {
-    show("an unbuffered channel synchronises", "done := make(chan struct{})\ngo func() { …; done <- struct{}{} }()\n<-done");
+    show(
+        "an unbuffered channel synchronises",
+        "done := make(chan struct{})\ngo func() { …; done <- struct{}{} }()\n<-done",
+    );
     let (done, finished) = unbuffered();
     go(move || {
         println!("Hello, World!");

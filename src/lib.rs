@@ -21,9 +21,9 @@ mod coroutine;
 pub mod debug;
 #[cfg(not(loom))]
 pub mod net;
+pub(crate) mod select;
 #[cfg(not(loom))]
 mod stack;
-pub(crate) mod select;
 pub mod sync;
 pub mod time;
 
@@ -31,8 +31,8 @@ pub use chan::{Chan, Receiver, Sender, bounded, unbounded, unbuffered};
 pub use oxigo_macros::{main, test};
 #[cfg(not(loom))]
 pub use runtime::{
-    Builder, Deadlock, Goroutine, Id, JoinHandle, PanicPolicy, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle, blocking,
-    current, exit, go, num_goroutines, park, park_timeout, run, scope, yield_now,
+    Builder, Deadlock, Goroutine, Id, JoinHandle, PanicPolicy, Runtime, RuntimeBuilder, Scope, ScopedJoinHandle,
+    blocking, current, exit, go, num_goroutines, park, park_timeout, run, scope, yield_now,
 };
 pub use sync::WaitGroup;
 

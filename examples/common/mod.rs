@@ -4,7 +4,7 @@
 use std::{env, process, time::Duration};
 
 /// Gives each `--name value` of the command line to `set`; explains `usage` and ends the process when one is wrong.
-pub fn options(usage: &str, mut set: impl FnMut(&str, &str) -> Result<(), String>) {
+pub(crate) fn options(usage: &str, mut set: impl FnMut(&str, &str) -> Result<(), String>) {
     let refuse = |text: &str| -> ! {
         eprintln!("{text}\nusage: {usage}");
         process::exit(2);
@@ -19,7 +19,7 @@ pub fn options(usage: &str, mut set: impl FnMut(&str, &str) -> Result<(), String
 }
 
 /// `250ms`, `1s`, `1.5s`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text} is not a duration like 250ms or 1.5s");
     let (number, unit) = match text.strip_suffix("ms") {
         Some(number) => (number, 0.001),
@@ -30,7 +30,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Lets this process have as many descriptors as the system allows it, and says how many that are when they are few.
-pub fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

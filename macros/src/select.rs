@@ -60,7 +60,8 @@ fn parse(input: TokenStream) -> Result<Arms, Refusal> {
                     return Err(Refusal::new(tokens[at].span(), text));
                 }
                 let body = body(&tokens, &mut at, span)?;
-                let mut within: Vec<TokenTree> = operands.map_or_else(Vec::new, |group| group.stream().into_iter().collect());
+                let mut within: Vec<TokenTree> =
+                    operands.map_or_else(Vec::new, |group| group.stream().into_iter().collect());
                 if is_punct(within.last(), ',') {
                     within.pop();
                 }
@@ -104,7 +105,10 @@ fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
         return Ok(Kind::Recv(parts.remove(0).into_iter().collect()));
     }
     if parts.len() < 2 || parts[0].is_empty() || parts[1].is_empty() {
-        return Err(Refusal::new(span, "expected a sender and a value: `send(sender, value)` or `send(sender, from slot)`"));
+        return Err(Refusal::new(
+            span,
+            "expected a sender and a value: `send(sender, value)` or `send(sender, from slot)`",
+        ));
     }
     let sender = parts.remove(0).into_iter().collect();
     // A value with commas of its own, such as a path with two type arguments: put together again.
@@ -138,7 +142,10 @@ fn is_fat_arrow(tokens: &[TokenTree], at: usize) -> bool {
 /// `-> pattern`, up to the `=>`.
 fn pattern(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, Refusal> {
     if !(is_punct(tokens.get(*at), '-') && is_punct(tokens.get(*at + 1), '>')) {
-        return Err(Refusal::new(tokens.get(*at).map_or(arm, TokenTree::span), "expected `-> pattern` after the operation"));
+        return Err(Refusal::new(
+            tokens.get(*at).map_or(arm, TokenTree::span),
+            "expected `-> pattern` after the operation",
+        ));
     }
     *at += 2;
     let start = *at;

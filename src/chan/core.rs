@@ -73,8 +73,8 @@ pub(crate) enum Step {
     /// Sends find no one left to take the value; receives find nothing, for ever.
     Closed,
     /// A two-step sender has been claimed (C5): the receiver has to wait for its value.
-    TwoStep(NonNull<Node>),
-    WouldBlock,
+    Promise(NonNull<Node>),
+    Pending,
 }
 
 /// What a two-step send may send to.
@@ -120,7 +120,7 @@ impl<T> State<T> {
             self.ring.push(unsafe { value.read() });
             return Step::Done(None);
         }
-        Step::WouldBlock
+        Step::Pending
     }
 
     /// Receives into `into` if that needs no waiting.
@@ -144,14 +144,14 @@ impl<T> State<T> {
             // SAFETY: claimed, so its owner waits (Q1, Q3).
             let waiting = unsafe { sender.as_ref() };
             if waiting.place().is_null() {
-                return Step::TwoStep(sender);
+                return Step::Promise(sender);
             }
             // SAFETY: a sender's place holds its value, which its owner forgets.
             unsafe { into.copy_from_nonoverlapping(waiting.place().cast::<T>(), 1) };
             waiting.set_outcome(Outcome::Done);
             return Step::Done(Some(waiting.unit()));
         }
-        if self.closed { Step::Closed } else { Step::WouldBlock }
+        if self.closed { Step::Closed } else { Step::Pending }
     }
 
     /// Gives room in the ring to the first waiting sender, if there is some.
@@ -280,6 +280,7 @@ impl<T> Channel<T> {
     /// As [`State::send`].
     #[inline]
     pub(crate) unsafe fn try_send(&self, value: *const T) -> Ended {
+        let _p4 = park::no_switch();
         let mut state = self.state.lock();
         // SAFETY: by the caller.
         match unsafe { state.send(value) } {
@@ -288,7 +289,7 @@ impl<T> Channel<T> {
                 Ended::Done
             }
             Step::Closed => Ended::Closed,
-            Step::TwoStep(_) | Step::WouldBlock => Ended::WouldBlock,
+            Step::Promise(_) | Step::Pending => Ended::WouldBlock,
         }
     }
 
@@ -308,9 +309,9 @@ impl<T> Channel<T> {
                     return Ended::Done;
                 }
                 Step::Closed => return Ended::Closed,
-                Step::WouldBlock => return Ended::WouldBlock,
+                Step::Pending => return Ended::WouldBlock,
                 // SAFETY: claimed just now, under the lock that is still held; `into` is room for the value.
-                Step::TwoStep(sender) => match unsafe { self.await_value(state, sender, into) } {
+                Step::Promise(sender) => match unsafe { self.await_value(state, sender, into) } {
                     Outcome::Done => return Ended::Done,
                     Outcome::Closed => return Ended::Closed,
                     Outcome::Waiting | Outcome::Again => {}
@@ -337,7 +338,7 @@ impl<T> Channel<T> {
                 Ended::Done
             }
             Step::Closed => Ended::Closed,
-            Step::TwoStep(_) | Step::WouldBlock => {
+            Step::Promise(_) | Step::Pending => {
                 let unit = park::current();
                 let ticket = deadline.map(|_| unit.arm());
                 let node = Node::new(unit, ticket, value.cast());
@@ -383,8 +384,8 @@ impl<T> Channel<T> {
                 Ended::Closed
             }
             // SAFETY: by the caller.
-            Step::WouldBlock => unsafe { self.receive_waiting(state, into, deadline, false) },
-            Step::TwoStep(sender) => {
+            Step::Pending => unsafe { self.receive_waiting(state, into, deadline, false) },
+            Step::Promise(sender) => {
                 // SAFETY: claimed just now, under the lock that is still held; `into` is room for the value.
                 let outcome = unsafe { self.await_value(state, sender, into) };
                 // SAFETY: by the caller.
@@ -406,8 +407,14 @@ impl<T> Channel<T> {
         let unit = park::current();
         let ticket = deadline.map(|_| unit.arm());
         let node = Node::new(unit, ticket, into.cast());
-        // SAFETY: the node stays in this frame until it is out of the queue.
-        unsafe { if first { state.receivers.push_front(&node) } else { state.receivers.push(&node) } };
+
+        if first {
+            // SAFETY: the node stays in this frame until it is out of the queue.
+            unsafe { state.receivers.push_front(&node) };
+        } else {
+            // SAFETY: as above.
+            unsafe { state.receivers.push(&node) };
+        }
         Self::unlock_and_wake(state, None);
         match ticket {
             None => unit.park(Reason::ChanRecv.on(self)),
@@ -448,9 +455,9 @@ impl<T> Channel<T> {
                 }
                 Step::Closed => return Ended::Closed,
                 // SAFETY: by the caller.
-                Step::WouldBlock => return unsafe { self.receive_waiting(state, into, deadline, true) },
+                Step::Pending => return unsafe { self.receive_waiting(state, into, deadline, true) },
                 // SAFETY: as above.
-                Step::TwoStep(sender) => outcome = unsafe { self.await_value(state, sender, into) },
+                Step::Promise(sender) => outcome = unsafe { self.await_value(state, sender, into) },
             }
         }
     }
@@ -561,6 +568,7 @@ impl<T> Channel<T> {
 
     /// Closes the channel; false when it was closed before. Never switches (P4).
     pub(crate) fn close(&self) -> bool {
+        let _p4 = park::no_switch();
         let woken = {
             let mut state = self.state.lock();
             if state.closed {

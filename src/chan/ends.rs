@@ -306,7 +306,6 @@ impl<T> Sender<T> {
     pub fn same_channel(&self, other: &Self) -> bool {
         self.shared == other.shared
     }
-
 }
 
 impl<T> Clone for Sender<T> {
@@ -530,14 +529,6 @@ impl<T> Receiver<T> {
             _ => false,
         }
     }
-
-    /// The timer behind this receiver, when there is one.
-    pub(crate) fn timer(&self) -> Option<&Timer<T>> {
-        match &self.flavor {
-            Flavor::Timer(timer) => Some(timer),
-            _ => None,
-        }
-    }
 }
 
 impl<T> Clone for Receiver<T> {
@@ -588,5 +579,6 @@ impl<T> fmt::Debug for Receiver<T> {
     }
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(mem::size_of::<Shared<u64>>() <= 160, "an unbuffered channel is one small allocation");
 const _: () = assert!(mem::size_of::<Sender<u64>>() == mem::size_of::<*const ()>());

@@ -19,6 +19,8 @@ pub(crate) mod core;
 pub(crate) mod ends;
 mod err;
 mod iter;
+#[cfg(all(test, loom))]
+mod loom_models;
 pub(crate) mod ring;
 pub(crate) mod timer;
 pub(crate) mod two_way;

@@ -5,13 +5,13 @@
 //!
 //! - A1: `next` is when the next value is due; none when there will be none. Taking a due value and setting the next deadline is one step
 //!   under the lock, so one value goes to one receiver.
-//! - A2: `waiters` holds those who wait; they are told to look again when the deadline is changed.
+//! - A2: `waiters` holds those who wait, so that a change of the deadline can have them look again.
 
 use std::time::{Duration, Instant};
 
 use super::{
     core::Ended,
-    waitq::{Node, Outcome, WaitQueue},
+    waitq::{Node, WaitQueue},
 };
 use crate::{
     runtime::{
@@ -62,19 +62,6 @@ impl Timer<Instant> {
     /// A timer that fires at `next`, if ever, and then every `period`, if there is one.
     pub(crate) fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
         Self { state: Lock::new(State { next, period, waiters: WaitQueue::new() }), make: |instant| instant }
-    }
-
-    /// Sets a new deadline, or none; whether a value of the old one was due and unread, or was still to come.
-    pub(crate) fn set(&self, next: Option<Instant>, period: Option<Duration>) -> bool {
-        let (was_active, woken) = {
-            let mut state = self.state.lock();
-            let was_active = state.next.is_some();
-            state.next = next;
-            state.period = period;
-            (was_active, state.waiters.claim_all(Outcome::Again))
-        };
-        woken.wake();
-        was_active
     }
 }
 

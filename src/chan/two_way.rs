@@ -3,8 +3,8 @@
 use std::{fmt, time::Duration, time::Instant};
 
 use super::{
-    CloseError, Iter, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter, TryRecvError,
-    TrySendError, bounded, unbuffered,
+    CloseError, Iter, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter,
+    TryRecvError, TrySendError, bounded, unbuffered,
 };
 
 /// A two-way channel; Go's `chan T`.

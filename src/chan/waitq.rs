@@ -75,14 +75,6 @@ impl Node {
         self.place.set(place);
     }
 
-    /// Begins the wait anew, with a new ticket or without.
-    #[inline]
-    pub(crate) fn renew(&self, ticket: Option<Ticket>) {
-        debug_assert!(!self.linked.get());
-        self.ticket.set(ticket);
-        self.outcome.set(Outcome::Waiting);
-    }
-
     /// Whether the node's wait needs no ticket to be won.
     pub(crate) fn is_plain(&self) -> bool {
         self.ticket.get().is_none()

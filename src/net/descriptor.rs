@@ -226,7 +226,10 @@ impl Descriptor {
     /// `set_read_timeout` and its kin.
     pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a time-out of zero cannot be kept; use a deadline"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a time-out of zero cannot be kept; use a deadline",
+            ));
         }
         self.limits(direction).change(|values| values.timeout = timeout);
         Ok(())

@@ -1,13 +1,6 @@
 //! `go`, its builder and the join handle.
 
-use std::{
-    fmt, io,
-    marker::PhantomData,
-    mem,
-    panic::Location,
-    sync::Arc,
-    thread,
-};
+use std::{fmt, io, marker::PhantomData, mem, panic::Location, sync::Arc, thread};
 
 use crate::runtime::{
     lifecycle::{self, Shared},
@@ -171,8 +164,8 @@ impl Builder {
         E: Exit,
     {
         let location = Location::caller();
-        let worker = Worker::current()
-            .filter(|worker| runtime.is_none_or(|runtime| Arc::ptr_eq(runtime, &worker.runtime)));
+        let worker =
+            Worker::current().filter(|worker| runtime.is_none_or(|runtime| Arc::ptr_eq(runtime, &worker.runtime)));
         let plain = self.stack_size.is_none() && matches!(self.place, Place::Local);
         if let Some(worker) = worker
             && plain
@@ -251,9 +244,9 @@ impl Builder {
 impl Place {
     fn processor(&self, runtime: &Arc<Shared>) -> Option<&'static Processor> {
         match self {
-            Self::Local => Worker::current()
-                .filter(|worker| Arc::ptr_eq(runtime, &worker.runtime))
-                .map(|worker| worker.processor),
+            Self::Local => {
+                Worker::current().filter(|worker| Arc::ptr_eq(runtime, &worker.runtime)).map(|worker| worker.processor)
+            }
             Self::Spread => Some(runtime.least_loaded()),
             Self::Near(goroutine) => {
                 let unit = goroutine.unit().filter(|unit| !unit.home().is_thread())?;

@@ -187,10 +187,6 @@ impl Shared {
 /// Every runtime of the process, for the clock thread and for dumps.
 static ALL: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
-pub(crate) fn all() -> Vec<Arc<Shared>> {
-    ALL.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
-}
-
 /// One look of the clock thread at all workers; whether any is awake.
 pub(crate) fn supervise() -> bool {
     let mut awake = false;
@@ -360,7 +356,9 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        crate::Builder::new().spawn_on(&self.shared, f).unwrap_or_else(|error| panic!("cannot start a goroutine: {error}"))
+        crate::Builder::new()
+            .spawn_on(&self.shared, f)
+            .unwrap_or_else(|error| panic!("cannot start a goroutine: {error}"))
     }
 
     /// Runs `f` as a main goroutine of this runtime and returns its value; see [`run`](crate::run()).

@@ -60,8 +60,7 @@ impl Default for Options {
 impl Options {
     /// Defaults and environment, checked.
     pub(crate) fn from_environment() -> io::Result<Self> {
-        let mut options = Self::default();
-        options.workers = from_env("OXIGO_WORKERS")?;
+        let options = Self { workers: from_env("OXIGO_WORKERS")?, ..Self::default() };
         from_env("OXIGO_STACK_SIZE")?;
         options.check()?;
         Ok(options)
@@ -86,8 +85,10 @@ impl Options {
 }
 
 pub(crate) fn check_stack_size(bytes: usize) -> io::Result<()> {
-    if bytes < LEAST_STACK_SIZE || bytes > MOST_STACK_SIZE {
-        let text = format!("a stack of {bytes} bytes cannot be had; the least is {LEAST_STACK_SIZE}, the most {MOST_STACK_SIZE}");
+    if !(LEAST_STACK_SIZE..=MOST_STACK_SIZE).contains(&bytes) {
+        let text = format!(
+            "a stack of {bytes} bytes cannot be had; the least is {LEAST_STACK_SIZE}, the most {MOST_STACK_SIZE}"
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(())

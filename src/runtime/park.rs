@@ -26,7 +26,7 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
-pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, spend};
+pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, no_switch, spend};
 use crate::runtime::{
     thread_parker::ThreadParker,
     unit::{Ticket, Unit},
@@ -104,7 +104,7 @@ impl Unit {
 }
 
 #[cfg(loom)]
-pub(crate) use model::{WakeBatch, spend};
+pub(crate) use model::{WakeBatch, no_switch, spend};
 
 /// In a model every party is a thread.
 #[cfg(loom)]
@@ -124,4 +124,6 @@ mod model {
     }
 
     pub(crate) fn spend() {}
+
+    pub(crate) fn no_switch() {}
 }

@@ -178,7 +178,9 @@ impl<'scope> Scope<'scope, '_> {
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // ORDERING: Relaxed. A number to look at.
-        f.debug_struct("Scope").field("running", &self.data.running.load(Relaxed).saturating_sub(1)).finish_non_exhaustive()
+        f.debug_struct("Scope")
+            .field("running", &self.data.running.load(Relaxed).saturating_sub(1))
+            .finish_non_exhaustive()
     }
 }
 

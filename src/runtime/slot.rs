@@ -40,7 +40,6 @@ pub(crate) struct Slot {
     coroutine: UnsafeCell<Option<Coroutine>>,
     yielder: Cell<*const Yielder>,
     task: Cell<Option<TaskRef>>,
-    locals: Cell<*mut ()>,
     wait_object: Cell<usize>,
     wait_reason: Cell<Reason>,
     timed_out: Cell<bool>,
@@ -65,7 +64,6 @@ impl Metadata for Slot {
             coroutine: UnsafeCell::new(None),
             yielder: Cell::new(ptr::null()),
             task: Cell::new(None),
-            locals: Cell::new(ptr::null_mut()),
             wait_object: Cell::new(0),
             wait_reason: Cell::new(Reason::None),
             timed_out: Cell::new(false),
@@ -221,11 +219,6 @@ impl Slot {
     /// Whether the slot belongs to another pool than its worker's.
     pub(crate) fn own_stack(&self) -> &Cell<bool> {
         &self.own_stack
-    }
-
-    /// Where this goroutine's local values hang.
-    pub(crate) fn locals(&self) -> &Cell<*mut ()> {
-        &self.locals
     }
 }
 

@@ -24,8 +24,9 @@ use std::{
 };
 
 use crate::runtime::{
-    panics, scheduler,
+    panics,
     park::{self, Wake},
+    scheduler,
     unit::{Ticket, Unit},
     wait::Reason,
 };
@@ -196,9 +197,9 @@ where
 {
     let task = header.cast::<Task<F, T, E>>().as_ptr();
     // SAFETY: by J2 the stage and the exit belong to the runner now.
-    let exit = unsafe { (*task).exit.take() };
-    // SAFETY: as above. `ptr::replace` leaves nothing to drop.
-    let stage = unsafe { ptr::replace(&raw mut (*task).stage, Stage::Empty) };
+    let exit = unsafe { &mut (*task).exit }.take();
+    // SAFETY: as above.
+    let stage = std::mem::replace(unsafe { &mut (*task).stage }, Stage::Empty);
     let Stage::Fresh(closure) = stage else { unreachable!("a task runs once") };
 
     let outcome = if scheduler::refuses_new() {
@@ -272,7 +273,7 @@ unsafe fn free<F, T, E>(header: NonNull<Header>) {
 unsafe fn take<F, T, E>(header: NonNull<Header>, into: *mut ()) {
     let task = header.cast::<Task<F, T, E>>().as_ptr();
     // SAFETY: after the end the stage belongs to the joiner (J2).
-    let stage = unsafe { ptr::replace(&raw mut (*task).stage, Stage::Empty) };
+    let stage = std::mem::replace(unsafe { &mut (*task).stage }, Stage::Empty);
     if let Stage::Ended(outcome) = stage {
         // SAFETY: by the caller; the place holds `None`, which needs no drop.
         unsafe { into.cast::<Option<Outcome<T>>>().write(Some(outcome)) };
@@ -389,10 +390,7 @@ impl Goroutine {
         let unit = park::current();
         let word = &self.header().join;
         // ORDERING: Release publishes the unit; Acquire on failure takes over the result.
-        if word
-            .compare_exchange(ptr::null_mut(), ptr::from_ref(unit).cast_mut(), Release, Acquire)
-            .is_ok()
-        {
+        if word.compare_exchange(ptr::null_mut(), ptr::from_ref(unit).cast_mut(), Release, Acquire).is_ok() {
             unit.park(Reason::Join.on(self.header()));
             // ORDERING: Acquire. Takes over the result published before the wake.
             fence(Acquire);

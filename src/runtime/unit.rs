@@ -8,11 +8,9 @@
 //!   lock in a wait without a ticket, may call [`Unit::wake`](super::park), and does so exactly once (P2).
 //! - U4: between `arm` and the end of the wait the word is odd; otherwise it is even. Only the unit itself arms.
 
-use crate::{
-    facade::{
-        AtomicU64,
-        Ordering::{AcqRel, Relaxed, Release},
-    },
+use crate::facade::{
+    AtomicU64,
+    Ordering::{AcqRel, Relaxed, Release},
 };
 
 /// One wait of one unit. Never reused: a 63-bit counter for each unit does not run out.
@@ -119,12 +117,5 @@ impl Unit {
         // ORDERING: Relaxed. The compare-exchange decides.
         let word = self.claim.load(Relaxed);
         word & 1 == 1 && self.try_claim(Ticket(word))
-    }
-
-    /// Whether the wait that `ticket` opened is still open: a hint for those who clear up.
-    #[inline]
-    pub(crate) fn is_open(&self, ticket: Ticket) -> bool {
-        // ORDERING: Relaxed. Only a claim decides.
-        self.claim.load(Relaxed) == ticket.0
     }
 }

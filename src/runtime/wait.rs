@@ -17,19 +17,11 @@ pub(crate) enum Reason {
     Join,
     Park,
     WaitGroup,
-    Mutex,
-    RwLockRead,
-    RwLockWrite,
-    Condvar,
-    Once,
-    Barrier,
-    Semaphore,
     Accept,
     Connect,
     Read,
     Write,
     Blocking,
-    Run,
 }
 
 impl Reason {
@@ -45,19 +37,11 @@ impl Reason {
             Self::Join => "join",
             Self::Park => "park",
             Self::WaitGroup => "WaitGroup.wait",
-            Self::Mutex => "Mutex.lock",
-            Self::RwLockRead => "RwLock.read",
-            Self::RwLockWrite => "RwLock.write",
-            Self::Condvar => "Condvar.wait",
-            Self::Once => "Once.call_once",
-            Self::Barrier => "Barrier.wait",
-            Self::Semaphore => "Semaphore.acquire",
             Self::Accept => "accept",
             Self::Connect => "connect",
             Self::Read => "read",
             Self::Write => "write",
             Self::Blocking => "blocking call",
-            Self::Run => "run",
         }
     }
 

@@ -218,7 +218,9 @@ impl<'a> Select<'a> {
 
     fn run(&mut self, otherwise: Otherwise) -> Option<SelectedOperation<'a>> {
         let (mut arms, indices) = self.arms(|handle| handle.make_room());
-        if arms.is_empty() && let Otherwise::Wait(None) = otherwise {
+        if arms.is_empty()
+            && let Otherwise::Wait(None) = otherwise
+        {
             park::current().park(Reason::Forever.alone());
         }
         let chosen = engine::run(&mut arms, self.biased, otherwise, Purpose::Complete);

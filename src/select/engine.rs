@@ -23,6 +23,7 @@ use crate::{
 };
 
 /// One operation of a select, and where its value is.
+#[allow(missing_debug_implementations, reason = "reached by macro code only")]
 pub struct Arm<'a> {
     handle: &'a dyn Handle,
     place: *mut (),
@@ -196,7 +197,7 @@ impl Select<'_> {
                     arms[index].state = State::Granted(grant);
                     None
                 }
-                Attempt::TwoStep(sender) => return Some(self.await_value(arms, index, sender)),
+                Attempt::Promise(sender) => return Some(self.await_value(arms, index, sender)),
                 // What looked ready was lost to another channel, and has been cleared away: look at the rest.
                 Attempt::WouldBlock => continue,
             };
@@ -361,7 +362,7 @@ fn random(below: u32) -> u32 {
         seed ^= seed >> 7;
         seed ^= seed << 17;
         SEED.set(seed);
-        ((seed >> 32) * u64::from(below) >> 32) as u32
+        (((seed >> 32) * u64::from(below)) >> 32) as u32
     }
     #[cfg(loom)]
     {

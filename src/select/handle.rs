@@ -5,22 +5,22 @@ use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
 use crate::{
     chan::{
         Receiver, Sender,
-        core::{Channel, Ended, Grant, Step},
+        core::{Channel, Ended, Grant, State, Step},
         ends::Source,
         timer::Timer,
-        waitq::Node,
+        waitq::{Node, WaitQueue},
     },
     runtime::unit::Unit,
 };
 
 /// What an attempt under the lock has come to.
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// The operation is complete; a partner is to be woken.
     Done(Option<&'static Unit>),
     /// It is complete in that the channel is closed.
     Closed,
     /// A two-step sender has been claimed: its value must be waited for (C5 of `chan::core`).
-    TwoStep(NonNull<Node>),
+    Promise(NonNull<Node>),
     /// A two-step send may go on.
     Granted(Grant),
     WouldBlock,
@@ -32,7 +32,7 @@ pub enum Attempt {
 ///
 /// `place` is room for a value of the end's type, holding one for senders; null places are for two-step sends only. What is marked
 /// *locked* is called between `lock` and `unlock`.
-pub unsafe trait Handle {
+pub(crate) unsafe trait Handle {
     /// Where the lock is: the order in which locks are taken, equal for equal channels. Zero: there is none, and nothing ever happens.
     fn address(&self) -> usize;
     fn lock(&self);
@@ -63,7 +63,7 @@ pub unsafe trait Handle {
 
 /// Where a node goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enqueue {
+pub(crate) enum Enqueue {
     Last,
     First,
     Watch,
@@ -73,8 +73,17 @@ fn attempt_of(step: Step) -> Attempt {
     match step {
         Step::Done(partner) => Attempt::Done(partner),
         Step::Closed => Attempt::Closed,
-        Step::TwoStep(sender) => Attempt::TwoStep(sender),
-        Step::WouldBlock => Attempt::WouldBlock,
+        Step::Promise(sender) => Attempt::Promise(sender),
+        Step::Pending => Attempt::WouldBlock,
+    }
+}
+
+fn join(queue: &WaitQueue, node: &Node, how: Enqueue) {
+    match how {
+        // SAFETY: the node stays where it is until its select withdraws it.
+        Enqueue::First => unsafe { queue.push_front(node) },
+        // SAFETY: as above.
+        Enqueue::Last | Enqueue::Watch => unsafe { queue.push(node) },
     }
 }
 
@@ -108,19 +117,21 @@ unsafe impl<T> Handle for Sender<T> {
             // SAFETY: locked by the caller.
             return unsafe { raw.with_raw(|state| state.grant()) }.map_or(Attempt::WouldBlock, Attempt::Granted);
         }
-        // SAFETY: locked by the caller, who forgets the value when this is done.
-        attempt_of(unsafe { raw.with_raw(|state| state.send(place.cast())) })
+        let send = |state: &mut State<T>| {
+            // SAFETY: the caller forgets the value when this is done.
+            unsafe { state.send(place.cast()) }
+        };
+        // SAFETY: locked by the caller.
+        attempt_of(unsafe { raw.with_raw(send) })
     }
 
     unsafe fn enqueue(&self, node: &Node, how: Enqueue) {
-        // SAFETY: locked by the caller, whose node stays until it is withdrawn.
-        unsafe {
-            self.channel().raw().with_raw(|state| match how {
-                Enqueue::Last => state.senders().push(node),
-                Enqueue::First => state.senders().push_front(node),
-                Enqueue::Watch => state.watchers().push(node),
-            });
-        }
+        let join = |state: &mut State<T>| match how {
+            Enqueue::Watch => join(state.watchers(), node, how),
+            _ => join(state.senders(), node, how),
+        };
+        // SAFETY: locked by the caller.
+        unsafe { self.channel().raw().with_raw(join) };
     }
 
     unsafe fn withdraw(&self, node: &Node, how: Enqueue) {
@@ -199,8 +210,14 @@ unsafe impl<T> Handle for Receiver<T> {
 
     unsafe fn attempt(&self, place: *mut ()) -> Attempt {
         match self.source() {
-            // SAFETY: locked by the caller; the place is room for a value.
-            Source::Channel(channel) => attempt_of(unsafe { channel.raw().with_raw(|state| state.receive(place.cast())) }),
+            Source::Channel(channel) => {
+                let receive = |state: &mut State<T>| {
+                    // SAFETY: the place is room for a value.
+                    unsafe { state.receive(place.cast()) }
+                };
+                // SAFETY: locked by the caller.
+                attempt_of(unsafe { channel.raw().with_raw(receive) })
+            }
             Source::Timer(timer) => {
                 // SAFETY: locked by the caller.
                 let due = unsafe { timer.raw().with_raw(|state| state.take(Instant::now())) };
@@ -215,16 +232,16 @@ unsafe impl<T> Handle for Receiver<T> {
 
     unsafe fn enqueue(&self, node: &Node, how: Enqueue) {
         match self.source() {
-            // SAFETY: locked by the caller, whose node stays until it is withdrawn.
-            Source::Channel(channel) => unsafe {
-                channel.raw().with_raw(|state| match how {
-                    Enqueue::Last => state.receivers().push(node),
-                    Enqueue::First => state.receivers().push_front(node),
-                    Enqueue::Watch => state.watchers().push(node),
-                });
-            },
-            // SAFETY: as above.
-            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.waiters().push(node)) },
+            Source::Channel(channel) => {
+                let join = |state: &mut State<T>| match how {
+                    Enqueue::Watch => join(state.watchers(), node, how),
+                    _ => join(state.receivers(), node, how),
+                };
+                // SAFETY: locked by the caller.
+                unsafe { channel.raw().with_raw(join) };
+            }
+            // SAFETY: locked by the caller.
+            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| join(state.waiters(), node, how)) },
             Source::Never => {}
         }
     }
@@ -278,8 +295,10 @@ unsafe impl<T> Handle for Receiver<T> {
     }
 
     unsafe fn give_back(&self, room: *mut ()) {
-        // SAFETY: made by `make_room`, and it holds a value.
-        let value = unsafe { *Box::from_raw(room.cast::<MaybeUninit<T>>()).assume_init() };
+        // SAFETY: made by `make_room`.
+        let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
+        // SAFETY: by the caller it holds a value.
+        let value = unsafe { *room.assume_init() };
         match self.source() {
             Source::Channel(channel) => channel.give_back(value),
             _ => drop(value),

@@ -1,5 +1,7 @@
 //! What `select!` expands to: places for the values, and one call of the engine. Not public interface.
 
+#![allow(missing_docs, missing_debug_implementations, reason = "macro code only")]
+
 use std::{
     mem::{ManuallyDrop, MaybeUninit},
     time::{Duration, Instant},

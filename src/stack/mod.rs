@@ -109,7 +109,8 @@ impl<M: Metadata> Pool<M> {
     pub(crate) fn new(size: usize) -> Self {
         let least = guard::SIZE + 64 * 1024;
         let stride = size.next_multiple_of(64 * 1024).max(least);
-        let state = State { slabs: Vec::new(), cursor: 0, dirty: Vec::new(), clean: Vec::new(), capacity: 0, reserved: 0 };
+        let state =
+            State { slabs: Vec::new(), cursor: 0, dirty: Vec::new(), clean: Vec::new(), capacity: 0, reserved: 0 };
         Self { stride, state: Mutex::new(state) }
     }
 

@@ -35,12 +35,7 @@ static TABLE: [AtomicPtr<Entry>; MOST_SLABS] = [const { AtomicPtr::new(ptr::null
 static ENTRIES: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes a slab known to the handler.
-pub(crate) fn register<M: Metadata>(
-    start: usize,
-    stride: usize,
-    slots: usize,
-    metadata: NonNull<M>,
-) -> io::Result<()> {
+pub(crate) fn register<M: Metadata>(start: usize, stride: usize, slots: usize, metadata: NonNull<M>) -> io::Result<()> {
     let entry = Entry { start, stride, slots, metadata: metadata.as_ptr().cast(), report: report::<M> };
     // ORDERING: Relaxed. The index is claimed; the store below publishes.
     let index = ENTRIES.fetch_add(1, Relaxed);
@@ -114,8 +109,10 @@ fn install_now() -> io::Result<()> {
 }
 
 extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid record; for these signals it has an address.
-    let address = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel passes a valid record.
+    let info_ref = unsafe { &*info };
+    // SAFETY: for these signals the record has an address.
+    let address = unsafe { info_ref.si_addr() }.addr();
     if let Some((entry, index)) = find(address) {
         let mut out = RawStderr::new();
         // SAFETY: an address in a slot's guard is touched by code on that slot's stack, so the slot was handed out.
@@ -201,7 +198,13 @@ pub(crate) fn block_asynchronous_signals() {
     // SAFETY: filled above.
     let mut set = unsafe { set.assume_init() };
     let synchronous = [
-        libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGABRT, libc::SIGSYS,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGSYS,
         libc::SIGPROF,
     ];
     for signal in synchronous {

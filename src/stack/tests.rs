@@ -101,9 +101,8 @@ fn trimmed_stacks_read_as_zero_and_their_guards_stay() {
 fn faults(address: usize) -> bool {
     let (_reader, writer) = rustix::pipe::pipe().unwrap();
     // SAFETY: the kernel checks the address.
-    let written = unsafe {
-        libc::write(std::os::fd::AsRawFd::as_raw_fd(&writer), std::ptr::with_exposed_provenance(address), 1)
-    };
+    let written =
+        unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&writer), std::ptr::with_exposed_provenance(address), 1) };
     written < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
 }
 

@@ -246,6 +246,7 @@ impl WaitGroup {
 impl Inner {
     #[track_caller]
     fn add(&self, delta: isize) {
+        let _p4 = park::no_switch();
         let mut state = self.state.lock();
         let misuse = match state.count.checked_add(delta) {
             None => Some("WaitGroup counter overflow"),
@@ -275,6 +276,7 @@ impl Inner {
         released.wake();
     }
 
+    #[cfg(not(loom))]
     fn fail(&self, payload: Box<dyn Any + Send>) {
         let me = crate::current();
         let who = match me.name() {

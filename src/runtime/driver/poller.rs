@@ -117,7 +117,8 @@ mod epoll {
         timeout: Option<Duration>,
     ) -> Result<&'a mut [Event], Errno> {
         static OLD_KERNEL: AtomicBool = AtomicBool::new(false);
-        let round_up = |t: Duration| Duration::from_millis(t.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
+        let round_up =
+            |t: Duration| Duration::from_millis(t.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
         // ORDERING: Relaxed. The flag stands for itself.
         if !OLD_KERNEL.load(Relaxed) {
             // rustix takes the older call by itself where it serves as well.

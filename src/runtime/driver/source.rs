@@ -115,7 +115,7 @@ impl Side {
 }
 
 #[cfg(not(loom))]
-pub(crate) use table::{Source, dispatch};
+pub(crate) use table::dispatch;
 
 /// The table of all sources.
 #[cfg(not(loom))]

@@ -151,7 +151,8 @@ mod tests {
             (seed >> 33) as usize
         };
         let base = Instant::now();
-        let objects: Vec<&'static Object> = (0..200).map(|_| &*Box::leak(Box::new(Object(Cell::new(NOWHERE))))).collect();
+        let objects: Vec<&'static Object> =
+            (0..200).map(|_| &*Box::leak(Box::new(Object(Cell::new(NOWHERE))))).collect();
         let mut timers = Timers::new();
         let mut twin: Vec<(Duration, usize)> = Vec::new();
         for _ in 0..20_000 {

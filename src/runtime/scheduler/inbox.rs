@@ -46,12 +46,6 @@ impl<T: Linked> Inbox<T> {
         }
     }
 
-    /// Adds one node.
-    #[inline]
-    pub(crate) fn push(&self, node: &'static T) {
-        self.push_chain(node, node);
-    }
-
     /// Whether there is nothing: a hint, except after the fence of the idle protocol.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -114,8 +108,9 @@ mod loom_inbox {
                 .map(|base| {
                     let inbox = inbox.clone();
                     thread::spawn(move || {
-                        inbox.push(node(base));
-                        inbox.push(node(base + 1));
+                        for n in [node(base), node(base + 1)] {
+                            inbox.push_chain(n, n);
+                        }
                     })
                 })
                 .collect();

@@ -20,9 +20,13 @@ pub(crate) use native::*;
 mod native {
     use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
-    pub(crate) use super::{inbox::Linked, processor::Processor, processor::{count, uncount}, worker::Worker};
+    pub(crate) use super::{
+        inbox::Linked,
+        processor::Processor,
+        processor::{count, uncount},
+        worker::Worker,
+    };
     use crate::runtime::{
-        driver::poller::Poller,
         park::{Parked, Wake},
         slot::Slot,
         task::TaskRef,
@@ -226,25 +230,31 @@ mod native {
         }
     }
 
-    /// As [`driver_for_current`], the poller itself.
-    pub(crate) fn poller_for_current() -> std::io::Result<&'static Poller> {
-        driver_for_current().map(Processor::poller)
-    }
-
     /// Keeps signals that a program handles away from the calling thread, so that handlers run on threads that are not ours.
     pub(crate) fn block_signals() {
         #[cfg(unix)]
         crate::stack::overflow::block_asynchronous_signals();
     }
 
-    /// Proves P4 in debug builds: while one exists on a worker, no goroutine of it may switch.
+    /// Marks the span of an operation that must never switch goroutines; debug builds prove it (P4).
+    #[cfg(debug_assertions)]
+    #[inline]
+    pub(crate) fn no_switch() -> NoSwitch {
+        NoSwitch::enter()
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[inline]
+    pub(crate) fn no_switch() {}
+
+    /// While one exists on a worker, no goroutine of it may switch.
     #[cfg(debug_assertions)]
     #[must_use]
     pub(crate) struct NoSwitch(());
 
     #[cfg(debug_assertions)]
     impl NoSwitch {
-        pub(crate) fn enter() -> Self {
+        fn enter() -> Self {
             if let Some(worker) = Worker::current() {
                 worker.no_switch().set(worker.no_switch().get() + 1);
             }

@@ -30,7 +30,11 @@
 
 use std::{
     cell::{Cell, RefCell},
-    sync::{Arc, atomic::Ordering::{Relaxed, SeqCst}, atomic::fence},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+        atomic::fence,
+    },
     time::{Duration, Instant},
 };
 
@@ -275,7 +279,10 @@ impl Worker {
     /// Whether anything else is ready here, as far as one look tells.
     #[inline]
     pub(crate) fn is_alone(&self) -> bool {
-        self.handoff.get().is_none() && self.queue.is_empty() && self.fresh.is_empty() && self.processor.inbox().is_empty()
+        self.handoff.get().is_none()
+            && self.queue.is_empty()
+            && self.fresh.is_empty()
+            && self.processor.inbox().is_empty()
     }
 
     /// Begins a new slice for a goroutine that would be chosen again anyway; true when the worker should look around.
@@ -288,7 +295,7 @@ impl Worker {
         self.rounds.set(rounds);
         // ORDERING: Relaxed. One writer; a hint for B2.
         self.processor.published.rounds.store(u64::from(rounds), Relaxed);
-        rounds % LOOK_AROUND == 0 || now != self.last_look.get()
+        rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get()
     }
 
     /// Counts one operation; true when the slice is used up and somebody else could run.
@@ -298,7 +305,7 @@ impl Worker {
         if left > 1 {
             self.budget.set(left - 1);
             // The clock is looked at now and then only.
-            if left % 64 != 0 || clock::now().wrapping_sub(self.slice_start.get()) < SLICE {
+            if !left.is_multiple_of(64) || clock::now().wrapping_sub(self.slice_start.get()) < SLICE {
                 return false;
             }
         }
@@ -398,9 +405,7 @@ impl Worker {
     fn next(&self) -> Option<Next> {
         if let Some(slot) = self.handoff.take() {
             let budget = self.budget.get();
-            if budget > 1
-                && (budget % 16 != 0 || clock::now().wrapping_sub(self.slice_start.get()) < SLICE)
-            {
+            if budget > 1 && (!budget.is_multiple_of(16) || clock::now().wrapping_sub(self.slice_start.get()) < SLICE) {
                 self.budget.set(budget - 1);
                 return Some(Next::Started(slot));
             }
@@ -413,7 +418,7 @@ impl Worker {
         self.rounds.set(rounds);
         // ORDERING: Relaxed. One writer; a hint for B2.
         self.processor.published.rounds.store(u64::from(rounds), Relaxed);
-        if rounds % LOOK_AROUND == 0 || now != self.last_look.get() {
+        if rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get() {
             self.last_look.set(now);
             if let Some(task) = self.look_around(rounds) {
                 return Some(Next::Fresh(task));
@@ -520,7 +525,7 @@ impl Worker {
             return self.stalled.take();
         }
         // What was placed here or comes from outside starts even while this worker is busy, but one at a time.
-        if rounds % 2 == 0 {
+        if rounds.is_multiple_of(2) {
             steal(|| self.processor.given.steal()).or_else(|| steal(|| self.runtime.injector().steal()))
         } else {
             None

@@ -1,0 +1,256 @@
+//! Models of channels and select: two or three parties, every order that matters.
+//!
+//! Every value arrives exactly once or comes back; no wake is lost (loom reports a deadlock); nothing is completed twice.
+
+use loom::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use super::{RecvTimeoutError, SendTimeoutError, TryRecvError, bounded};
+use crate::{
+    runtime::{park, wait::Reason},
+    select,
+};
+
+/// Counts how often a value is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn for_capacities(model: impl Fn(usize) + Sync + Send + Copy + 'static) {
+    for capacity in [0, 1, 2] {
+        loom::model(move || model(capacity));
+    }
+}
+
+#[test]
+fn loom_values_arrive_once_and_in_order() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let sender = thread::spawn(move || {
+            tx.send(1).unwrap();
+            tx.send(2).unwrap();
+        });
+        assert_eq!(rx.recv(), Ok(1));
+        assert_eq!(rx.recv(), Ok(2));
+        assert!(rx.recv().is_err());
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_two_senders_one_receiver() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let other = tx.clone();
+        let a = thread::spawn(move || tx.send(1).unwrap());
+        let b = thread::spawn(move || other.send(2).unwrap());
+        assert_eq!(rx.recv().unwrap() + rx.recv().unwrap(), 3);
+        a.join().unwrap();
+        b.join().unwrap();
+    });
+}
+
+/// CC-04: a value that was not received comes back; never both.
+#[test]
+fn loom_close_against_send_and_receive() {
+    for_capacities(|capacity| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (tx, rx) = bounded(capacity);
+        let closer = tx.clone();
+        let value = Counted(drops.clone());
+        let sender = thread::spawn(move || tx.send(value).is_ok());
+        let closing = thread::spawn(move || closer.close().unwrap());
+        let received = rx.recv().is_ok();
+        let sent = sender.join().unwrap();
+        closing.join().unwrap();
+        assert_eq!(sent, received, "sent and received are one event");
+        drop(rx);
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn loom_dropping_the_receiver_gives_values_back() {
+    for_capacities(|capacity| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (tx, rx) = bounded(capacity);
+        let value = Counted(drops.clone());
+        let sender = thread::spawn(move || drop(tx.send(value)));
+        drop(rx);
+        sender.join().unwrap();
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// A time limit races with the partner: the value is received, or it stays with its sender.
+#[test]
+fn loom_time_limits_lose_no_value() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let sender = thread::spawn(move || match tx.send_timeout(7, std::time::Duration::from_secs(1)) {
+            Ok(()) => true,
+            Err(SendTimeoutError::Timeout(7)) => false,
+            Err(other) => panic!("{other}"),
+        });
+        let received = match rx.recv_timeout(std::time::Duration::from_secs(1)) {
+            Ok(7) => true,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+            other => panic!("{other:?}"),
+        };
+        let sent = sender.join().unwrap();
+        let left = rx.try_recv().is_ok();
+        assert_eq!(sent, received || left);
+        assert!(!(received && left));
+    });
+}
+
+/// CC-09: a value that is there is never missed because of a close.
+#[test]
+fn loom_try_receive_against_close() {
+    loom::model(|| {
+        let (tx, rx) = bounded(1);
+        tx.send(1).unwrap();
+        let other = rx.clone();
+        let closer = thread::spawn(move || {
+            tx.close().unwrap();
+            other.recv().is_ok()
+        });
+        let here = match rx.try_recv() {
+            Ok(1) => true,
+            Err(TryRecvError::Disconnected) => false,
+            other => panic!("would block, though a value or the close was there: {other:?}"),
+        };
+        assert!(here != closer.join().unwrap());
+    });
+}
+
+/// CQ-04: two partners, on two channels, complete a waiting select; one of them gets it and the other keeps its value.
+#[test]
+fn loom_a_select_is_completed_once() {
+    loom::model(|| {
+        let (ta, ra) = bounded::<u32>(0);
+        let (tb, rb) = bounded::<u32>(0);
+        let a = thread::spawn(move || ta.send(1).is_ok());
+        let b = thread::spawn(move || tb.send(2).is_ok());
+        let first = select! {
+            recv(ra) -> v => v.unwrap(),
+            recv(rb) -> v => v.unwrap(),
+        };
+        drop((ra, rb));
+        let sent = (a.join().unwrap(), b.join().unwrap());
+        assert_eq!(sent, (first == 1, first == 2));
+    });
+}
+
+/// Select against select: a send and a receive that may both be waiting.
+#[test]
+fn loom_select_meets_select() {
+    loom::model(|| {
+        let (ta, ra) = bounded::<u32>(0);
+        let (tb, rb) = bounded::<u32>(0);
+        let other = thread::spawn(move || {
+            select! {
+                send(ta, 1) -> r => { r.unwrap(); 1 }
+                send(tb, 2) -> r => { r.unwrap(); 2 }
+            }
+        });
+        let received = select! {
+            recv(rb) -> v => v.unwrap(),
+            recv(ra) -> v => v.unwrap(),
+        };
+        assert_eq!(other.join().unwrap(), received);
+    });
+}
+
+/// SE-09: two parties that both select {send, receive} on one channel pair up.
+#[test]
+fn loom_self_select_pairs_up() {
+    loom::model(|| {
+        let (tx, rx) = bounded::<u32>(0);
+        let (tx2, rx2) = (tx.clone(), rx.clone());
+        let other = thread::spawn(move || {
+            select! {
+                send(tx2, 2) -> r => { r.unwrap(); None }
+                recv(rx2) -> v => Some(v.unwrap()),
+            }
+        });
+        let mine = select! {
+            send(tx, 1) -> r => { r.unwrap(); None }
+            recv(rx) -> v => Some(v.unwrap()),
+        };
+        match (mine, other.join().unwrap()) {
+            (None, Some(1)) | (Some(2), None) => {}
+            other => panic!("not a pair: {other:?}"),
+        }
+    });
+}
+
+#[test]
+fn loom_select_sees_the_close() {
+    loom::model(|| {
+        let (ta, ra) = bounded::<u32>(0);
+        let (_tb, rb) = bounded::<u32>(1);
+        let closer = thread::spawn(move || ta.close().unwrap());
+        select! {
+            recv(ra) -> v => assert!(v.is_err()),
+            recv(rb) -> _ => unreachable!(),
+        }
+        closer.join().unwrap();
+    });
+}
+
+/// U1: of two claimers with one ticket, one wins; a ticket of an old wait never does.
+#[test]
+fn loom_one_claim_for_each_ticket() {
+    loom::model(|| {
+        let unit = park::current();
+        let old = unit.arm();
+        assert!(unit.try_claim(old));
+        let ticket = unit.arm();
+        let claim = move || {
+            assert!(!unit.try_claim(old));
+            let won = unit.try_claim(ticket);
+            if won {
+                unit.wake(park::Wake::Queue);
+            }
+            won
+        };
+        let (a, b) = (thread::spawn(claim), thread::spawn(claim));
+        unit.park(Reason::Park.alone());
+        assert!(a.join().unwrap() != b.join().unwrap());
+    });
+}
+
+/// Waking without the claim completes a wait twice, which must be caught.
+#[test]
+#[should_panic]
+fn loom_a_wake_without_a_claim_is_caught() {
+    loom::model(|| {
+        let unit = park::current();
+        let ticket = unit.arm();
+        let wins = Arc::new(AtomicUsize::new(0));
+        let parties: Vec<_> = (0..2)
+            .map(|_| {
+                let wins = wins.clone();
+                thread::spawn(move || {
+                    // The broken variant: looks and acts in two steps.
+                    let _ = unit.try_claim(ticket);
+                    wins.fetch_add(1, Ordering::SeqCst);
+                    unit.wake(park::Wake::Queue);
+                })
+            })
+            .collect();
+        unit.park(Reason::Park.alone());
+        parties.into_iter().for_each(|party| party.join().unwrap());
+        assert_eq!(wins.load(Ordering::SeqCst), 1);
+    });
+}
