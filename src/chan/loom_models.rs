@@ -237,10 +237,10 @@ fn loom_a_wake_without_a_claim_is_caught() {
     loom::model(|| {
         let unit = park::current();
         let ticket = unit.arm();
-        let wins = Arc::new(AtomicUsize::new(0));
+        // Leaked, since loom's objects cannot be dropped while a failure unwinds.
+        let wins: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
         let parties: Vec<_> = (0..2)
             .map(|_| {
-                let wins = wins.clone();
                 thread::spawn(move || {
                     // The broken variant: looks and acts in two steps.
                     let _ = unit.try_claim(ticket);

@@ -5,7 +5,7 @@ use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
 use crate::{
     chan::{
         Receiver, Sender,
-        core::{Channel, Ended, Grant, State, Step},
+        core::{Ended, Grant, State, Step},
         ends::Source,
         timer::Timer,
         waitq::{Node, WaitQueue},
@@ -87,14 +87,10 @@ fn join(queue: &WaitQueue, node: &Node, how: Enqueue) {
     }
 }
 
-fn address_of<T>(channel: &Channel<T>) -> usize {
-    std::ptr::from_ref(channel).addr()
-}
-
 // SAFETY: the methods keep to the contract of the channel's own.
 unsafe impl<T> Handle for Sender<T> {
     fn address(&self) -> usize {
-        address_of(self.channel())
+        self.channel().address()
     }
 
     fn lock(&self) {
@@ -174,7 +170,7 @@ unsafe impl<T> Handle for Sender<T> {
 unsafe impl<T> Handle for Receiver<T> {
     fn address(&self) -> usize {
         match self.source() {
-            Source::Channel(channel) => address_of(channel),
+            Source::Channel(channel) => channel.address(),
             Source::Timer(timer) => std::ptr::from_ref::<Timer<T>>(timer).addr(),
             Source::Never => 0,
         }
