@@ -233,7 +233,7 @@ impl Builder {
         match self.place.processor(runtime) {
             Some(processor) => {
                 runtime.count_outside();
-                processor.give(task);
+                runtime.place(processor, task);
             }
             None => runtime.inject(task),
         }

@@ -1,6 +1,7 @@
 //! Runtimes: how they are made, found and given up.
 //!
-//! - L1: a runtime's shared part lives as long as one of its workers; its processors are never freed.
+//! - L1: a runtime's shared part lives as long as one of its workers; its processors are never freed, and serve another runtime only after
+//!   the last worker of this one has ended.
 //! - L2: giving a runtime up sets `closed` and wakes the workers, and never waits. From then on nothing new starts: closures that
 //!   were waiting are dropped, each on a goroutine of its own, since their `Drop` is user code (P5). A worker ends when nothing is
 //!   left that could run on it. It never ends while it owns a suspended goroutine: that goroutine may have lent thread-locals.
@@ -57,7 +58,7 @@ impl Shared {
             match Processor::acquire() {
                 Ok(processor) => processors.push(processor),
                 Err(error) => {
-                    processors.into_iter().for_each(|p| p.release(None));
+                    processors.into_iter().for_each(Processor::release);
                     return Err(io::Error::new(error.kind(), format!("cannot make a poller for each worker: {error}")));
                 }
             }
@@ -81,9 +82,8 @@ impl Shared {
                 Worker::new(runtime, index).run();
             });
             if let Err(error) = spawned {
-                // Workers that have started end by themselves; the others' processors go back.
+                // Workers that have started end by themselves.
                 shared.close();
-                shared.processors[index..].iter().for_each(|p| p.release(None));
                 let error = format!("cannot start worker thread {index} of {workers}: {error}; fewer workers may fit");
                 return Err(io::Error::new(io::ErrorKind::OutOfMemory, error));
             }
@@ -141,6 +141,19 @@ impl Shared {
         self.wake_one();
     }
 
+    /// Places a closure with one worker. The caller is on a worker of this runtime, or keeps the runtime open.
+    pub(crate) fn place(&self, processor: &Processor, task: TaskRef) {
+        processor.give(task);
+        // Partner of the fence in `Worker::may_end`: either that worker sees the closure, or we see `closed` and take back what it may have
+        // left behind; the caller's own worker looks at the injector before it ends.
+        fence(SeqCst);
+        if self.is_closed() {
+            while let Some(task) = super::scheduler::steal(|| processor.given.steal()) {
+                self.injector.push(task);
+            }
+        }
+    }
+
     /// Counts a closure placed from outside by a hint.
     pub(crate) fn count_outside(&self) {
         // ORDERING: Relaxed, as in `inject`.
@@ -177,10 +190,20 @@ impl Shared {
         Some(rounds + self.spawned_outside.load(Relaxed))
     }
 
-    /// The least loaded worker: fewest ready, then fewest living goroutines.
+    /// The least loaded worker: fewest ready or placed there, then fewest living goroutines.
     pub(crate) fn least_loaded(&self) -> &'static Processor {
-        let key = |p: &&'static Processor| (p.load(), p.live());
+        let key = |p: &&'static Processor| {
+            let placed = p.given.len() as u64;
+            (u64::from(p.load()) + placed, p.live() + placed)
+        };
         self.processors.iter().copied().min_by_key(key).expect("a runtime has a worker")
+    }
+}
+
+impl Drop for Shared {
+    /// The last worker has ended, and no handle is left.
+    fn drop(&mut self) {
+        self.processors.iter().for_each(|processor| processor.release());
     }
 }
 
@@ -197,7 +220,8 @@ pub(crate) fn supervise() -> bool {
         if sleeping < workers {
             awake = true;
             // A worker that stands still may have left closures behind: let a sleeper look.
-            if sleeping > 0 && runtime.processors.iter().any(|p| !p.doze().is_asleep() && !p.stealer.is_empty()) {
+            let leaves = |p: &Processor| !(p.doze().is_resting() || p.stealer.is_empty() && p.given.is_empty());
+            if sleeping > 0 && runtime.processors.iter().any(|p| leaves(p)) {
                 runtime.wake_one();
             }
         }

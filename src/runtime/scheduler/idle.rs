@@ -45,8 +45,16 @@ const NOTIFIED: u32 = 2;
 pub(crate) struct Doze(AtomicU32);
 
 impl Doze {
+    /// The word of a worker that has not begun: it will look everywhere when it does, as one that was notified.
     pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(AWAKE))
+        Self(AtomicU32::new(NOTIFIED))
+    }
+
+    /// The worker has ended; another one may begin later.
+    #[cfg(not(loom))]
+    pub(crate) fn reset(&self) {
+        // ORDERING: Relaxed. The lock of the spare processors publishes it to the next worker.
+        self.0.store(NOTIFIED, Relaxed);
     }
 
     /// S1 and S2. The caller looks at its sources after this and before it waits.
@@ -77,6 +85,14 @@ impl Doze {
     pub(crate) fn notify_fenced(&self) -> bool {
         // ORDERING: Relaxed look; the exchange is AcqRel to pass on what the caller saw.
         self.0.load(Relaxed) == ASLEEP && self.0.compare_exchange(ASLEEP, NOTIFIED, AcqRel, Relaxed).is_ok()
+    }
+
+    /// Whether the worker sleeps, or has not got up or begun yet.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn is_resting(&self) -> bool {
+        // ORDERING: Relaxed. A hint.
+        self.0.load(Relaxed) != AWAKE
     }
 
     #[inline]

@@ -24,7 +24,7 @@ mod native {
         inbox::Linked,
         processor::Processor,
         processor::{count, uncount},
-        worker::Worker,
+        worker::{Worker, steal},
     };
     use crate::runtime::{
         park::{Parked, Wake},

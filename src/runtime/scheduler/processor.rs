@@ -2,7 +2,7 @@
 //!
 //! - R1: processors are never freed. A waker may still be busy with `notify` when the goroutine it woke has ended and the worker
 //!   with it; it then touches a processor that is idle or serves another runtime, which costs that one a look. Processors of
-//!   ended workers are used again by later runtimes.
+//!   ended runtimes are used again by later ones.
 //! - R2: the counters under `published` are written by the owner alone, with plain stores; others read them as hints.
 
 use std::sync::{
@@ -105,11 +105,9 @@ impl Processor {
         })))
     }
 
-    /// Gives back a processor that its worker has left, or that never had one.
-    pub(crate) fn release(&'static self, deque: Option<Deque<TaskRef>>) {
-        if let Some(deque) = deque {
-            *self.deque.lock().unwrap_or_else(PoisonError::into_inner) = Some(deque);
-        }
+    /// Gives back a processor whose whole runtime has ended. Not earlier: the runtime's other workers look into it for closures, and
+    /// would take those of the next one.
+    pub(crate) fn release(&'static self) {
         // ORDERING: Relaxed. The lock below publishes the zeroes to the next user.
         let p = &self.published;
         p.load.store(0, Relaxed);
@@ -119,6 +117,7 @@ impl Processor {
         }
         p.outside.store(0, Relaxed);
         p.sockets.store(0, Relaxed);
+        self.doze.reset();
         self.errands.lock().unwrap_or_else(PoisonError::into_inner).clear();
         SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
     }
@@ -126,6 +125,11 @@ impl Processor {
     pub(crate) fn take_deque(&self) -> Deque<TaskRef> {
         let deque = self.deque.lock().unwrap_or_else(PoisonError::into_inner).take();
         deque.expect("a processor has one worker at a time")
+    }
+
+    /// Puts back what [`take_deque`](Self::take_deque) gave.
+    pub(crate) fn put_deque(&self, deque: Deque<TaskRef>) {
+        *self.deque.lock().unwrap_or_else(PoisonError::into_inner) = Some(deque);
     }
 
     #[inline]

@@ -24,7 +24,8 @@
 //!   oldest may start, at most every other round, and only where no other worker is less loaded; otherwise a less loaded one is
 //!   made sure to be awake, and takes it.
 //! - B2: others may take a fresh closure once its owner has passed a scheduling point without taking it, or has not passed one
-//!   for a while: a pair that talks stays together, load spreads as soon as it exists. They take one at a time, the oldest.
+//!   for a while: a pair that talks stays together, load spreads as soon as it exists. They take one at a time, the oldest. One that
+//!   was placed by a hint they take only from a worker that stands still.
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections.
 
@@ -72,6 +73,8 @@ const NAP_MIN: Duration = Duration::from_micros(20);
 const NAP_MAX: Duration = Duration::from_millis(2);
 /// A closure behind an owner that has stood still this long may be taken.
 const STALL: Duration = Duration::from_micros(20);
+/// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
+const STALL_PLACED: Duration = Duration::from_millis(10);
 /// Idle stacks given back to the kernel between two looks for work.
 const TRIM_BATCH: usize = 64;
 
@@ -113,6 +116,7 @@ pub(crate) struct Worker {
     watched: RefCell<Vec<(u64, Instant)>>,
     seed: Cell<u32>,
     in_hook: Cell<bool>,
+    #[cfg(debug_assertions)]
     no_switch: Cell<u32>,
 }
 
@@ -152,6 +156,7 @@ impl Worker {
             watched: RefCell::new(vec![(0, now); workers]),
             seed: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
             in_hook: Cell::new(false),
+            #[cfg(debug_assertions)]
             no_switch: Cell::new(0),
             runtime,
         }
@@ -169,6 +174,8 @@ impl Worker {
     /// Runs until the runtime has been given up and the last goroutine of this worker has ended.
     pub(crate) fn run(self) {
         CURRENT.set(&self);
+        self.count_round();
+        self.processor.doze().wake_up();
         clock::active();
         loop {
             match self.next() {
@@ -181,7 +188,7 @@ impl Worker {
         CURRENT.set(std::ptr::null());
         self.runtime.give_back_credits(self.credits.get());
         self.stacks.borrow_mut().give_back_all();
-        self.processor.release(Some(self.fresh));
+        self.processor.put_deque(self.fresh);
     }
 
     // ---- running ---------------------------------------------------------------------------------------------------------
@@ -250,6 +257,7 @@ impl Worker {
         &self.in_hook
     }
 
+    #[cfg(debug_assertions)]
     pub(crate) fn no_switch(&self) -> &Cell<u32> {
         &self.no_switch
     }
@@ -291,11 +299,18 @@ impl Worker {
         let now = clock::now();
         self.budget.set(BUDGET);
         self.slice_start.set(now);
+        let rounds = self.count_round();
+        rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get()
+    }
+
+    /// Counts one scheduling point.
+    #[inline]
+    fn count_round(&self) -> u32 {
         let rounds = self.rounds.get().wrapping_add(1);
         self.rounds.set(rounds);
         // ORDERING: Relaxed. One writer; a hint for B2.
         self.processor.published.rounds.store(u64::from(rounds), Relaxed);
-        rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get()
+        rounds
     }
 
     /// Counts one operation; true when the slice is used up and somebody else could run.
@@ -395,7 +410,7 @@ impl Worker {
         if sockets(least) >= sockets(self.processor) + self.fresh.len() as i64 {
             self.fresh.push(task);
         } else {
-            least.give(task);
+            self.runtime.place(least, task);
         }
     }
 
@@ -414,10 +429,7 @@ impl Worker {
         let now = clock::now();
         self.budget.set(BUDGET);
         self.slice_start.set(now);
-        let rounds = self.rounds.get().wrapping_add(1);
-        self.rounds.set(rounds);
-        // ORDERING: Relaxed. One writer; a hint for B2.
-        self.processor.published.rounds.store(u64::from(rounds), Relaxed);
+        let rounds = self.count_round();
         if rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get() {
             self.last_look.set(now);
             if let Some(task) = self.look_around(rounds) {
@@ -555,23 +567,27 @@ impl Worker {
                 continue;
             }
             let victim = processors[index];
-            let found = if victim.leaves_fresh() || self.stands_still(index, victim) {
-                steal(|| victim.stealer.steal())
-            } else {
-                None
-            };
-            if let Some(task) = found.or_else(|| steal(|| victim.given.steal())) {
+            let stall = self.stall(index, victim);
+            let mut found = None;
+            if victim.leaves_fresh() || stall >= STALL {
+                found = steal(|| victim.stealer.steal());
+            }
+            if found.is_none() && stall >= STALL_PLACED {
+                found = steal(|| victim.given.steal());
+            }
+            if found.is_some() {
                 count(&self.processor.published.steals);
-                return Some(task);
+                return found;
             }
         }
         None
     }
 
-    /// B2: whether the victim has fresh closures and has not come to a scheduling point since a while.
-    fn stands_still(&self, index: usize, victim: &Processor) -> bool {
-        if victim.stealer.is_empty() {
-            return false;
+    /// B2: for how long the victim has had closures to start and has not come to a scheduling point. One that rests does not count: it has
+    /// no closures of its own, and whoever placed one there has notified it.
+    fn stall(&self, index: usize, victim: &Processor) -> Duration {
+        if victim.doze().is_resting() || (victim.stealer.is_empty() && victim.given.is_empty()) {
+            return Duration::ZERO;
         }
         // ORDERING: Relaxed. A hint.
         let rounds = victim.published.rounds.load(Relaxed);
@@ -580,9 +596,9 @@ impl Worker {
         if *seen != rounds {
             *seen = rounds;
             *since = Instant::now();
-            return false;
+            return Duration::ZERO;
         }
-        since.elapsed() >= STALL
+        since.elapsed()
     }
 
     fn random(&self, below: usize) -> usize {
@@ -623,7 +639,12 @@ impl Worker {
     // ---- idleness --------------------------------------------------------------------------------------------------------
 
     fn may_end(&self) -> bool {
-        self.runtime.is_closed() && self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work()
+        if !self.runtime.is_closed() {
+            return false;
+        }
+        // Partner of the fence in `Shared::place`: what was placed here before its caller saw `closed` is seen below.
+        fence(SeqCst);
+        self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work()
     }
 
     /// Whether there is anything for this worker to do now.
@@ -637,9 +658,10 @@ impl Worker {
             || self.others_leave_work()
     }
 
+    /// What was placed with others does not count: they were notified, and the clock thread looks whether they stand still.
     fn others_leave_work(&self) -> bool {
         let processors = self.runtime.processors();
-        processors.iter().enumerate().any(|(i, p)| i != self.index && (p.leaves_fresh() || !p.given.is_empty()))
+        processors.iter().enumerate().any(|(i, p)| i != self.index && p.leaves_fresh())
     }
 
     /// Searches, then sleeps, until there may be something to do.
@@ -665,6 +687,8 @@ impl Worker {
         let limit = self.search.get();
         let begin = Instant::now();
         loop {
+            // Who searches does not stand still (B2).
+            self.count_round();
             for _ in 0..8 {
                 if self.has_work() {
                     self.search.set((limit * 2).min(SEARCH_MAX));
@@ -695,6 +719,8 @@ impl Worker {
                 napping = is_nap;
                 self.poll(timeout);
             }
+            // Getting up is a scheduling point: thieves count from here (B2).
+            self.count_round();
             let notified = self.processor.doze().wake_up();
             self.runtime.idle().wakes();
             if work || notified || !napping {
@@ -737,7 +763,7 @@ impl Worker {
 
 /// Repeats a steal that lost a race; the race was won by another, so this ends.
 #[inline]
-fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
+pub(crate) fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
     loop {
         match attempt() {
             Steal::Success(task) => return Some(task),

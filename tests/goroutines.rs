@@ -1,0 +1,592 @@
+//! Groups G and RT: creation, results and lifetime of goroutines; ids and counts.
+
+mod common;
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
+use oxigo::{Builder, Runtime, go, unbuffered};
+
+#[test]
+fn g_01_the_closure_owns_what_was_there_at_the_call() {
+    at_1_2_4(|| {
+        let mut text = String::from("before");
+        let copy = text.clone();
+        let handle = go(move || copy);
+        text.push_str(" and after");
+        assert_eq!(handle.join().unwrap(), "before");
+    });
+}
+
+#[test]
+fn g_02_go_never_waits_for_the_child() {
+    rt(1, || {
+        let ran = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ran);
+        let handle = go(move || flag.store(true, SeqCst));
+        assert!(!ran.load(SeqCst), "on one worker a child cannot have run before the parent waits");
+        handle.join().unwrap();
+        assert!(ran.load(SeqCst));
+    });
+}
+
+#[test]
+fn g_04_returning_ends_just_that_goroutine() {
+    at_1_2_4(|| {
+        let before = oxigo::num_goroutines();
+        let (stop, stopped) = unbuffered::<()>();
+        let stays = go(move || stopped.recv().is_err());
+        go(|| ()).join().unwrap();
+        assert_eq!(oxigo::num_goroutines(), before + 1);
+        drop(stop);
+        assert!(stays.join().unwrap());
+        assert_eq!(oxigo::num_goroutines(), before);
+    });
+}
+
+#[test]
+fn g_05_when_main_returns_nobody_else_is_waited_for_or_unwound() {
+    const NAME: &str = "g_05_when_main_returns_nobody_else_is_waited_for_or_unwound";
+    struct Shout;
+    impl Drop for Shout {
+        fn drop(&mut self) {
+            eprintln!("dropped");
+        }
+    }
+    if is_child(NAME) {
+        oxigo::run(|| {
+            let (tx, rx) = unbuffered::<()>();
+            let (ready, is_ready) = unbuffered();
+            go(move || {
+                let _shout = Shout;
+                ready.send(()).unwrap();
+                let _ = rx.recv();
+            });
+            is_ready.recv().unwrap();
+            std::mem::forget(tx);
+        });
+        std::process::exit(0);
+    }
+    let output = child(NAME);
+    assert!(output.status.success());
+    assert!(!stderr(&output).contains("dropped"));
+}
+
+/// Go's `test/chan/goroutines.go`.
+#[test]
+fn g_06_a_chain_of_many_goroutines_passes_a_value() {
+    at_1_2_4(|| {
+        let before = oxigo::num_goroutines();
+        let (first, mut last) = unbuffered::<u32>();
+        let mut handles = Vec::new();
+        for _ in 0..10_000 {
+            let (tx, rx) = unbuffered();
+            let from = std::mem::replace(&mut last, rx);
+            handles.push(go(move || tx.send(from.recv().unwrap() + 1).unwrap()));
+        }
+        first.send(0).unwrap();
+        assert_eq!(last.recv(), Ok(10_000));
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+        assert_eq!(oxigo::num_goroutines(), before);
+    });
+}
+
+/// Go's TestStopTheWorldDeadlock, with `num_goroutines` and new runtimes as what needs everybody.
+#[test]
+fn g_07_goroutines_may_start_goroutines_without_end() {
+    fn again(stop: Arc<AtomicBool>) {
+        if !stop.load(SeqCst) {
+            go(move || again(stop));
+        }
+    }
+    rt(2, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        again(Arc::clone(&stop));
+        for _ in 0..1000 {
+            assert!(oxigo::num_goroutines() >= 1);
+            oxigo::yield_now();
+        }
+        stop.store(true, SeqCst);
+    });
+}
+
+#[test]
+fn g_08_a_goroutine_blocked_for_ever_stays() {
+    rt(1, || {
+        let (keep, rx) = unbuffered::<()>();
+        let handle = go(move || rx.recv());
+        quiesce();
+        assert!(!handle.is_finished());
+        assert_eq!(oxigo::num_goroutines(), 2);
+        drop(keep);
+        assert!(handle.join().unwrap().is_err());
+    });
+}
+
+/// G-09 does not hold here by design: a started goroutine never changes its thread, whatever it waits for.
+#[test]
+fn g_09_started_goroutines_stay_on_their_thread() {
+    use std::io::{Read, Write};
+    rt(4, || {
+        let listener = oxigo::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let echo = Builder::new()
+            .spread()
+            .spawn(move || {
+                let here = thread::current().id();
+                let (mut peer, _) = listener.accept().unwrap();
+                let mut byte = [0];
+                while peer.read(&mut byte).unwrap() == 1 {
+                    peer.write_all(&byte).unwrap();
+                    assert_eq!(thread::current().id(), here);
+                }
+            })
+            .unwrap();
+        let (tx, rx) = unbuffered();
+        let (back, returned) = oxigo::bounded(3);
+        let partner =
+            Builder::new().spread().spawn(move || rx.iter().for_each(|v: u32| back.send(v).unwrap())).unwrap();
+        let here = thread::current().id();
+        let local = Rc::new(Cell::new(0));
+        let mut connection = oxigo::net::TcpStream::connect(address).unwrap();
+        for i in 0..500 {
+            tx.send(i).unwrap();
+            assert_eq!(returned.recv(), Ok(i));
+            oxigo::yield_now();
+            oxigo::park_timeout(Duration::from_micros(1));
+            oxigo::time::sleep(Duration::from_micros(1));
+            connection.write_all(&[1]).unwrap();
+            connection.read_exact(&mut [0]).unwrap();
+            go(|| ()).join().unwrap();
+            if i % 50 == 0 {
+                oxigo::blocking(thread::yield_now);
+            }
+            oxigo::select! {
+                recv(returned) -> _ => unreachable!(),
+                default => {}
+            }
+            assert_eq!(thread::current().id(), here);
+            local.set(local.get() + 1);
+        }
+        drop((tx, connection));
+        partner.join().unwrap();
+        echo.join().unwrap();
+        assert_eq!(local.get(), 500);
+    });
+}
+
+/// Rust's stacks do not move: a pointer into one stays good while its goroutine waits. Deep calls use what the stack has.
+#[test]
+fn g_10_pointers_into_a_stack_stay_good() {
+    fn deep(n: u32, rx: &oxigo::Receiver<u32>, at_the_bottom: &mut u32) -> u32 {
+        let here = [n; 16];
+        if n == 0 {
+            *at_the_bottom = rx.recv().unwrap();
+            return 0;
+        }
+        deep(n - 1, rx, at_the_bottom) + std::hint::black_box(here)[7] / n
+    }
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered();
+        let handle = go(move || {
+            let mut value = 0;
+            let sum = deep(200, &rx, &mut value);
+            (sum, value)
+        });
+        tx.send(42).unwrap();
+        assert_eq!(handle.join().unwrap(), (200, 42));
+    });
+}
+
+#[test]
+fn g_11_an_overflow_is_reported_and_ends_the_process() {
+    const NAME: &str = "g_11_an_overflow_is_reported_and_ends_the_process";
+    #[allow(unconditional_recursion, reason = "the point of the test")]
+    fn endless(n: u64) -> u64 {
+        std::hint::black_box(endless(n + 1)) + std::hint::black_box(n)
+    }
+    if is_child(NAME) {
+        oxigo::run(|| {
+            let deep = Builder::new().name("deep".into()).stack_size(128 * 1024).spawn(|| endless(0)).unwrap();
+            let _ = deep.join();
+        });
+        unreachable!();
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(6), "{text}");
+    for words in ["goroutine ", "[deep]", "stack of 6", "stack overflow", "OXIGO_STACK_SIZE", "goroutines.rs:"] {
+        assert!(text.contains(words), "{words} is missing in: {text}");
+    }
+}
+
+#[test]
+fn an_own_stack_size_is_what_a_goroutine_gets() {
+    fn deep(kib: usize) -> usize {
+        let page = [1_u8; 1024];
+        if kib == 0 { 0 } else { deep(kib - 1) + usize::from(std::hint::black_box(page)[5]) }
+    }
+    let handle = Builder::new().stack_size(8 << 20).spawn(|| deep(2048)).unwrap();
+    // A debug build's frame of it has over two KiB: this needs far more than the default of 192 KiB.
+    assert_eq!(handle.join().unwrap(), 2048);
+    let error = Builder::new().stack_size(1).spawn(|| ()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+/// Out of address space: an error from `spawn`, a clear panic from `go`, and the process lives on.
+#[test]
+fn no_room_for_stacks_is_an_error() {
+    const NAME: &str = "no_room_for_stacks_is_an_error";
+    if is_child(NAME) {
+        oxigo::run(|| {
+            use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmSize:")).unwrap();
+            let now = line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
+            let limit = Rlimit { current: Some(now + (64 << 20)), maximum: getrlimit(Resource::As).maximum };
+            setrlimit(Resource::As, limit).unwrap();
+            let (keep, rx) = unbuffered::<()>();
+            let mut started = Vec::new();
+            let error = loop {
+                let rx = rx.clone();
+                match Builder::new().spawn(move || rx.recv().is_err()) {
+                    Ok(handle) => started.push(handle),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
+            assert!(error.to_string().contains("ulimit -v"), "{error}");
+            let panicked = std::panic::catch_unwind(|| go(|| ())).unwrap_err();
+            let text = panicked.downcast_ref::<String>().unwrap();
+            assert!(text.contains("cannot start a goroutine"), "{text}");
+            drop(keep);
+            assert!(started.len() > 50, "{}", started.len());
+            started.into_iter().for_each(|handle| assert!(handle.join().unwrap()));
+            // What has ended makes room again.
+            go(|| ()).join().unwrap();
+        });
+        println!("lives on");
+        return;
+    }
+    let output = child(NAME);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("lives on"), "{}", stderr(&output));
+}
+
+#[test]
+fn rt_01_the_count_is_one_in_a_fresh_main() {
+    at_1_2_4(|| {
+        assert_eq!(oxigo::num_goroutines(), 1);
+        let (tx, rx) = unbuffered::<()>();
+        let handles: Vec<_> = (0..10)
+            .map(|_| {
+                go({
+                    let rx = rx.clone();
+                    move || rx.recv().is_err()
+                })
+            })
+            .collect();
+        assert_eq!(oxigo::num_goroutines(), 11);
+        drop(tx);
+        handles.into_iter().for_each(|handle| assert!(handle.join().unwrap()));
+        assert_eq!(oxigo::num_goroutines(), 1);
+    });
+}
+
+#[test]
+fn rt_02_ids_are_never_used_twice_and_main_is_1() {
+    const NAME: &str = "rt_02_ids_are_never_used_twice_and_main_is_1";
+    if is_child(NAME) {
+        oxigo::run(|| assert_eq!(oxigo::current().id().to_string(), "1"));
+        println!("main is 1");
+        return;
+    }
+    assert!(String::from_utf8_lossy(&child(NAME).stdout).contains("main is 1"));
+    rt(4, || {
+        let mut ids: Vec<_> = (0..5000).map(|_| go(|| oxigo::current().id()).join().unwrap()).collect();
+        ids.push(oxigo::current().id());
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+    });
+}
+
+/// RT-03 and RT-04: every goroutine is locked to its thread; there is nothing to lock (see g_09).
+#[test]
+fn values_made_inside_need_not_be_send() {
+    at_1_2_4(|| {
+        let handle = go(|| {
+            let shared = Rc::new(Cell::new(1));
+            for _ in 0..100 {
+                oxigo::yield_now();
+                shared.set(shared.get() + 1);
+            }
+            shared.get()
+        });
+        assert_eq!(handle.join().unwrap(), 101);
+    });
+}
+
+#[test]
+fn go_and_channels_work_from_plain_threads_without_set_up() {
+    let (tx, rx) = unbuffered();
+    let threads: Vec<_> = (0..4_u32)
+        .map(|i| {
+            let tx = tx.clone();
+            thread::spawn(move || go(move || tx.send(i).unwrap()).join().unwrap())
+        })
+        .collect();
+    drop(tx);
+    let mut got: Vec<_> = rx.iter().collect();
+    got.sort_unstable();
+    assert_eq!(got, [0, 1, 2, 3]);
+    threads.into_iter().for_each(|t| t.join().unwrap());
+}
+
+#[test]
+fn run_borrows_returns_and_resumes_panics() {
+    let text = String::from("borrowed");
+    assert_eq!(oxigo::run(|| text.len()), 8);
+    let caught = std::panic::catch_unwind(|| oxigo::run(|| panic!("main's own")));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"main's own"));
+    let nested = oxigo::run(|| std::panic::catch_unwind(|| oxigo::run(|| ())).unwrap_err());
+    assert!(nested.downcast_ref::<&str>().unwrap().contains("go(f).join()"));
+    // On another runtime's goroutine it parks.
+    assert_eq!(rt(1, || oxigo::run(|| 5)), 5);
+}
+
+#[test]
+fn several_threads_may_run_at_once() {
+    let (tx, rx) = unbuffered();
+    thread::scope(|s| {
+        s.spawn(move || oxigo::run(|| tx.send(1).unwrap()));
+        s.spawn(move || assert_eq!(oxigo::run(|| rx.recv()), Ok(1)));
+    });
+}
+
+#[test]
+fn scope_joins_all_and_re_raises() {
+    at_1_2_4(|| {
+        let mut values = vec![0; 100];
+        oxigo::scope(|s| {
+            for (i, value) in values.iter_mut().enumerate() {
+                s.go(move || {
+                    oxigo::yield_now();
+                    *value = i;
+                });
+            }
+        });
+        assert!(values.iter().enumerate().all(|(i, v)| i == *v));
+
+        let ended = AtomicUsize::new(0);
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            oxigo::scope(|s| {
+                s.go(|| panic!("child"));
+                s.go(|| {
+                    (0..100).for_each(|_| oxigo::yield_now());
+                    ended.fetch_add(1, SeqCst);
+                });
+            });
+        }));
+        assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"a scoped goroutine panicked"));
+        assert_eq!(ended.load(SeqCst), 1);
+
+        // A panic that the handle took is not the scope's.
+        oxigo::scope(|s| {
+            let failed = s.go(|| panic!("taken")).join();
+            assert_eq!(failed.unwrap_err().downcast_ref(), Some(&"taken"));
+        });
+    });
+}
+
+#[test]
+fn park_and_unpark_keep_one_token() {
+    at_1_2_4(|| {
+        let me = oxigo::current();
+        me.unpark();
+        me.unpark();
+        oxigo::park();
+        let start = Instant::now();
+        oxigo::park_timeout(Duration::from_millis(5));
+        assert!(start.elapsed() >= Duration::from_millis(5), "two unparks count once");
+        let parked = go(|| {
+            oxigo::park();
+            7
+        });
+        parked.goroutine().unpark();
+        assert_eq!(parked.join().unwrap(), 7);
+    });
+}
+
+/// CQ-08 and the ticket rule: an `unpark` ends nothing but a `park`.
+#[test]
+fn an_unpark_disturbs_no_other_wait() {
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered::<u32>();
+        let waits = go(move || {
+            let value = rx.recv().unwrap();
+            let start = Instant::now();
+            oxigo::time::sleep(Duration::from_millis(3));
+            assert!(start.elapsed() >= Duration::from_millis(3));
+            oxigo::park();
+            value
+        });
+        for _ in 0..100 {
+            waits.goroutine().unpark();
+            oxigo::yield_now();
+        }
+        tx.send(9).unwrap();
+        assert_eq!(waits.join().unwrap(), 9);
+    });
+}
+
+#[test]
+fn park_works_on_plain_threads() {
+    let me = oxigo::current();
+    let waker = thread::spawn(move || me.unpark());
+    oxigo::park();
+    waker.join().unwrap();
+}
+
+#[test]
+fn blocking_borrows_and_leaves_the_worker_to_others() {
+    rt(1, || {
+        let (ask, answer) = std::sync::mpsc::channel::<u32>();
+        let other = go(move || ask.send(5).unwrap());
+        let text = String::from("x");
+        // Blocks its thread until the other goroutine, on the only worker, has run.
+        let borrowed = &text;
+        let got = oxigo::blocking(move || answer.recv().unwrap() as usize + borrowed.len());
+        assert_eq!(got, 6);
+        other.join().unwrap();
+        let caught = std::panic::catch_unwind(|| oxigo::blocking(|| panic!("in the pool")));
+        assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"in the pool"));
+    });
+    assert_eq!(oxigo::blocking(|| 3), 3);
+}
+
+#[test]
+fn dropping_a_runtime_drops_what_has_not_started() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let (started, is_started) = unbuffered();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let holds = runtime.go(move || {
+        started.send(()).unwrap();
+        // Holds the only worker.
+        held.recv().unwrap();
+        std::panic::catch_unwind(|| go(|| ())).is_err()
+    });
+    is_started.recv().unwrap();
+    let value = Counted(Arc::clone(&drops));
+    let never = runtime.go(move || drop(value));
+    let begin = Instant::now();
+    drop(runtime);
+    assert!(begin.elapsed() < Duration::from_secs(5), "never blocks");
+    release.send(()).unwrap();
+    assert!(holds.join().unwrap(), "go panics on a runtime that is gone");
+    let payload = never.join().unwrap_err();
+    assert!(payload.downcast_ref::<&str>().unwrap().contains("before this goroutine started"));
+    assert_eq!(drops.load(SeqCst), 1);
+}
+
+#[test]
+fn wrong_options_are_refused_with_words() {
+    for builder in
+        [Runtime::builder().workers(0), Runtime::builder().workers(100_000), Runtime::builder().stack_size(5)]
+    {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+    const NAME: &str = "wrong_options_are_refused_with_words";
+    if is_child(NAME) {
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "rt_01_the_count_is_one_in_a_fresh_main", "--nocapture"])
+        .env("OXIGO_STACK_SIZE", "lots")
+        .output()
+        .unwrap();
+    // A runtime of one's own falls back; the default one says what is wrong.
+    assert!(output.status.success());
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "run_borrows_returns_and_resumes_panics", "--nocapture"])
+        .env("OXIGO_WORKERS", "many")
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert!(text.contains("OXIGO_WORKERS=many is not a positive number"), "{text}");
+}
+
+#[test]
+fn exit_ends_the_process_from_a_goroutine() {
+    const NAME: &str = "exit_ends_the_process_from_a_goroutine";
+    if is_child(NAME) {
+        oxigo::run(|| {
+            go(|| oxigo::exit(7)).join().unwrap();
+        });
+    }
+    assert_eq!(child(NAME).status.code(), Some(7));
+}
+
+#[oxigo::test(workers = 3)]
+fn the_test_attribute_gives_a_runtime() -> Result<(), std::num::ParseIntError> {
+    assert_eq!(oxigo::num_goroutines(), 1);
+    let value: i32 = go(|| "5".parse()).join().unwrap()?;
+    assert_eq!(value, 5);
+    Ok(())
+}
+
+#[oxigo::test]
+#[should_panic(expected = "still alive")]
+fn the_test_attribute_finds_leaks() {
+    let (keep, rx) = unbuffered::<()>();
+    Builder::new().name("leaked".into()).spawn(move || rx.recv()).unwrap();
+    std::mem::forget(keep);
+}
+
+#[oxigo::test(leaks = "allow")]
+fn the_test_attribute_allows_leaks_when_told() {
+    let (keep, rx) = unbuffered::<()>();
+    go(move || rx.recv());
+    std::mem::forget(keep);
+}
+
+/// A test that is stuck fails with a list of who waits for what.
+#[test]
+fn dd_01_a_stuck_test_is_told_and_ends() {
+    const NAME: &str = "stuck";
+    let output = child(NAME);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for words in ["all goroutines are asleep - deadlock!", "[waiting]", "chan receive", "chan send", "goroutines.rs:"] {
+        assert!(text.contains(words), "{words} is missing in: {text}");
+    }
+}
+
+#[oxigo::test]
+fn stuck() {
+    if !is_child("stuck") {
+        return;
+    }
+    let (tx, rx) = unbuffered::<u32>();
+    let (tx2, rx2) = (tx.clone(), rx.clone());
+    let (other, nobody) = unbuffered::<u32>();
+    let (other2, nobody2) = (other.clone(), nobody.clone());
+    Builder::new().name("waiting".into()).spawn(move || rx.recv()).unwrap();
+    go(move || other.send(1));
+    let _keep = (tx, rx2, nobody, other2);
+    let _ = nobody2;
+    tx2.is_empty();
+    oxigo::select! {}
+}

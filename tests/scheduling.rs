@@ -1,0 +1,498 @@
+//! Group S: progress, fairness, placement.
+
+mod common;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{at_1_2_4, rt};
+use oxigo::{Builder, WaitGroup, bounded, go, select, time, unbuffered};
+
+/// Go's TestGoroutineParallelism: as many as there are workers make progress at once, by turns that nobody yields in.
+fn take_turns(parties: u32) {
+    let turn = Arc::new(AtomicU32::new(0));
+    let handles: Vec<_> = (0..parties)
+        .map(|me| {
+            let turn = Arc::clone(&turn);
+            go(move || {
+                for round in 0..10 {
+                    while turn.load(SeqCst) != round * parties + me {
+                        std::hint::spin_loop();
+                    }
+                    turn.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    handles.into_iter().for_each(|handle| handle.join().unwrap());
+}
+
+#[test]
+fn s_01_spinning_goroutines_progress_at_once() {
+    rt(2, || {
+        for _ in 0..20 {
+            // Two parties on two workers: the main goroutine waits and needs none.
+            take_turns(2);
+        }
+    });
+}
+
+#[test]
+fn s_02_also_nested_after_idleness_and_with_a_poller() {
+    rt(2, || {
+        let _listener = oxigo::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for _ in 0..5 {
+            go(|| go(|| take_turns(2)).join().unwrap()).join().unwrap();
+            time::sleep(Duration::from_millis(2));
+        }
+    });
+}
+
+/// S-03 and Go's TestSchedLocalQueueEmpty: a wake that comes at any moment of falling asleep is not lost.
+#[test]
+fn s_03_no_wake_is_lost_on_the_way_to_sleep() {
+    for workers in [1, 2, 4] {
+        let (tx, rx) = bounded::<u32>(1);
+        let (back, answers) = bounded::<u32>(1);
+        let runtime = oxigo::Runtime::builder().workers(workers).build().unwrap();
+        let echo = runtime.go(move || rx.iter().for_each(|v| back.send(v).unwrap()));
+        let mut pause = 0_u32;
+        for i in 0..3000 {
+            // A plain thread wakes workers at ever other distances from their last work.
+            pause = (pause * 5 + 7) % 400;
+            (0..pause * 20).for_each(|_| std::hint::spin_loop());
+            tx.send(i).unwrap();
+            assert_eq!(answers.recv_timeout(Duration::from_secs(30)), Ok(i), "a wake was lost");
+        }
+        drop(tx);
+        echo.join().unwrap();
+    }
+}
+
+#[test]
+fn s_04_every_closure_runs_exactly_once() {
+    rt(4, || {
+        let runs: Arc<Vec<AtomicU32>> = Arc::new((0..20_000).map(|_| AtomicU32::new(0)).collect());
+        let group = WaitGroup::new();
+        for i in 0..runs.len() {
+            let runs = Arc::clone(&runs);
+            group.go(move || {
+                runs[i].fetch_add(1, SeqCst);
+            });
+        }
+        group.wait();
+        assert!(runs.iter().all(|n| n.load(SeqCst) == 1));
+    });
+}
+
+/// Go's TestYieldProgress.
+#[test]
+fn s_06_a_loop_that_yields_sees_what_others_send() {
+    at_1_2_4(|| {
+        let (tx, rx) = bounded(1);
+        go(move || tx.send(1).unwrap());
+        while rx.try_recv().is_err() {
+            oxigo::yield_now();
+        }
+    });
+}
+
+/// S-07: there is no preemption. The documented fallback: a goroutine that computes holds its own worker, and the others' goroutines go
+/// on.
+#[test]
+fn s_07_a_hog_holds_only_its_own_worker() {
+    rt(2, || {
+        // `spread` is a hint: now and then the hog begins on the main goroutine's own worker, and then it gives up at once.
+        for _ in 0..100 {
+            let stop = Arc::new(AtomicBool::new(false));
+            let flag = Arc::clone(&stop);
+            let (started, is_started) = unbuffered();
+            let main = thread::current().id();
+            let hog = Builder::new()
+                .spread()
+                .spawn(move || {
+                    let apart = thread::current().id() != main;
+                    started.send(apart).unwrap();
+                    while apart && !flag.load(SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                })
+                .unwrap();
+            if !is_started.recv().unwrap() {
+                continue;
+            }
+            let handles: Vec<_> = (0..100_u64).map(|i| go(move || (0..i).sum::<u64>())).collect();
+            for handle in handles {
+                handle.join().unwrap();
+            }
+            stop.store(true, SeqCst);
+            return hog.join().unwrap();
+        }
+        panic!("the hint was never followed");
+    });
+}
+
+/// Go's TestPingPongHog: two heavy partners do not starve two light ones.
+#[test]
+fn s_08_a_heavy_pair_does_not_starve_a_light_one() {
+    fn pair(limit: u64, counter: &Arc<AtomicU64>, done: &oxigo::Receiver<()>) -> oxigo::Sender<bool> {
+        let (wake, woken) = unbuffered::<bool>();
+        for _ in 0..2 {
+            let (counter, done, wake, woken) = (Arc::clone(counter), done.clone(), wake.clone(), woken.clone());
+            go(move || {
+                loop {
+                    select! {
+                        recv(done) -> _ => return,
+                        recv(woken) -> _ => {
+                            for _ in 0..limit {
+                                std::hint::black_box(counter.fetch_add(1, SeqCst));
+                            }
+                            select! {
+                                send(wake, true) -> _ => {}
+                                recv(done) -> _ => return,
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        wake
+    }
+    let ratio = |_| {
+        rt(1, || {
+            let (stop, done) = unbuffered::<()>();
+            let (heavy, light) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let (wake_heavy, wake_light) = (pair(100_000, &heavy, &done), pair(100, &light, &done));
+            wake_heavy.send(true).unwrap();
+            wake_light.send(true).unwrap();
+            time::sleep(Duration::from_millis(300));
+            drop(stop);
+            let (heavy, light) = (heavy.load(SeqCst) as f64, light.load(SeqCst) as f64);
+            (heavy / light).max(light / heavy)
+        })
+    };
+    // Machines are noisy: the best of a few counts.
+    let best = (0..4).map(ratio).fold(f64::INFINITY, f64::min);
+    assert!(best < 20.0, "a factor of {best}");
+}
+
+#[test]
+fn s_09_a_pair_that_talks_lets_a_third_run() {
+    rt(1, || {
+        let (tx, rx) = unbuffered::<u32>();
+        let (back, returned) = unbuffered::<u32>();
+        go(move || rx.iter().all(|v| back.send(v).is_ok()));
+        let ran = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ran);
+        let third = go(move || {
+            // Started, then put behind the pair.
+            oxigo::yield_now();
+            flag.store(true, SeqCst);
+        });
+        let mut rounds = 0;
+        while !ran.load(SeqCst) {
+            tx.send(rounds).unwrap();
+            returned.recv().unwrap();
+            rounds += 1;
+            assert!(rounds < 1_000_000, "the pair starves the third");
+        }
+        third.join().unwrap();
+    });
+}
+
+#[test]
+fn s_10_work_from_outside_is_not_starved_by_a_busy_queue() {
+    let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            runtime.go(move || {
+                while !stop.load(SeqCst) {
+                    oxigo::yield_now();
+                }
+            })
+        })
+        .collect();
+    for i in 0..50 {
+        assert_eq!(runtime.go(move || i).join().unwrap(), i);
+    }
+    stop.store(true, SeqCst);
+    busy.into_iter().for_each(|handle| handle.join().unwrap());
+}
+
+/// Go's TestTimerFairness.
+#[test]
+fn s_11_timers_fire_although_channels_are_always_ready() {
+    at_1_2_4(|| {
+        let (stop, done) = unbuffered::<()>();
+        let (tx, rx) = unbuffered::<u32>();
+        for _ in 0..2 {
+            let (tx, done) = (tx.clone(), done.clone());
+            go(move || {
+                loop {
+                    select! {
+                        send(tx, 1) -> _ => {}
+                        recv(done) -> _ => return,
+                    }
+                }
+            });
+        }
+        let timer = oxigo::chan::after(Duration::from_millis(20));
+        let start = Instant::now();
+        loop {
+            select! {
+                recv(rx) -> _ => {}
+                recv(timer) -> _ => break,
+            }
+        }
+        assert!(start.elapsed() >= Duration::from_millis(20));
+        drop(stop);
+    });
+}
+
+/// Go's TestAfterFuncStarvation, with a sleeper for the callback.
+#[test]
+fn s_12_a_sleeper_wakes_while_a_pair_talks_for_ever() {
+    rt(1, || {
+        let (tx, rx) = unbuffered::<u32>();
+        let (back, returned) = unbuffered::<u32>();
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        go(move || rx.iter().all(|v| back.send(v).is_ok()));
+        let talks = go(move || {
+            while !flag.load(SeqCst) {
+                tx.send(1).unwrap();
+                returned.recv().unwrap();
+            }
+        });
+        time::sleep(Duration::from_millis(10));
+        stop.store(true, SeqCst);
+        talks.join().unwrap();
+    });
+}
+
+#[test]
+fn s_13_a_blocking_call_does_not_hold_the_worker() {
+    rt(1, || {
+        let (tx, rx) = std::sync::mpsc::channel::<()>();
+        let blocked = go(move || oxigo::blocking(move || rx.recv().is_ok()));
+        let others: Vec<_> = (0..100).map(|i| go(move || i)).collect();
+        for other in others {
+            other.join().unwrap();
+        }
+        tx.send(()).unwrap();
+        assert!(blocked.join().unwrap());
+    });
+}
+
+/// Go's TestPreemptionAfterSyscall, with the pool for the system calls.
+#[test]
+fn s_14_many_short_blocking_calls_on_two_workers() {
+    rt(2, || {
+        let handles: Vec<_> = (0..8)
+            .map(|i| {
+                go(move || {
+                    for _ in 0..50 {
+                        oxigo::blocking(|| thread::sleep(Duration::from_micros(10 * (i + 1))));
+                    }
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}
+
+/// Go's TestNetpollBreak: a wait in the poller is cut short by new work and by a nearer deadline.
+#[test]
+fn s_15_a_sleeping_worker_gets_up_for_new_work() {
+    let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
+    let far = runtime.go(|| oxigo::park_timeout(Duration::from_secs(600)));
+    thread::sleep(Duration::from_millis(20));
+    let start = Instant::now();
+    runtime.go(|| time::sleep(Duration::from_millis(1))).join().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(60));
+    far.goroutine().unpark();
+    far.join().unwrap();
+}
+
+#[test]
+fn s_16_sockets_are_polled_while_workers_are_busy() {
+    use std::io::{Read, Write};
+    rt(2, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..4 {
+            let stop = Arc::clone(&stop);
+            go(move || {
+                while !stop.load(SeqCst) {
+                    oxigo::yield_now();
+                }
+            });
+        }
+        let listener = oxigo::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = go(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut byte = [0];
+            while peer.read(&mut byte).unwrap() == 1 {
+                peer.write_all(&byte).unwrap();
+            }
+        });
+        let mut client = oxigo::net::TcpStream::connect(address).unwrap();
+        for _ in 0..20 {
+            client.write_all(&[1]).unwrap();
+            client.read_exact(&mut [0]).unwrap();
+        }
+        drop(client);
+        server.join().unwrap();
+        stop.store(true, SeqCst);
+    });
+}
+
+#[test]
+fn s_19_one_close_wakes_ten_thousand() {
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered::<()>();
+        let handles: Vec<_> = (0..10_000)
+            .map(|_| {
+                let rx = rx.clone();
+                go(move || rx.recv().is_err())
+            })
+            .collect();
+        tx.close().unwrap();
+        assert!(handles.into_iter().all(|handle| handle.join().unwrap()));
+    });
+}
+
+/// Un-started closures reach other workers, and two equal halves keep both busy.
+#[test]
+fn two_equal_halves_run_side_by_side() {
+    rt(2, || {
+        let meet = Arc::new(AtomicUsize::new(0));
+        let half = |meet: Arc<AtomicUsize>| {
+            // Ends only when both have begun: needs two workers at once.
+            meet.fetch_add(1, SeqCst);
+            while meet.load(SeqCst) < 2 {
+                std::hint::spin_loop();
+            }
+            thread::current().id()
+        };
+        let here = thread::current().id();
+        for parent_helps in [true, false] {
+            meet.store(0, SeqCst);
+            let (a, b) = (Arc::clone(&meet), Arc::clone(&meet));
+            let first = go(move || half(a));
+            let (one, other) = if parent_helps {
+                // The parent computes without a scheduling point; the closure must be taken from it all the same.
+                (half(b), first.join().unwrap())
+            } else {
+                let second = go(move || half(b));
+                (second.join().unwrap(), first.join().unwrap())
+            };
+            assert_ne!(one, other);
+        }
+        assert_eq!(thread::current().id(), here);
+    });
+}
+
+#[test]
+fn a_pair_that_talks_stays_on_one_worker() {
+    rt(2, || {
+        let mut together = 0;
+        for _ in 0..20 {
+            let (tx, rx) = unbuffered::<thread::ThreadId>();
+            let child = go(move || rx.iter().all(|there| there == thread::current().id()));
+            for _ in 0..200 {
+                tx.send(thread::current().id()).unwrap();
+            }
+            drop(tx);
+            together += u32::from(child.join().unwrap());
+        }
+        assert!(together >= 15, "{together} of 20 pairs stayed together");
+    });
+}
+
+/// 1,000 connections opened one by one on an idle machine do not all end up on one worker.
+#[test]
+fn connections_are_spread_over_the_workers() {
+    let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
+    let (report, reports) = oxigo::unbounded();
+    let listener = runtime.run(|| oxigo::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = runtime.go(move || {
+        for connection in listener.incoming().take(1000) {
+            let mut connection = connection.unwrap();
+            let report = report.clone();
+            go(move || {
+                use std::io::Read;
+                report.send(thread::current().id()).unwrap();
+                let _ = connection.read(&mut [0]);
+            });
+        }
+    });
+    let mut connections = Vec::new();
+    let mut by_worker = std::collections::HashMap::new();
+    for _ in 0..1000 {
+        connections.push(std::net::TcpStream::connect(address).unwrap());
+        *by_worker.entry(reports.recv().unwrap()).or_insert(0) += 1;
+    }
+    server.join().unwrap();
+    assert_eq!(by_worker.len(), 2, "{by_worker:?}");
+    assert!(by_worker.values().all(|n| *n >= 300), "{by_worker:?}");
+}
+
+#[test]
+fn near_starts_on_the_same_worker() {
+    rt(4, || {
+        let (stop, done) = unbuffered::<()>();
+        let (tell, told) = unbuffered();
+        let anchor = Builder::new()
+            .spread()
+            .spawn(move || {
+                tell.send(thread::current().id()).unwrap();
+                let _ = done.recv();
+            })
+            .unwrap();
+        let there = told.recv().unwrap();
+        let hits = (0..20)
+            .filter(|_| {
+                let near = Builder::new().near(anchor.goroutine()).spawn(|| thread::current().id()).unwrap();
+                near.join().unwrap() == there
+            })
+            .count();
+        assert!(hits >= 10, "{hits} of 20: a hint that mostly holds");
+        drop(stop);
+        anchor.join().unwrap();
+    });
+}
+
+#[test]
+fn spread_uses_all_workers() {
+    rt(4, || {
+        let (stop, done) = unbuffered::<()>();
+        let (tell, told) = unbuffered();
+        let handles: Vec<_> = (0..16)
+            .map(|_| {
+                let (tell, done) = (tell.clone(), done.clone());
+                Builder::new()
+                    .spread()
+                    .spawn(move || {
+                        tell.send(thread::current().id()).unwrap();
+                        let _ = done.recv();
+                    })
+                    .unwrap()
+            })
+            .collect();
+        let threads: HashSet<_> = (0..16).map(|_| told.recv().unwrap()).collect();
+        assert!(threads.len() >= 2, "{}", threads.len());
+        drop(stop);
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}
