@@ -245,8 +245,8 @@ fn s_11_timers_fire_although_channels_are_always_ready() {
                 }
             });
         }
-        let timer = oxigo::chan::after(Duration::from_millis(20));
         let start = Instant::now();
+        let timer = oxigo::chan::after(Duration::from_millis(20));
         loop {
             select! {
                 recv(rx) -> _ => {}
