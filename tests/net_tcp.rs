@@ -1190,12 +1190,11 @@ fn interrupted_calls_go_on() {
     const NAME: &str = "interrupted_calls_go_on";
     if is_child(NAME) {
         extern "C" fn nothing(_: i32) {}
-        // SAFETY: a handler that does nothing, for a signal that nobody else uses, without SA_RESTART.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
-            libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
-        }
+        // SAFETY: all zeroes are an empty mask and no flags: without SA_RESTART.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        // SAFETY: a handler that does nothing, for a signal that nobody else uses.
+        unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) };
         // SAFETY: takes nothing.
         let me = unsafe { libc::pthread_self() } as usize;
         let (listener, address) = listen();
