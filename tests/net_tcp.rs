@@ -989,6 +989,14 @@ fn std_types_convert_both_ways() {
     });
 }
 
+/// As std's: shared and sent between threads, and used in `catch_unwind`.
+#[test]
+fn the_types_have_the_auto_traits_of_std() {
+    fn has<T: Send + Sync + Unpin + panic::UnwindSafe + panic::RefUnwindSafe + std::fmt::Debug + AsFd>() {}
+    has::<TcpListener>();
+    has::<TcpStream>();
+}
+
 #[test]
 fn everything_works_on_plain_threads() {
     let (listener, address) = listen();

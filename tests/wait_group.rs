@@ -217,7 +217,7 @@ fn wg_10_a_panic_is_re_raised_by_the_first_wait() {
         }
         assert!(!tasks.wait_timeout(5 * MS), "not before the others are done");
         drop(open);
-        let payload = catch_unwind(AssertUnwindSafe(|| tasks.wait())).unwrap_err();
+        let payload = catch_unwind(|| tasks.wait()).unwrap_err();
         assert_eq!(payload.downcast_ref(), Some(&42_u8));
         assert_eq!(others.load(SeqCst), 3);
         // Whoever waits later is told as well, but a new round starts afresh.
@@ -268,7 +268,7 @@ fn wg_10_of_many_panics_the_first_counts_and_no_payload_is_lost() {
             let counted = Counted(drops.clone());
             tasks.go(move || std::panic::panic_any(counted));
         }
-        let payload = catch_unwind(AssertUnwindSafe(|| tasks.wait())).unwrap_err();
+        let payload = catch_unwind(|| tasks.wait()).unwrap_err();
         assert_eq!(drops.load(SeqCst), 3);
         drop(payload);
         assert_eq!(drops.load(SeqCst), 4);
@@ -319,7 +319,7 @@ fn wg_10_with_abort_the_wait_never_returns() {
         runtime.run(|| {
             let tasks = WaitGroup::new();
             tasks.go(|| panic!("the end"));
-            let waited = catch_unwind(AssertUnwindSafe(|| tasks.wait()));
+            let waited = catch_unwind(|| tasks.wait());
             eprintln!("wait returned {}", waited.is_ok());
         });
         std::process::exit(0);

@@ -43,6 +43,10 @@ mod native {
     // SAFETY: as above.
     unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
 
+    // A panic cannot leave the value half changed: the code under the lock is ours and does not panic there (L1).
+    impl<T: ?Sized> std::panic::UnwindSafe for Lock<T> {}
+    impl<T: ?Sized> std::panic::RefUnwindSafe for Lock<T> {}
+
     impl<T> Lock<T> {
         pub(crate) const fn new(value: T) -> Self {
             Self { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }

@@ -268,9 +268,13 @@ mod table {
                 return Ok(());
             }
             let new = scheduler::driver_for_current()?;
-            old.poller().remove(fd);
-            // What is ready already comes as an event of the new poller.
+            if ptr::eq(old, new) {
+                // Its worker is about to begin.
+                return Ok(());
+            }
+            // What is ready already comes as an event of the new poller. Twice is better than never: the old one comes out last.
             new.poller().add(fd, self.source.key())?;
+            old.poller().remove(fd);
             old.sockets_changed(-1);
             new.sockets_changed(1);
             self.set_watcher(new);
