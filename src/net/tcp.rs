@@ -82,15 +82,13 @@ impl TcpListener {
         let limit = self.descriptor.limit(Direction::Read);
         let accepted = self.descriptor.perform(Direction::Read, Reason::Accept, limit, |fd| {
             if self.descriptor.is_shut() {
-                return Err(io::Error::new(io::ErrorKind::NotConnected, "listener closed"));
+                return Err(closed());
             }
             loop {
                 match rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                     // The peer gave up before it was accepted; there may be others.
                     Err(rustix::io::Errno::CONNABORTED) => {}
-                    Err(rustix::io::Errno::INVAL) if self.descriptor.is_shut() => {
-                        return Err(io::Error::new(io::ErrorKind::NotConnected, "listener closed"));
-                    }
+                    Err(rustix::io::Errno::INVAL) if self.descriptor.is_shut() => return Err(closed()),
                     result => return Ok(result?),
                 }
             }
@@ -126,6 +124,8 @@ impl TcpListener {
 
     /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once.
     ///
+    /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
+    ///
     /// # Errors
     ///
     /// `NotConnected` when it was closed before.
@@ -134,10 +134,9 @@ impl TcpListener {
     ///
     /// Never parks.
     pub fn close(&self) -> io::Result<()> {
-        if self.descriptor.is_shut() {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "listener closed"));
+        if !self.descriptor.shut() {
+            return Err(closed());
         }
-        self.descriptor.shut();
         // Frees the address for others; systems that cannot do this to a listener free it when the last handle is dropped.
         let _ = SockRef::from(&self.descriptor).shutdown(Shutdown::Both);
         self.descriptor.signal(Direction::Read);
@@ -175,6 +174,10 @@ impl TcpListener {
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         SockRef::from(&self.descriptor).take_error()
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "listener closed")
 }
 
 /// A full table of descriptors is no reason to end or to spin: waits a little, and says which limit it is.
@@ -470,26 +473,38 @@ impl TcpStream {
         })
     }
 
-    /// Writes all that `write` has to write, in one turn; it is told how much has been written.
+    /// Writes all that `write` has to write, in one turn; it is told how much has been written. How far it came, and what stopped it.
     fn write_with(
         &self,
         total: usize,
         mut write: impl FnMut(BorrowedFd<'_>, usize) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    ) -> (usize, io::Result<()>) {
         let limit = self.descriptor.limit(Direction::Write);
-        let _turn = self.descriptor.writers.take(Reason::Write, || limit.check())?;
+        let _turn = match self.descriptor.writers.take(Reason::Write, || limit.check()) {
+            Ok(turn) => turn,
+            Err(error) => return (0, Err(error)),
+        };
         let mut written = 0;
         while written < total {
-            let result = self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| write(fd, written));
-            match result {
-                Ok(0) => break,
+            match self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| write(fd, written)) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
                 Ok(n) => written += n,
-                // What has been written is told first; the error comes again.
-                Err(_) if written > 0 => break,
-                Err(error) => return Err(error),
+                Err(error) => return (written, Err(error)),
             }
         }
-        Ok(written)
+        (written, Ok(()))
+    }
+
+    fn write_bytes(&self, buf: &[u8]) -> (usize, io::Result<()>) {
+        self.write_with(buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], SendFlags::NOSIGNAL)?))
+    }
+}
+
+/// What `write` returns: what has been written is told first; what stopped it comes again with the next call.
+fn how_much((written, end): (usize, io::Result<()>)) -> io::Result<usize> {
+    match end {
+        Err(error) if written == 0 => Err(error),
+        _ => Ok(written),
     }
 }
 
@@ -508,12 +523,17 @@ impl Read for &TcpStream {
 impl Write for &TcpStream {
     #[inline]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.write_with(buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], SendFlags::NOSIGNAL)?))
+        how_much(self.write_bytes(buf))
+    }
+
+    /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.write_bytes(buf).1
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let total = bufs.iter().map(|buf| buf.len()).sum();
-        self.write_with(total, |fd, mut written| {
+        how_much(self.write_with(total, |fd, mut written| {
             // Skip what has been written, then send the rest of one buffer, or all the buffers that are left whole.
             let mut rest = bufs;
             while let Some(first) = rest.first().filter(|first| written >= first.len()) {
@@ -526,7 +546,7 @@ impl Write for &TcpStream {
             let mut control = rustix::net::SendAncillaryBuffer::default();
             let rest = &rest[..rest.len().min(1024)];
             Ok(rustix::net::sendmsg(fd, rest, &mut control, SendFlags::NOSIGNAL)?)
-        })
+        }))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -549,6 +569,10 @@ impl Write for TcpStream {
     #[inline]
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         (&*self).write(buf)
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        (&*self).write_all(buf)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -623,7 +647,7 @@ impl TryFrom<TcpStream> for std::net::TcpStream {
     /// Gives a connection to `std` and makes it blocking again; other handles of it must not be used any more.
     fn try_from(stream: TcpStream) -> io::Result<Self> {
         let fd = match Arc::try_unwrap(stream.descriptor) {
-            Ok(descriptor) => descriptor.into_fd()?,
+            Ok(descriptor) => descriptor.into_fd(),
             Err(shared) => shared.as_fd().try_clone_to_owned()?,
         };
         let stream = Self::from(fd);
@@ -647,7 +671,7 @@ impl TryFrom<TcpListener> for std::net::TcpListener {
 
     /// Gives a listener to `std` and makes it blocking again.
     fn try_from(listener: TcpListener) -> io::Result<Self> {
-        let listener = Self::from(listener.descriptor.into_fd()?);
+        let listener = Self::from(listener.descriptor.into_fd());
         listener.set_nonblocking(false)?;
         Ok(listener)
     }

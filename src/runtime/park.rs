@@ -26,7 +26,7 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
-pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, no_switch, spend};
+pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, holds_worker, no_switch, spend};
 use crate::runtime::{
     thread_parker::ThreadParker,
     unit::{Ticket, Unit},

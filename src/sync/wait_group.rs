@@ -23,6 +23,9 @@ use crate::{
     util::Lock,
 };
 
+#[cfg(not(loom))]
+use crate::runtime::{panics, scheduler};
+
 /// Waits for a collection of goroutines to finish; Go's `sync.WaitGroup`.
 ///
 /// It is not `Clone`: share it by reference in a [`scope`](crate::scope()), by `Arc`, or hand out [guards](Self::guard).
@@ -42,6 +45,13 @@ use crate::{
 /// }
 /// tasks.wait();
 /// assert_eq!(sum.load(Ordering::Relaxed), 10);
+/// ```
+///
+/// A copy would be a second count:
+///
+/// ```compile_fail,E0599
+/// let tasks = oxigo::WaitGroup::new();
+/// let copy = tasks.clone();
 /// ```
 #[derive(Default)]
 pub struct WaitGroup {
@@ -140,7 +150,8 @@ impl WaitGroup {
 
     /// Adds one, starts `f` as a goroutine, and takes one back when it has ended.
     ///
-    /// When `f` panics, the first [`wait`](Self::wait) re-raises its panic after all others are done.
+    /// When `f` panics, the first [`wait`](Self::wait) re-raises its panic after all others are done. When its runtime is dropped before
+    /// `f` has started, that is a failure too.
     ///
     /// # Panics
     ///
@@ -155,9 +166,12 @@ impl WaitGroup {
     where
         F: FnOnce() + Send + 'static,
     {
-        let guard = self.guard();
-        // Dropped without having run, when the runtime is given up, the guard counts down all the same.
-        crate::go(move || guard.run(f));
+        if scheduler::refuses_new() {
+            // Not a failure of the group: the caller is told.
+            return drop(crate::go(|| ()));
+        }
+        let member = Member { guard: self.guard(), started: false };
+        crate::go(move || member.run(f));
     }
 
     /// Waits until the count is zero.
@@ -208,8 +222,8 @@ impl WaitGroup {
                     if unit.park_until(ticket, deadline, Reason::WaitGroup.on(inner)) == Parked::TimedOut {
                         let mut state = inner.state.lock();
                         state.queue.remove(&node);
-                        // Released in the same moment: `release` has counted only those it won.
-                        state.waiters = state.waiters.saturating_sub(1);
+                        // Whoever released the others in the same moment has counted only those it won.
+                        state.waiters -= 1;
                         return false;
                     }
                 }
@@ -306,12 +320,31 @@ pub struct DoneGuard {
     inner: Arc<Inner>,
 }
 
-impl DoneGuard {
-    /// Runs a task; its panic becomes the group's.
-    #[cfg(not(loom))]
-    fn run(self, f: impl FnOnce()) {
+/// One goroutine of [`WaitGroup::go`].
+#[cfg(not(loom))]
+struct Member {
+    guard: DoneGuard,
+    started: bool,
+}
+
+#[cfg(not(loom))]
+impl Member {
+    /// Runs the task; its panic becomes the group's.
+    fn run(mut self, f: impl FnOnce()) {
+        self.started = true;
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
-            self.inner.fail(payload);
+            panics::policy();
+            self.guard.inner.fail(payload);
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Member {
+    /// A closure that is dropped unrun by its runtime has failed. One that could not be started has not: the caller knows.
+    fn drop(&mut self) {
+        if !self.started && scheduler::refuses_new() {
+            self.guard.inner.fail(Box::new("the runtime was dropped before this goroutine started"));
         }
     }
 }

@@ -31,6 +31,9 @@ pub(crate) struct Lock<T: ?Sized> {
 unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
 // SAFETY: as above.
 unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
+// A panic cannot leave the value half changed: the code under the lock is ours and does not panic there (L1).
+impl<T: ?Sized> std::panic::UnwindSafe for Lock<T> {}
+impl<T: ?Sized> std::panic::RefUnwindSafe for Lock<T> {}
 
 impl<T> Lock<T> {
     #[cfg(not(loom))]

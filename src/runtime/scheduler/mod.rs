@@ -40,6 +40,11 @@ mod native {
         Worker::current()?.running()
     }
 
+    /// Whether the caller would hold its own worker by waiting: in a panic hook on a goroutine.
+    pub(crate) fn holds_worker() -> bool {
+        Worker::current().is_some_and(|worker| worker.running().is_none())
+    }
+
     /// The task of the calling goroutine.
     pub(crate) fn current_task() -> Option<TaskRef> {
         current_slot()?.task()

@@ -35,6 +35,8 @@ pub(crate) struct Processor {
     errands: Mutex<Vec<Errand>>,
     has_errands: AtomicBool,
     poller: Poller,
+    /// A worker polls.
+    polled: AtomicBool,
 }
 
 /// Runs on the worker's own stack (P5: no user code).
@@ -102,6 +104,7 @@ impl Processor {
             errands: Mutex::new(Vec::new()),
             has_errands: AtomicBool::new(false),
             poller: Poller::new()?,
+            polled: AtomicBool::new(false),
         })))
     }
 
@@ -116,7 +119,7 @@ impl Processor {
             counter.store(0, Relaxed);
         }
         p.outside.store(0, Relaxed);
-        p.sockets.store(0, Relaxed);
+        // `sockets` stays: what is still registered here is watched by the next worker, until somebody adopts it (D5 of `source`).
         self.doze.reset();
         self.errands.lock().unwrap_or_else(PoisonError::into_inner).clear();
         SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
@@ -209,6 +212,28 @@ impl Processor {
     pub(crate) fn give(&self, task: TaskRef) {
         self.given.push(task);
         self.notify();
+    }
+
+    /// Whether anybody looks at the poller (D5 of `source`).
+    #[inline]
+    pub(crate) fn is_polled(&self) -> bool {
+        // ORDERING: Relaxed. The tick that the caller has read before orders this look (D5).
+        self.polled.load(Relaxed)
+    }
+
+    /// The worker begins.
+    pub(crate) fn start_polling(&self) {
+        // ORDERING: Relaxed. Stands for itself: whoever sees it is served, sooner or later.
+        self.polled.store(true, Relaxed);
+    }
+
+    /// The worker ends: whoever waits for a descriptor that it watched finds another watcher.
+    pub(crate) fn stop_polling(&'static self) {
+        // ORDERING: Relaxed. The events counted below publish it.
+        self.polled.store(false, Relaxed);
+        if self.sockets() > 0 {
+            crate::runtime::driver::source::worker_has_ended(self);
+        }
     }
 
     pub(crate) fn sockets_changed(&self, by: i64) {

@@ -187,6 +187,7 @@ impl Worker {
     /// Runs until the runtime has been given up and the last goroutine of this worker has ended.
     pub(crate) fn run(self) {
         CURRENT.set(&self);
+        self.processor.start_polling();
         self.count_round();
         self.processor.doze().wake_up();
         clock::active();
@@ -199,6 +200,7 @@ impl Worker {
             }
         }
         CURRENT.set(std::ptr::null());
+        self.processor.stop_polling();
         self.runtime.give_back_credits(self.credits.get());
         self.stacks.borrow_mut().give_back_all();
         self.processor.put_deque(self.fresh);
