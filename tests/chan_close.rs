@@ -308,6 +308,31 @@ fn cc_08_close_is_an_event_for_selects_that_wait() {
     });
 }
 
+/// A run-time select learns of the close while it waits to send, and is given the value only afterwards; it comes back.
+#[test]
+fn cc_08_a_run_time_select_that_waits_to_send() {
+    for (capacity, by_drop) in [(0, false), (0, true), (1, false), (1, true)] {
+        rt(1, || {
+            let (tx, rx) = bounded(capacity);
+            (0..capacity).for_each(|_| tx.send(String::new()).unwrap());
+            let to = tx.clone();
+            let sending = go(move || {
+                let mut list = Select::new();
+                list.send(&to);
+                let chosen = list.select();
+                chosen.send(&to, String::from("too late"))
+            });
+            quiesce();
+            if by_drop {
+                drop(rx);
+            } else {
+                tx.close().unwrap();
+            }
+            assert_eq!(sending.join().unwrap(), Err(SendError(String::from("too late"))));
+        });
+    }
+}
+
 /// Go's TestNonblockRecvRace: a channel that holds a value and is then closed is never "empty".
 #[test]
 fn cc_09_a_close_never_makes_a_channel_look_empty() {
