@@ -162,6 +162,25 @@ fn cb_05_a_value_goes_to_a_receiver_that_waits_and_not_through_the_buffer() {
     });
 }
 
+/// A run-time select has been promised the only place; then another one gives up what it had received, which goes back to the front. The
+/// promise is kept all the same.
+#[test]
+fn cb_02_a_promised_place_is_kept() {
+    let (tx, rx) = bounded(1);
+    tx.send(1).unwrap();
+    let mut receiving = Select::new();
+    receiving.recv(&rx);
+    let received = receiving.select();
+    let mut sending = Select::new();
+    sending.send(&tx);
+    let promised = sending.try_select().expect("there is room");
+    assert!(tx.try_send(9).unwrap_err().is_full(), "the place is promised");
+    // Dropping an operation that was chosen panics.
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(received))).is_err());
+    promised.send(&tx, 2).unwrap();
+    assert!(rx.try_iter().eq([1, 2]));
+}
+
 #[test]
 fn cb_06_a_buffered_channel_is_a_semaphore() {
     at_1_2_4(|| {
