@@ -426,6 +426,13 @@ impl Party {
                         }
                     },
                 }
+                let gone = self
+                    .log
+                    .last()
+                    .is_some_and(|event| matches!(event.what, What::Sent(sent) | What::Refused(sent) if sent == id));
+                // The biased one evaluates its value on entry, as every plain value.
+                let plain = how == 2 && !must_limit;
+                assert_eq!(slot.is_none(), gone || plain, "a slot is emptied only when its arm is chosen");
             }
             (_, Some(rx), Some(ry)) => {
                 let must_limit = self.must_limit(b, false) && self.must_limit(c, false);
