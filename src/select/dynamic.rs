@@ -311,7 +311,12 @@ impl SelectedOperation<'_> {
     /// Never parks.
     pub fn send<T>(self, sender: &Sender<T>, value: T) -> Result<(), SendError<T>> {
         self.check(sender);
-        let State::Granted(grant) = self.state else { unreachable!("a send ends with a grant") };
+        let grant = match self.state {
+            State::Granted(grant) => grant,
+            // Closed while the select waited.
+            State::Closed => Grant::Closed,
+            State::Done | State::Passed => unreachable!("a send ends with a grant or closed"),
+        };
         std::mem::forget(self);
         handle::send_granted(sender, grant, value).map_err(SendError)
     }
