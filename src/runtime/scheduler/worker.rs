@@ -185,6 +185,9 @@ impl Worker {
                 None => self.rest(),
             }
         }
+        // To the others a worker that has ended is one that sleeps.
+        self.runtime.idle().sleeps();
+        self.processor.doze().announce();
         CURRENT.set(std::ptr::null());
         self.runtime.give_back_credits(self.credits.get());
         self.stacks.borrow_mut().give_back_all();
