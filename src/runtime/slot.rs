@@ -175,6 +175,11 @@ impl Slot {
         self.task.get()
     }
 
+    #[inline]
+    pub(crate) fn name_task(&self, task: Option<TaskRef>) {
+        self.task.set(task);
+    }
+
     /// Forgets the goroutine that has ended.
     #[inline]
     pub(crate) fn clear_task(&self) {

@@ -222,9 +222,40 @@ where
     }
 
     // SAFETY: the runner's reference, given up once; from here on the task is not touched.
-    unsafe { release(header) };
+    unsafe { give_up::<F, T, E>(header) };
     if let Some(exit) = exit {
         exit.exited(failed);
+    }
+}
+
+/// Gives up the runner's reference. A result that nobody can take any more is dropped before that, on this goroutine, which must know
+/// who it is meanwhile: the result's `Drop` may ask. After it the slot names no task, since nothing keeps it alive (a signal handler
+/// or a panic hook may look at any moment).
+///
+/// # Safety
+///
+/// As for `run`, at its end.
+unsafe fn give_up<F, T, E>(header: NonNull<Header>) {
+    // SAFETY: the runner's reference is there until the end of this function.
+    let references = &unsafe { header.as_ref() }.references;
+    loop {
+        // ORDERING: Acquire. Pairs with the Release of the last handle's holder.
+        let count = references.load(Acquire);
+        if count == 1 {
+            // SAFETY: J2: without a handle the stage belongs to the runner, the last holder of a reference.
+            let stage = unsafe { &mut (*header.cast::<Task<F, T, E>>().as_ptr()).stage };
+            drop_quietly(std::mem::replace(stage, Stage::Empty));
+            scheduler::name_task(None);
+            // SAFETY: the runner's reference. The `Drop` above may have made handles; they find an empty stage.
+            return unsafe { release(header) };
+        }
+        scheduler::name_task(None);
+        // ORDERING: Release. As in `release`.
+        if references.compare_exchange(count, count - 1, Release, Relaxed).is_ok() {
+            return;
+        }
+        // The number of handles has changed; perhaps there is none now.
+        scheduler::name_task(Some(TaskRef(header)));
     }
 }
 
