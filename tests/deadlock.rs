@@ -159,7 +159,7 @@ fn dd_05_a_listener_in_accept_suppresses_the_report() {
         });
         run(|| listener.accept()).unwrap();
         client.join().unwrap().unwrap();
-        go(|| oxigo::park());
+        go(oxigo::park);
         let client = go(move || {
             oxigo::time::sleep(LONG);
             oxigo::net::TcpStream::connect(address).map(drop)
@@ -202,7 +202,7 @@ fn dd_07_a_foreign_thread_silences_it_until_it_has_ended() {
 fn dd_07_main_asleep_elsewhere_is_foreign() {
     const NAME: &str = "dd_07_main_asleep_elsewhere_is_foreign";
     if is_child(NAME) {
-        go(|| oxigo::park());
+        go(oxigo::park);
         thread::sleep(LONG);
         // As is one that waits for another thread.
         let (tx, rx) = mpsc::channel::<()>();
@@ -221,7 +221,7 @@ fn dd_07_closed_world_ignores_foreign_threads() {
     const NAME: &str = "dd_07_closed_world_ignores_foreign_threads";
     if is_child(NAME) {
         let runtime = Runtime::builder().workers(2).deadlock(Deadlock::ClosedWorld).build().unwrap();
-        runtime.go(|| oxigo::park());
+        runtime.go(oxigo::park);
         thread::sleep(Duration::from_secs(60));
     }
     let begin = Instant::now();
@@ -233,7 +233,7 @@ fn dd_07_off_says_nothing() {
     const NAME: &str = "dd_07_off_says_nothing";
     if is_child(NAME) {
         let runtime = Runtime::builder().workers(1).deadlock(Deadlock::Off).build().unwrap();
-        let stuck = runtime.go(|| oxigo::park());
+        let stuck = runtime.go(oxigo::park);
         thread::spawn(|| {
             thread::sleep(LONG);
             std::process::exit(0);
@@ -265,7 +265,7 @@ fn dd_08_a_dropped_runtime_neither_speaks_nor_hides() {
     if is_child(NAME) {
         let runtime = Runtime::builder().workers(2).build().unwrap();
         runtime.run(|| {
-            go(|| oxigo::park());
+            go(oxigo::park);
             go(|| oxigo::yield_now()).join().unwrap();
         });
         drop(runtime);

@@ -2,7 +2,10 @@
 
 pub(crate) mod deadlock;
 pub(crate) mod list;
+mod metrics;
+pub(crate) mod signal;
 pub(crate) mod standstill;
+pub(crate) mod watchdog;
 
 use std::{
     io::Write,
@@ -14,6 +17,7 @@ use std::{
 };
 
 use self::list::List;
+pub use self::metrics::{Metrics, metrics};
 use crate::runtime::lifecycle::Shared;
 
 /// Waits until all goroutines of `runtime` have ended, for `limit` at most, and lists those that have not.

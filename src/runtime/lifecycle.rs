@@ -25,6 +25,7 @@ use std::{
 use crossbeam_deque::Injector;
 
 use crate::{
+    debug::watchdog,
     runtime::{
         clock,
         options::{Deadlock, Options, PanicPolicy},
@@ -32,7 +33,7 @@ use crate::{
         scheduler::{Processor, Worker, idle::Idle},
         slot::Slot,
         task::TaskRef,
-        threads::Ours,
+        threads::{self, Ours},
     },
     stack::{self, Metadata, Pool},
 };
@@ -73,6 +74,7 @@ impl Shared {
             stacks,
             options,
         });
+        threads::expect(workers + 1);
         clock::start();
         for index in 0..workers {
             let runtime = Arc::clone(&shared);
@@ -222,6 +224,8 @@ pub(crate) fn supervise() -> bool {
         let sleeping = runtime.idle.sleeping();
         if sleeping < workers {
             awake = true;
+            let now = clock::now();
+            runtime.processors.iter().for_each(|p| watchdog::look(p, now));
             // A worker that stands still may have left closures behind: let a sleeper look.
             let leaves = |p: &Processor| !(p.doze().is_resting() || p.stealer.is_empty() && p.given.is_empty());
             if sleeping > 0 && runtime.processors.iter().any(|p| leaves(p)) {

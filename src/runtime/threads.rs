@@ -33,6 +33,11 @@ impl Drop for Ours {
     }
 }
 
+/// Makes room for so many more, so that the threads themselves need not: their first allocation reserves address space.
+pub(crate) fn expect(count: usize) {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner).reserve(count);
+}
+
 /// The threads that are registered.
 pub(crate) fn ours() -> Vec<Tid> {
     OURS.lock().unwrap_or_else(PoisonError::into_inner).clone()

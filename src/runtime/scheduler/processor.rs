@@ -18,7 +18,10 @@ use crossbeam_deque::{Injector, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 
 use super::{idle::Doze, inbox::Inbox, worker::Worker};
-use crate::runtime::{driver::poller::Poller, slot::Slot, task::TaskRef};
+use crate::{
+    debug::watchdog::Watch,
+    runtime::{driver::poller::Poller, slot::Slot, task::TaskRef},
+};
 
 /// See the module.
 pub(crate) struct Processor {
@@ -35,6 +38,8 @@ pub(crate) struct Processor {
     errands: Mutex<Vec<Errand>>,
     has_errands: AtomicBool,
     poller: Poller,
+    /// What the clock thread remembers of the worker.
+    pub(crate) watch: CachePadded<Watch>,
 }
 
 /// Runs on the worker's own stack (P5: no user code).
@@ -102,6 +107,7 @@ impl Processor {
             errands: Mutex::new(Vec::new()),
             has_errands: AtomicBool::new(false),
             poller: Poller::new()?,
+            watch: CachePadded::new(Watch::default()),
         })))
     }
 
@@ -117,6 +123,7 @@ impl Processor {
         }
         p.outside.store(0, Relaxed);
         p.sockets.store(0, Relaxed);
+        self.watch.reset();
         self.doze.reset();
         self.errands.lock().unwrap_or_else(PoisonError::into_inner).clear();
         SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self);

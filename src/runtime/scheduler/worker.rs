@@ -54,6 +54,7 @@ use crate::{
         park::Wake,
         slot::Slot,
         task::TaskRef,
+        threads,
     },
     stack::Cache,
 };
@@ -174,6 +175,8 @@ impl Worker {
     /// Runs until the runtime has been given up and the last goroutine of this worker has ended.
     pub(crate) fn run(self) {
         CURRENT.set(&self);
+        // ORDERING: Relaxed. The clock thread may learn of it late.
+        self.processor.watch.thread.store(threads::current().into(), Relaxed);
         self.count_round();
         self.processor.doze().wake_up();
         clock::active();
@@ -188,6 +191,7 @@ impl Worker {
         // To the others a worker that has ended is one that sleeps.
         self.runtime.idle().sleeps();
         self.processor.doze().announce();
+        self.processor.watch.thread.store(0, Relaxed);
         CURRENT.set(std::ptr::null());
         self.runtime.give_back_credits(self.credits.get());
         self.stacks.borrow_mut().give_back_all();
