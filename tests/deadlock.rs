@@ -266,7 +266,7 @@ fn dd_08_a_dropped_runtime_neither_speaks_nor_hides() {
         let runtime = Runtime::builder().workers(2).build().unwrap();
         runtime.run(|| {
             go(oxigo::park);
-            go(|| oxigo::yield_now()).join().unwrap();
+            go(oxigo::yield_now).join().unwrap();
         });
         drop(runtime);
         run(|| oxigo::time::sleep(LONG));

@@ -32,7 +32,7 @@ use std::{
 
 use crate::{
     Deadlock,
-    debug::{self, list::List},
+    debug::{self, dump},
     runtime::{
         lifecycle::{self, Shared},
         thread_parker::{self, Sleeper},
@@ -140,9 +140,7 @@ fn speaks(runtime: &Shared) -> bool {
 
 fn report(runtimes: &[Arc<Shared>], sleepers: &[Sleeper]) -> ! {
     let mut text = String::from("fatal: all goroutines are asleep - deadlock!\n\n");
-    for runtime in runtimes.iter().filter(|runtime| runtime.alive() > 0) {
-        let _ = writeln!(text, "{}", List::of(runtime));
-    }
+    text.push_str(&dump::gather(runtimes));
     for sleeper in sleepers {
         let name = threads::name(sleeper.thread).unwrap_or_default();
         let _ = writeln!(text, "thread {} [{name}]: {}", sleeper.thread, sleeper.wait);

@@ -1,8 +1,10 @@
 //! Looking at goroutines: lists, leaks and standstills.
 
 pub(crate) mod deadlock;
+pub(crate) mod dump;
 pub(crate) mod list;
 mod metrics;
+pub(crate) mod quit;
 pub(crate) mod signal;
 pub(crate) mod standstill;
 pub(crate) mod watchdog;
@@ -16,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::dump::dump;
 use self::list::List;
 pub use self::metrics::{Metrics, metrics};
 use crate::runtime::lifecycle::Shared;

@@ -90,7 +90,7 @@ pub(crate) fn look(processor: &Processor, now: u64) {
 #[cold]
 fn suspect(processor: &Processor, held: u64) {
     let watch = &processor.watch;
-    let Ok(thread) = Tid::try_from(watch.thread.load(Relaxed)) else { return };
+    let thread = processor.thread();
     // A thread that waits for something costs a call a few times a second only.
     if thread == 0 || held > HELD && !held.is_multiple_of(16) {
         return;

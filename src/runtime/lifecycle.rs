@@ -25,7 +25,7 @@ use std::{
 use crossbeam_deque::Injector;
 
 use crate::{
-    debug::watchdog,
+    debug::{quit, watchdog},
     runtime::{
         clock,
         options::{Deadlock, Options, PanicPolicy},
@@ -74,8 +74,9 @@ impl Shared {
             stacks,
             options,
         });
-        threads::expect(workers + 1);
+        threads::expect(workers + 2);
         clock::start();
+        quit::install();
         for index in 0..workers {
             let runtime = Arc::clone(&shared);
             let name = format!("{}-{index}", shared.options.name);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What kind of operation parked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Reason {
     /// Not waiting: running or in a run queue.

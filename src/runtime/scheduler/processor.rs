@@ -20,7 +20,7 @@ use crossbeam_utils::CachePadded;
 use super::{idle::Doze, inbox::Inbox, worker::Worker};
 use crate::{
     debug::watchdog::Watch,
-    runtime::{driver::poller::Poller, slot::Slot, task::TaskRef},
+    runtime::{driver::poller::Poller, slot::Slot, task::TaskRef, threads::Tid},
 };
 
 /// See the module.
@@ -137,6 +137,12 @@ impl Processor {
     /// Puts back what [`take_deque`](Self::take_deque) gave.
     pub(crate) fn put_deque(&self, deque: Deque<TaskRef>) {
         *self.deque.lock().unwrap_or_else(PoisonError::into_inner) = Some(deque);
+    }
+
+    /// The worker's thread; 0 when it has ended or not begun.
+    pub(crate) fn thread(&self) -> Tid {
+        // ORDERING: Relaxed. A hint.
+        Tid::try_from(self.watch.thread.load(Relaxed)).unwrap_or(0)
     }
 
     #[inline]
