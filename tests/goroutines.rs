@@ -590,3 +590,30 @@ fn stuck() {
     tx2.is_empty();
     oxigo::select! {}
 }
+
+/// The result of a goroutine without a handle is dropped while the goroutine still knows itself. Once its task was already being freed
+/// then: the handle made here was one to memory that was gone.
+#[test]
+fn g_05_a_dropped_result_may_ask_who_drops_it() {
+    struct Asks(std::sync::mpsc::Sender<oxigo::Goroutine>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            drop(oxigo::current());
+            let _ = self.0.send(oxigo::current());
+        }
+    }
+    at_1_2_4(|| {
+        let (tx, rx) = std::sync::mpsc::channel();
+        let handle = Builder::new().name("asks".into()).spawn(move || Asks(tx)).unwrap();
+        let id = handle.id();
+        drop(handle);
+        let asked = loop {
+            match rx.try_recv() {
+                Ok(asked) => break asked,
+                Err(_) => oxigo::yield_now(),
+            }
+        };
+        assert_eq!((asked.id(), asked.name()), (id, Some("asks")));
+        asked.unpark();
+    });
+}

@@ -32,6 +32,8 @@ mod scope;
 pub(crate) mod slot;
 #[cfg(not(loom))]
 pub(crate) mod task;
+#[cfg(not(loom))]
+pub(crate) mod threads;
 
 #[cfg(not(loom))]
 pub use self::{

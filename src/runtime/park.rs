@@ -70,9 +70,8 @@ impl Unit {
         if !self.home().is_thread() {
             return crate::runtime::scheduler::park(self, wait);
         }
-        let _ = wait;
         // SAFETY: the unit has no home worker.
-        unsafe { ThreadParker::of(self) }.park();
+        unsafe { ThreadParker::of(self) }.park(wait);
     }
 
     /// Waits for the wake of this wait, or until `deadline`. Called on `current()` only, with the ticket just armed.

@@ -215,7 +215,7 @@ where
     scheduler::ended();
 
     // SAFETY: the runner's reference, given up once; from here on the task is not touched.
-    unsafe { finish(header) };
+    unsafe { finish::<F, T, E>(header) };
     if let Some(exit) = exit {
         exit.exited(failed);
     }
@@ -223,31 +223,47 @@ where
 
 /// J3: sets DONE, gives up the runner's reference and wakes the joiner.
 ///
+/// A result that nobody can take any more is dropped before that, on this goroutine, which must know who it is meanwhile: the result's
+/// `Drop` may ask. Afterwards the slot names no task, since nothing keeps it alive (a signal handler or a panic hook may look at any moment).
+///
 /// # Safety
 ///
-/// `header` is the runner's reference to a task whose stage is final.
+/// As for `run`, at its end.
 #[inline]
-unsafe fn finish(header: NonNull<Header>) {
-    // SAFETY: the runner's reference is still there.
-    let task = unsafe { header.as_ref() };
-    let free = task.vtable.free;
-    // ORDERING: Acquire. Nobody else has a reference, so nobody can get one; pairs with the Release of the last handle's drop.
-    if task.state.load(Acquire) == REFERENCE {
-        // SAFETY: ours is the last reference.
-        return unsafe { free(header) };
-    }
-    // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration, or with the Release of
-    // the last handle's drop. DONE is not set yet, so the subtraction sets it.
-    let before = task.state.fetch_sub(REFERENCE - DONE, AcqRel);
-    if before & JOINER != 0 {
-        // ORDERING: Relaxed. Published by the joiner's Release.
-        // SAFETY: the joiner waits for our wake and has a reference until then (J3), so the task is still there.
-        let joiner = unsafe { header.as_ref() }.joiner.load(Relaxed);
-        // SAFETY: the joiner registered its own unit, which is type-stable (U2).
-        unsafe { &*joiner }.wake(Wake::Handoff);
-    } else if before / REFERENCE == 1 {
-        // SAFETY: ours was the last reference.
-        unsafe { free(header) };
+unsafe fn finish<F, T, E>(header: NonNull<Header>) {
+    // SAFETY: the runner's reference is there until the end of this function.
+    let state = &unsafe { header.as_ref() }.state;
+    loop {
+        // ORDERING: Acquire. Pairs with the Release of the last handle's drop.
+        let now = state.load(Acquire);
+        if now / REFERENCE == 1 {
+            // SAFETY: J2: without a handle the stage belongs to the runner, the last holder of a reference.
+            let stage = unsafe { &mut (*header.cast::<Task<F, T, E>>().as_ptr()).stage };
+            drop_quietly(std::mem::replace(stage, Stage::Empty));
+            scheduler::name_task(None);
+            // ORDERING: AcqRel. As below, for handles that the `Drop` above has made; they find an empty stage. Most often there are none,
+            // and then nobody can make one.
+            if state.load(Acquire) / REFERENCE == 1 || state.fetch_sub(REFERENCE - DONE, AcqRel) / REFERENCE == 1 {
+                // SAFETY: ours was the last reference.
+                unsafe { free::<F, T, E>(header) };
+            }
+            return;
+        }
+        scheduler::name_task(None);
+        // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration. DONE was not set.
+        if state.compare_exchange(now, now - REFERENCE + DONE, AcqRel, Relaxed).is_err() {
+            // A handle came or went, or somebody has begun to wait.
+            scheduler::name_task(Some(TaskRef(header)));
+            continue;
+        }
+        if now & JOINER != 0 {
+            // ORDERING: Relaxed. Published by the joiner's Release.
+            // SAFETY: the joiner waits for our wake and has a reference until then (J3), so the task is still there.
+            let joiner = unsafe { header.as_ref() }.joiner.load(Relaxed);
+            // SAFETY: the joiner registered its own unit, which is type-stable (U2).
+            unsafe { &*joiner }.wake(Wake::Handoff);
+        }
+        return;
     }
 }
 

@@ -190,7 +190,7 @@ impl Drop for AltStack {
 }
 
 /// Keeps asynchronous signals away from the calling thread, so that a program's handlers run on threads of its own. Faults still
-/// arrive, and SIGPROF, for profilers.
+/// arrive, and so do SIGPROF, for profilers, and SIGURG, by which the watchdog asks.
 pub(crate) fn block_asynchronous_signals() {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: fills the set.
@@ -206,6 +206,7 @@ pub(crate) fn block_asynchronous_signals() {
         libc::SIGABRT,
         libc::SIGSYS,
         libc::SIGPROF,
+        libc::SIGURG,
     ];
     for signal in synchronous {
         // SAFETY: a valid set and signal.

@@ -220,6 +220,14 @@ mod native {
         }
     }
 
+    /// Sets the task that the calling goroutine's slot names.
+    #[inline]
+    pub(crate) fn name_task(task: Option<TaskRef>) {
+        if let Some(slot) = Worker::current().and_then(Worker::running_or_panicking) {
+            slot.name_task(task);
+        }
+    }
+
     /// Tells the scheduler that the calling goroutine has accepted a connection: the goroutine it starts next is its handler.
     pub(crate) fn accepted() {
         if let Some(slot) = current_slot() {

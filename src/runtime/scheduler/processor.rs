@@ -18,7 +18,10 @@ use crossbeam_deque::{Injector, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 
 use super::{idle::Doze, inbox::Inbox, worker::Worker};
-use crate::runtime::{driver::poller::Poller, slot::Slot, task::TaskRef};
+use crate::{
+    debug::watchdog::Watch,
+    runtime::{driver::poller::Poller, slot::Slot, task::TaskRef, threads::Tid},
+};
 
 /// See the module.
 pub(crate) struct Processor {
@@ -37,6 +40,8 @@ pub(crate) struct Processor {
     poller: Poller,
     /// A worker polls.
     polled: AtomicBool,
+    /// What the clock thread remembers of the worker.
+    pub(crate) watch: CachePadded<Watch>,
 }
 
 /// Runs on the worker's own stack (P5: no user code).
@@ -105,6 +110,7 @@ impl Processor {
             has_errands: AtomicBool::new(false),
             poller: Poller::new()?,
             polled: AtomicBool::new(false),
+            watch: CachePadded::new(Watch::default()),
         })))
     }
 
@@ -120,6 +126,7 @@ impl Processor {
         }
         p.outside.store(0, Relaxed);
         // `sockets` stays: what is still registered here is watched by the next worker, until somebody adopts it (D5 of `source`).
+        self.watch.reset();
         self.doze.reset();
         self.errands.lock().unwrap_or_else(PoisonError::into_inner).clear();
         SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
@@ -133,6 +140,12 @@ impl Processor {
     /// Puts back what [`take_deque`](Self::take_deque) gave.
     pub(crate) fn put_deque(&self, deque: Deque<TaskRef>) {
         *self.deque.lock().unwrap_or_else(PoisonError::into_inner) = Some(deque);
+    }
+
+    /// The worker's thread; 0 when it has ended or not begun.
+    pub(crate) fn thread(&self) -> Tid {
+        // ORDERING: Relaxed. A hint.
+        Tid::try_from(self.watch.thread.load(Relaxed)).unwrap_or(0)
     }
 
     #[inline]

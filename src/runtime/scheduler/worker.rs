@@ -55,6 +55,7 @@ use crate::{
         park::Wake,
         slot::Slot,
         task::TaskRef,
+        threads,
     },
     stack::Cache,
 };
@@ -188,6 +189,8 @@ impl Worker {
     pub(crate) fn run(self) {
         CURRENT.set(&self);
         self.processor.start_polling();
+        // ORDERING: Relaxed. The clock thread may learn of it late.
+        self.processor.watch.thread.store(threads::current().into(), Relaxed);
         self.count_round();
         self.processor.doze().wake_up();
         clock::active();
@@ -199,6 +202,10 @@ impl Worker {
                 None => self.rest(),
             }
         }
+        // To the others a worker that has ended is one that sleeps.
+        self.runtime.idle().sleeps();
+        self.processor.doze().announce();
+        self.processor.watch.thread.store(0, Relaxed);
         CURRENT.set(std::ptr::null());
         self.processor.stop_polling();
         self.runtime.give_back_credits(self.credits.get());
