@@ -26,7 +26,7 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
-pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, no_switch, spend};
+pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, no_switch, place, place_of, spend, tick};
 use crate::runtime::{
     thread_parker::ThreadParker,
     unit::{Ticket, Unit},
@@ -104,7 +104,7 @@ impl Unit {
 }
 
 #[cfg(loom)]
-pub(crate) use model::{WakeBatch, no_switch, spend};
+pub(crate) use model::{WakeBatch, no_switch, place, place_of, spend, tick};
 
 /// In a model every party is a thread.
 #[cfg(loom)]
@@ -124,6 +124,18 @@ mod model {
     }
 
     pub(crate) fn spend() {}
+
+    pub(crate) fn tick() -> u32 {
+        0
+    }
+
+    pub(crate) fn place() -> u32 {
+        0
+    }
+
+    pub(crate) fn place_of(_unit: &'static Unit) -> u32 {
+        0
+    }
 
     pub(crate) fn no_switch() {}
 }

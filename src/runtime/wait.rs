@@ -5,6 +5,7 @@ use std::fmt;
 /// What kind of operation parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[allow(dead_code)]
 pub(crate) enum Reason {
     /// Not waiting: running or in a run queue.
     None,
@@ -17,6 +18,13 @@ pub(crate) enum Reason {
     Join,
     Park,
     WaitGroup,
+    Mutex,
+    RwLockRead,
+    RwLockWrite,
+    Condvar,
+    Once,
+    Barrier,
+    Semaphore,
     Accept,
     Connect,
     Read,
@@ -37,6 +45,13 @@ impl Reason {
             Self::Join => "join",
             Self::Park => "park",
             Self::WaitGroup => "WaitGroup.wait",
+            Self::Mutex => "Mutex.lock",
+            Self::RwLockRead => "RwLock.read",
+            Self::RwLockWrite => "RwLock.write",
+            Self::Condvar => "Condvar.wait",
+            Self::Once => "Once",
+            Self::Barrier => "Barrier.wait",
+            Self::Semaphore => "Semaphore.acquire",
             Self::Accept => "accept",
             Self::Connect => "connect",
             Self::Read => "read",

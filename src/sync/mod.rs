@@ -1,6 +1,29 @@
 //! Waiting for each other: Go's `sync`.
 
+/// A `new` that is `const`, except in models, whose atomics cannot be made in constants.
+macro_rules! const_new {
+    ($(#[$attribute:meta])* $visibility:vis fn new($($parameter:ident: $type:ty),*) -> Self $body:block) => {
+        $(#[$attribute])*
+        #[cfg(not(loom))]
+        $visibility const fn new($($parameter: $type),*) -> Self $body
+
+        $(#[$attribute])*
+        #[cfg(loom)]
+        $visibility fn new($($parameter: $type),*) -> Self $body
+    };
+}
+
+mod condvar;
+#[cfg(loom)]
+mod loom_models;
+mod mutex;
 pub(crate) mod turn;
 mod wait_group;
 
+pub use condvar::Condvar;
+#[cfg(not(loom))]
+pub use condvar::WaitTimeoutResult;
+pub use mutex::RawMutex;
+#[cfg(not(loom))]
+pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
 pub use wait_group::{DoneGuard, WaitGroup};

@@ -1,0 +1,205 @@
+//! Models of the mutex (hand-over included), the condition variable and the wait group: two or three parties, every order that matters.
+//!
+//! What a lock guards is in loom's own cell, which fails when two parties are in it at once or when an access is not ordered after the
+//! last; a lost wake is a deadlock, which loom reports.
+
+use std::time::{Duration, Instant};
+
+use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use super::{Condvar, WaitGroup, mutex::RawMutex};
+
+/// A counter under a mutex.
+struct Guarded {
+    mutex: RawMutex,
+    count: UnsafeCell<u32>,
+}
+
+// SAFETY: the count is used under the mutex only; loom checks that.
+unsafe impl Send for Guarded {}
+// SAFETY: as above.
+unsafe impl Sync for Guarded {}
+
+impl Guarded {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { mutex: RawMutex::new(), count: UnsafeCell::new(0) })
+    }
+
+    /// Called with the lock held.
+    fn increment(&self) -> u32 {
+        self.count.with_mut(|count| {
+            // SAFETY: the caller holds the lock.
+            let count = unsafe { &mut *count };
+            *count += 1;
+            *count
+        })
+    }
+
+    fn add(&self) {
+        self.mutex.acquire();
+        self.increment();
+        self.unlock();
+    }
+
+    fn unlock(&self) {
+        // SAFETY: called by the holder.
+        unsafe { self.mutex.release() };
+    }
+}
+
+/// MU-01, HB-07. In models a waiter that was woken in vain starves at once, so that this covers waking, overtaking and handing over.
+#[test]
+fn loom_mutex_excludes() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let parties: Vec<_> = (0..2)
+            .map(|_| {
+                let guarded = guarded.clone();
+                thread::spawn(move || guarded.add())
+            })
+            .collect();
+        guarded.add();
+        parties.into_iter().for_each(|party| party.join().unwrap());
+        guarded.mutex.acquire();
+        assert_eq!(guarded.increment(), 4);
+    });
+}
+
+/// The waiter is woken, comes too late, goes back to the front, and is handed the lock.
+#[test]
+fn loom_mutex_hands_over() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let other = guarded.clone();
+        let waiter = thread::spawn(move || other.add());
+        for _ in 0..3 {
+            guarded.add();
+        }
+        waiter.join().unwrap();
+        guarded.mutex.acquire();
+        assert_eq!(guarded.increment(), 5);
+    });
+}
+
+/// A time limit races with the unlock: the lock is taken or it is not, and the next party gets it either way.
+#[test]
+fn loom_mutex_time_limits_lose_no_wake() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let (timed, waiting) = (guarded.clone(), guarded.clone());
+        let timed = thread::spawn(move || {
+            let taken = timed.mutex.acquire_until(Some(Instant::now() + Duration::from_secs(1)));
+            if taken {
+                timed.increment();
+                timed.unlock();
+            }
+            u32::from(taken)
+        });
+        let waiting = thread::spawn(move || waiting.add());
+        guarded.add();
+        let taken = timed.join().unwrap();
+        waiting.join().unwrap();
+        guarded.mutex.acquire();
+        assert_eq!(guarded.increment(), 3 + taken);
+    });
+}
+
+/// HB-08: a successful `try_lock` is a lock.
+#[test]
+fn loom_mutex_try_lock() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let other = guarded.clone();
+        let party = thread::spawn(move || {
+            if other.mutex.try_acquire() {
+                other.increment();
+                other.unlock();
+            }
+        });
+        guarded.add();
+        party.join().unwrap();
+        assert!(guarded.mutex.try_acquire(), "nobody holds it");
+    });
+}
+
+/// CO-01, HB-11: a notification after the waiter let go of the lock is not missed.
+#[test]
+fn loom_condvar_misses_no_notification() {
+    loom::model(|| {
+        let shared = Arc::new((Guarded::new(), Condvar::new()));
+        let other = shared.clone();
+        let party = thread::spawn(move || {
+            let (guarded, changed) = &*other;
+            guarded.add();
+            changed.notify_one();
+        });
+        let (guarded, changed) = &*shared;
+        guarded.mutex.acquire();
+        // SAFETY: the lock is held.
+        while guarded.count.with(|count| unsafe { *count }) == 0 {
+            assert!(changed.wait_raw(&guarded.mutex, None));
+        }
+        guarded.unlock();
+        party.join().unwrap();
+    });
+}
+
+/// WG-01, HB-10.
+#[test]
+fn loom_wait_group_waits_for_all() {
+    loom::model(|| {
+        let group = Arc::new(WaitGroup::new());
+        let done = Arc::new((AtomicBool::new(false), AtomicBool::new(false)));
+        group.add(2);
+        let parties = [0, 1].map(|i| {
+            let (group, done) = (group.clone(), done.clone());
+            thread::spawn(move || {
+                // ORDERING: Relaxed, so that only the group orders.
+                if i == 0 { &done.0 } else { &done.1 }.store(true, Ordering::Relaxed);
+                group.done();
+            })
+        });
+        group.wait();
+        assert!(done.0.load(Ordering::Relaxed) && done.1.load(Ordering::Relaxed));
+        parties.into_iter().for_each(|party| party.join().unwrap());
+    });
+}
+
+/// WG-03: the last `done` releases all who wait.
+#[test]
+fn loom_wait_group_releases_all() {
+    loom::model(|| {
+        let group = Arc::new(WaitGroup::new());
+        let guard = group.guard();
+        let (other, timed) = (group.clone(), group.clone());
+        let waiter = thread::spawn(move || other.wait());
+        let timed = thread::spawn(move || {
+            let _ = timed.wait_timeout(Duration::from_secs(1));
+        });
+        drop(guard);
+        group.wait();
+        waiter.join().unwrap();
+        timed.join().unwrap();
+    });
+}
+
+/// An unlock that looks and acts in two steps loses the waiter that comes in between, which must be caught.
+#[test]
+#[should_panic]
+fn loom_a_lost_wake_is_caught() {
+    loom::model(|| {
+        // Leaked, since loom's objects cannot be dropped while a failure unwinds.
+        let guarded: &'static Arc<Guarded> = Box::leak(Box::new(Guarded::new()));
+        guarded.mutex.acquire();
+        let waiter = thread::spawn(move || guarded.add());
+        guarded.mutex.release_broken();
+        waiter.join().unwrap();
+    });
+}
