@@ -17,6 +17,7 @@ mod condvar;
 #[cfg(loom)]
 mod loom_models;
 mod mutex;
+mod rwlock;
 pub(crate) mod turn;
 mod wait_group;
 
@@ -26,4 +27,9 @@ pub use condvar::WaitTimeoutResult;
 pub use mutex::RawMutex;
 #[cfg(not(loom))]
 pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
+pub use rwlock::RawRwLock;
+#[cfg(not(loom))]
+pub use rwlock::{
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, const_rwlock,
+};
 pub use wait_group::{DoneGuard, WaitGroup};
