@@ -50,9 +50,6 @@ pub(crate) struct Channel<T> {
     /// `usize::MAX` for unbounded.
     room: usize,
     unbounded: bool,
-    /// Stands for the address in models, which must run the same way every time.
-    #[cfg(loom)]
-    id: usize,
 }
 
 pub(crate) struct State<T> {
@@ -249,27 +246,11 @@ impl<T> Channel<T> {
             closed: false,
             deaf: false,
         };
-        Self {
-            state: Lock::new(state),
-            room,
-            unbounded,
-            #[cfg(loom)]
-            id: {
-                static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
-                NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-            },
-        }
+        Self { state: Lock::new(state), room, unbounded }
     }
 
-    /// Where the channel is: what locks are ordered by.
-    pub(crate) fn address(&self) -> usize {
-        #[cfg(loom)]
-        return self.id;
-        #[cfg(not(loom))]
-        std::ptr::from_ref(self).addr()
-    }
-
-    pub(crate) fn raw(&self) -> &Lock<State<T>> {
+    #[inline]
+    pub(crate) fn state(&self) -> &Lock<State<T>> {
         &self.state
     }
 

@@ -66,7 +66,7 @@ impl Timer<Instant> {
 }
 
 impl<T> Timer<T> {
-    pub(crate) fn raw(&self) -> &Lock<State> {
+    pub(crate) fn state(&self) -> &Lock<State> {
         &self.state
     }
 

@@ -3,7 +3,8 @@
 //! - Q1: a node lives in the frame of the party that waits, which does not leave that frame before the node is out of every queue
 //!   and its wait has ended.
 //! - Q2: links, `linked` and `outcome` are written under the lock of the channel whose queue the node is in, or was in; the waiter
-//!   itself reads `outcome` after its wake, which is ordered after the write.
+//!   itself reads `outcome` after its wake, which is ordered after the write. In a wait with a ticket only the one who won it writes an
+//!   outcome, so the nodes that lost are read without the lock.
 //! - Q3: whoever takes a node out of a queue to complete it has the claim on its wait: without a ticket by having taken it out, with
 //!   one by winning it. A node whose ticket is lost is just taken out; its owner finds that when it withdraws.
 //! - Q4: the completer writes `outcome` and, for values, the place, before it wakes; afterwards it touches nothing of the node (P3).

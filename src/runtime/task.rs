@@ -2,10 +2,11 @@
 //!
 //! - J1: a task is reference counted. One reference belongs to whoever is to run it (a deque, an injector, the slot), the others
 //!   to handles. Handles, dumps and wakers refer to the task and never to the stack.
-//! - J2: the stage (closure, result or nothing) belongs to the runner until `join` is DONE, and to the one `JoinHandle` after
+//! - J2: the stage (closure, result or nothing) belongs to the runner until DONE is set, and to the one `JoinHandle` after
 //!   that; when no handle takes the result, whoever drops the last reference drops it.
-//! - J3: `join` goes EMPTY → DONE, or EMPTY → a waiter's unit → DONE. There is at most one joiner, since `join` takes the
-//!   handle, so taking its unit out of the word is the claim (U3).
+//! - J3: count, DONE and JOINER are one word, so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
+//!   tells whether somebody waits. The joiner writes its unit before it sets JOINER, and holds a reference until it has been woken. There
+//!   is at most one joiner, since `join` takes the handle; the step that finds JOINER is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
 //!   that holds the handle, never on a worker's own stack (P5).
 //! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
@@ -46,13 +47,14 @@ impl Exit for () {
 
 /// What all tasks have in common, whatever their closure.
 pub(crate) struct Header {
-    references: AtomicUsize,
+    /// J3: DONE, JOINER, and the references in units of REFERENCE.
+    state: AtomicUsize,
     vtable: &'static VTable,
     id: u64,
     /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
     unit: AtomicPtr<Unit>,
-    /// EMPTY, DONE or the unit of the joiner (J3).
-    join: AtomicPtr<Unit>,
+    /// Who waits for the end, when JOINER is set.
+    joiner: AtomicPtr<Unit>,
     /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
     token: AtomicU64,
     name: Option<Box<str>>,
@@ -68,10 +70,9 @@ struct VTable {
 
 const NOTIFIED: u64 = 1;
 
-#[inline]
-fn done() -> *mut Unit {
-    ptr::without_provenance_mut(1)
-}
+const DONE: usize = 1;
+const JOINER: usize = 2;
+const REFERENCE: usize = 4;
 
 enum Stage<F, T> {
     Fresh(F),
@@ -116,11 +117,11 @@ impl TaskRef {
     {
         let task = Box::new(Task::<F, T, E> {
             header: Header {
-                references: AtomicUsize::new(2),
+                state: AtomicUsize::new(2 * REFERENCE),
                 vtable: const { &VTable { run: run::<F, T, E>, free: free::<F, T, E>, take: take::<F, T, E> } },
                 id,
                 unit: AtomicPtr::new(ptr::null_mut()),
-                join: AtomicPtr::new(ptr::null_mut()),
+                joiner: AtomicPtr::new(ptr::null_mut()),
                 token: AtomicU64::new(0),
                 name,
                 location,
@@ -169,7 +170,7 @@ impl TaskRef {
     /// One more counted reference, for handles.
     pub(crate) fn goroutine(&self) -> Goroutine {
         // ORDERING: Relaxed. A new reference is made from one that exists.
-        self.header().references.fetch_add(1, Relaxed);
+        self.header().state.fetch_add(REFERENCE, Relaxed);
         Goroutine(self.0)
     }
 
@@ -213,18 +214,40 @@ where
     unsafe { (*task).stage = Stage::Ended(outcome) };
     scheduler::ended();
 
-    // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration.
-    // SAFETY: the runner's reference is still there.
-    let waiter = unsafe { header.as_ref() }.join.swap(done(), AcqRel);
-    if !waiter.is_null() {
-        // SAFETY: J3: the joiner registered its own unit, which is type-stable (U2), and we took it out.
-        unsafe { &*waiter }.wake(Wake::Handoff);
-    }
-
     // SAFETY: the runner's reference, given up once; from here on the task is not touched.
-    unsafe { release(header) };
+    unsafe { finish(header) };
     if let Some(exit) = exit {
         exit.exited(failed);
+    }
+}
+
+/// J3: sets DONE, gives up the runner's reference and wakes the joiner.
+///
+/// # Safety
+///
+/// `header` is the runner's reference to a task whose stage is final.
+#[inline]
+unsafe fn finish(header: NonNull<Header>) {
+    // SAFETY: the runner's reference is still there.
+    let task = unsafe { header.as_ref() };
+    let free = task.vtable.free;
+    // ORDERING: Acquire. Nobody else has a reference, so nobody can get one; pairs with the Release of the last handle's drop.
+    if task.state.load(Acquire) == REFERENCE {
+        // SAFETY: ours is the last reference.
+        return unsafe { free(header) };
+    }
+    // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration, or with the Release of
+    // the last handle's drop. DONE is not set yet, so the subtraction sets it.
+    let before = task.state.fetch_sub(REFERENCE - DONE, AcqRel);
+    if before & JOINER != 0 {
+        // ORDERING: Relaxed. Published by the joiner's Release.
+        // SAFETY: the joiner waits for our wake and has a reference until then (J3), so the task is still there.
+        let joiner = unsafe { header.as_ref() }.joiner.load(Relaxed);
+        // SAFETY: the joiner registered its own unit, which is type-stable (U2).
+        unsafe { &*joiner }.wake(Wake::Handoff);
+    } else if before / REFERENCE == 1 {
+        // SAFETY: ours was the last reference.
+        unsafe { free(header) };
     }
 }
 
@@ -242,7 +265,7 @@ unsafe fn release(header: NonNull<Header>) {
     let task = unsafe { header.as_ref() };
     let free = task.vtable.free;
     // ORDERING: Release. What this reference's holder did comes before the freeing; pairs with the fence below.
-    if task.references.fetch_sub(1, Release) != 1 {
+    if task.state.fetch_sub(REFERENCE, Release) / REFERENCE != 1 {
         return;
     }
     // ORDERING: Acquire. Takes over what all other holders did.
@@ -378,8 +401,8 @@ impl Goroutine {
 
     /// Whether the goroutine has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        // ORDERING: Acquire. Pairs with the AcqRel in `run`.
-        self.header().join.load(Acquire) == done()
+        // ORDERING: Acquire. Pairs with the AcqRel in `finish`.
+        self.header().state.load(Acquire) & DONE != 0
     }
 
     /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
@@ -388,10 +411,12 @@ impl Goroutine {
             return park::spend();
         }
         let unit = park::current();
-        let word = &self.header().join;
-        // ORDERING: Release publishes the unit; Acquire on failure takes over the result.
-        if word.compare_exchange(ptr::null_mut(), ptr::from_ref(unit).cast_mut(), Release, Acquire).is_ok() {
-            unit.park(Reason::Join.on(self.header()));
+        let header = self.header();
+        // ORDERING: Relaxed. Published by the Release below.
+        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
+        // ORDERING: Release publishes the unit; Acquire takes over the result when the end came first.
+        if header.state.fetch_or(JOINER, AcqRel) & DONE == 0 {
+            unit.park(Reason::Join.on(header));
             // ORDERING: Acquire. Takes over the result published before the wake.
             fence(Acquire);
         }

@@ -47,7 +47,7 @@ pub(crate) struct Published {
     pub(crate) load: AtomicU32,
     /// Counts scheduling points. A processor whose count stands still for a while is busy with one goroutine.
     pub(crate) rounds: AtomicU64,
-    /// The owner has passed a scheduling point and left fresh closures behind.
+    /// The owner has passed a scheduling point and left many fresh closures behind.
     pub(crate) fresh_left: AtomicBool,
     /// Goroutines started through this worker's `go`, ended on it, and started on it.
     pub(crate) spawned: AtomicU64,
