@@ -385,19 +385,17 @@ fn hb_11_co_01_a_notification_is_never_missed() {
 
 /// Starts `n` goroutines that wait in order; each says its number when it was notified.
 fn waiters(n: usize, shared: &Arc<(Mutex<Vec<usize>>, Condvar)>) -> Vec<oxigo::JoinHandle<()>> {
-    let waiting = Arc::new(AtomicUsize::new(0));
+    let (locked, has_locked) = oxigo::unbounded();
     (0..n)
         .map(|i| {
-            let (own, waits) = (shared.clone(), waiting.clone());
+            let (own, locked) = (shared.clone(), locked.clone());
             let handle = go(move || {
                 let mut order = own.0.lock();
-                waits.fetch_add(1, SeqCst);
+                locked.send(()).unwrap();
                 own.1.wait(&mut order);
                 order.push(i);
             });
-            while waiting.load(SeqCst) == i {
-                yield_now();
-            }
+            has_locked.recv().unwrap();
             // It waits when the lock is free again.
             drop(shared.0.lock());
             handle

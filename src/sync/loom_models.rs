@@ -1,4 +1,4 @@
-//! Models of the mutex (hand-over included), the condition variable and the wait group: two or three parties, every order that matters.
+//! Models of the mutex (hand-over included), the condition variable, the semaphore, the once and the wait group: two or three parties, every order that matters.
 //!
 //! What a lock guards is in loom's own cell, which fails when two parties are in it at once or when an access is not ordered after the
 //! last; a lost wake is a deadlock, which loom reports.
@@ -14,7 +14,7 @@ use loom::{
     thread,
 };
 
-use super::{Condvar, WaitGroup, mutex::RawMutex};
+use super::{Condvar, Once, Semaphore, WaitGroup, mutex::RawMutex};
 
 /// A counter under a mutex.
 struct Guarded {
@@ -148,6 +148,81 @@ fn loom_condvar_misses_no_notification() {
         }
         guarded.unlock();
         party.join().unwrap();
+    });
+}
+
+/// SM-01, HB-15: one permit is a lock.
+#[test]
+fn loom_semaphore_of_one_excludes() {
+    loom::model(|| {
+        let shared = Arc::new((Semaphore::new(1), Guarded::new()));
+        let parties: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let _permit = shared.0.acquire(1);
+                    shared.1.increment();
+                })
+            })
+            .collect();
+        parties.into_iter().for_each(|party| party.join().unwrap());
+        let _permit = shared.0.try_acquire(1).expect("all have given back");
+        assert_eq!(shared.1.increment(), 3);
+    });
+}
+
+/// SM-04, SM-05: who gives up leaves its permits to those behind it, and none is lost.
+#[test]
+fn loom_semaphore_loses_no_permit() {
+    loom::model(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let held = semaphore.acquire(1);
+        let (large, small) = (semaphore.clone(), semaphore.clone());
+        let large = thread::spawn(move || drop(large.acquire_timeout(2, Duration::from_secs(1))));
+        let small = thread::spawn(move || drop(small.acquire(1)));
+        drop(held);
+        large.join().unwrap();
+        small.join().unwrap();
+        assert_eq!(semaphore.available(), 2);
+        assert!(semaphore.try_acquire(2).is_some());
+    });
+}
+
+/// ON-01, HB-09.
+#[test]
+fn loom_once_runs_once_and_comes_before() {
+    loom::model(|| {
+        let shared = Arc::new((Once::new(), Guarded::new()));
+        let parties: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    shared.0.call_once(|| {
+                        shared.1.increment();
+                    });
+                    // SAFETY: done, and nobody writes any more.
+                    assert_eq!(shared.1.count.with(|count| unsafe { *count }), 1);
+                })
+            })
+            .collect();
+        assert!(!shared.0.state().poisoned());
+        parties.into_iter().for_each(|party| party.join().unwrap());
+    });
+}
+
+/// A wait that began before the run, with a time limit or without.
+#[test]
+fn loom_once_wakes_those_who_wait() {
+    loom::model(|| {
+        let once = Arc::new(Once::new());
+        let (waits, limited) = (once.clone(), once.clone());
+        let waits = thread::spawn(move || assert!(waits.wait_done(None)));
+        let limited = thread::spawn(move || {
+            let _ = limited.wait_done(Some(Instant::now() + Duration::from_secs(1)));
+        });
+        once.call_once(|| {});
+        waits.join().unwrap();
+        limited.join().unwrap();
     });
 }
 
