@@ -11,12 +11,12 @@ use std::{
     hash::Hash,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
-use super::{Mutex, OnceLock};
+use super::{LazyLock, Mutex, OnceLock};
 
 /// Runs one call for all who ask for the same key at the same time. Go's `singleflight.Group`.
 ///
