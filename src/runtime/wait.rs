@@ -5,7 +5,6 @@ use std::fmt;
 /// What kind of operation parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-#[allow(dead_code)]
 pub(crate) enum Reason {
     /// Not waiting: running or in a run queue.
     None,

@@ -262,7 +262,8 @@ mod api {
             }
         }
 
-        /// As [`wait_while`](Self::wait_while), until `deadline` at most. The result says whether the condition was still true then.
+        /// As [`wait_while`](Self::wait_while), until `deadline` at most. The result says whether the time had
+        /// passed; the condition is not looked at again then.
         ///
         /// # Examples
         ///
@@ -293,7 +294,8 @@ mod api {
             self.wait_while_deadline(guard, condition, Some(deadline))
         }
 
-        /// As [`wait_while`](Self::wait_while), for `timeout` at most. The result says whether the condition was still true then.
+        /// As [`wait_while`](Self::wait_while), for `timeout` at most. The result says whether the time had
+        /// passed; the condition is not looked at again then.
         ///
         /// # Examples
         ///
@@ -339,7 +341,7 @@ mod api {
             while notified && condition(&mut **guard) {
                 notified = self.wait_deadline(guard, deadline);
             }
-            WaitTimeoutResult(!notified && condition(&mut **guard))
+            WaitTimeoutResult(!notified)
         }
 
         fn wait_deadline<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
