@@ -182,9 +182,27 @@ impl WaitQueue {
         }
     }
 
+    /// The place of the oldest node, which may have lost its wait already.
+    pub(crate) fn first_place(&self) -> Option<*mut ()> {
+        // SAFETY: nodes in the queue are alive (Q1).
+        unsafe { self.head.get().as_ref() }.map(Node::place)
+    }
+
+    /// Takes the oldest node out; if its wait can be won, gives it its outcome, chains it for waking, and returns true.
+    pub(crate) fn claim_front_into(&self, outcome: Outcome, chain: &mut Claimed) -> bool {
+        // SAFETY: as above.
+        let Some(first) = (unsafe { self.head.get().as_ref() }) else { return false };
+        self.remove(first);
+        let won = first.claim();
+        if won {
+            chain.push(first, outcome);
+        }
+        won
+    }
+
     /// Takes out all whose waits can be won, gives each its outcome, and chains them for waking.
     pub(crate) fn claim_all(&self, outcome: Outcome) -> Claimed {
-        let mut chain = Claimed { head: ptr::null(), tail: ptr::null() };
+        let mut chain = Claimed::none();
         self.claim_all_into(outcome, &mut chain);
         chain
     }
@@ -193,15 +211,7 @@ impl WaitQueue {
     pub(crate) fn claim_all_into(&self, outcome: Outcome, chain: &mut Claimed) {
         while let Some(node) = self.claim_first() {
             // SAFETY: claimed, so its owner waits for us (Q1).
-            let node = unsafe { node.as_ref() };
-            node.outcome.set(outcome);
-            node.next.set(ptr::null());
-            // SAFETY: the chain's nodes are claimed and not woken.
-            match unsafe { chain.tail.as_ref() } {
-                None => chain.head = node,
-                Some(last) => last.next.set(node),
-            }
-            chain.tail = node;
+            chain.push(unsafe { node.as_ref() }, outcome);
         }
     }
 }
@@ -214,6 +224,23 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
+    /// None yet.
+    pub(crate) fn none() -> Self {
+        Self { head: ptr::null(), tail: ptr::null() }
+    }
+
+    /// Completes a node that has been claimed.
+    fn push(&mut self, node: &Node, outcome: Outcome) {
+        node.outcome.set(outcome);
+        node.next.set(ptr::null());
+        // SAFETY: the chain's nodes are claimed and not woken.
+        match unsafe { self.tail.as_ref() } {
+            None => self.head = node,
+            Some(last) => last.next.set(node),
+        }
+        self.tail = node;
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         let (mut count, mut node) = (0, self.head);
