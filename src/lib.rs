@@ -16,6 +16,8 @@ pub mod __private {
 #[cfg(not(loom))]
 mod attributes;
 #[cfg(not(loom))]
+pub mod context;
+#[cfg(not(loom))]
 mod coroutine;
 #[cfg(not(loom))]
 pub mod debug;
@@ -28,6 +30,8 @@ pub mod sync;
 pub mod time;
 
 pub use chan::{Chan, Receiver, Sender, bounded, unbounded, unbuffered};
+#[cfg(not(loom))]
+pub use context::scope_ctx;
 pub use oxigo_macros::{main, test};
 #[cfg(not(loom))]
 pub use runtime::{

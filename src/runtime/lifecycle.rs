@@ -183,7 +183,7 @@ impl Shared {
         let asleep = self.processors.iter().all(|p| p.doze().is_asleep() && p.inbox().is_empty());
         fence(SeqCst);
         let waits_outside = self.processors.iter().any(|p| p.published.outside.load(Relaxed) > 0);
-        if !asleep || waits_outside || !self.injector.is_empty() || self.alive() == 0 {
+        if !asleep || waits_outside || super::alarm::is_expected() || !self.injector.is_empty() || self.alive() == 0 {
             return None;
         }
         let rounds: u64 = self.processors.iter().map(|p| p.published.rounds.load(Relaxed)).sum();
