@@ -24,6 +24,8 @@ pub mod debug;
 #[cfg(not(loom))]
 pub mod net;
 pub(crate) mod select;
+#[cfg(all(unix, not(loom)))]
+pub mod signal;
 #[cfg(not(loom))]
 mod stack;
 pub mod sync;

@@ -26,6 +26,7 @@ mod values;
 use std::{
     error::Error,
     fmt, io,
+    panic::{RefUnwindSafe, UnwindSafe},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -71,6 +72,12 @@ pub struct Context {
     node: Option<Arc<Node>>,
     values: Values,
 }
+
+// Every change of a context is one step, whoever panics around it.
+impl UnwindSafe for Context {}
+impl RefUnwindSafe for Context {}
+impl UnwindSafe for CancelHandle {}
+impl RefUnwindSafe for CancelHandle {}
 
 /// A cause of a cancellation.
 pub type Cause = Arc<dyn Error + Send + Sync>;

@@ -1,6 +1,10 @@
 //! `after_func`: a function that runs later, in a goroutine of its own.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    time::Duration,
+};
 
 use crate::{
     context::Registration,
@@ -51,6 +55,10 @@ enum Kind {
     Alarm(Alarm),
     Context(Registration),
 }
+
+// Stopping is one step, and the function is run by nobody who holds this.
+impl UnwindSafe for AfterFunc {}
+impl RefUnwindSafe for AfterFunc {}
 
 impl AfterFunc {
     pub(crate) fn of_context(registration: Registration) -> Self {
