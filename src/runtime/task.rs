@@ -8,6 +8,8 @@
 //!   handle, so taking its unit out of the word is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
 //!   that holds the handle, never on a worker's own stack (P5).
+//! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
+//!   result that nobody can take before that.
 //! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
 
 use std::{
@@ -221,11 +223,40 @@ where
         unsafe { &*waiter }.wake(Wake::Handoff);
     }
 
-    // SAFETY: the runner's reference, given up once; from here on the task is not touched.
-    unsafe { release(header) };
+    // SAFETY: the runner's reference, given up here or below; the task is not touched after that.
+    if !unsafe { release_unless_last(header) } {
+        // SAFETY: nobody else has a reference, so nobody joins and the stage is ours again (J2).
+        let stage = std::mem::replace(unsafe { &mut (*task).stage }, Stage::Empty);
+        // The user's `Drop` runs while this is still a whole goroutine: it may ask who it is, and park (J7).
+        drop_quietly(stage);
+        // SAFETY: the runner's reference, given up once; from here on the task is not touched.
+        unsafe { release(header) };
+    }
     if let Some(exit) = exit {
         exit.exited(failed);
     }
+}
+
+/// Gives up the runner's reference unless it is the last one; whether it did.
+///
+/// # Safety
+///
+/// The caller has the runner's reference, and does not touch the task any more when the answer is true.
+#[inline]
+unsafe fn release_unless_last(header: NonNull<Header>) -> bool {
+    // SAFETY: the caller's reference keeps the header alive up to the decrement.
+    let references = unsafe { &header.as_ref().references };
+    // ORDERING: Acquire. When this is the last reference, what all other holders did comes before; pairs with the Releases here and in
+    // `release`.
+    let mut count = references.load(Acquire);
+    while count > 1 {
+        // ORDERING: Release, as in `release`.
+        match references.compare_exchange_weak(count, count - 1, Release, Acquire) {
+            Ok(_) => return true,
+            Err(now) => count = now,
+        }
+    }
+    false
 }
 
 /// Drops a value of the user's; a panic in it has been printed by the hook and ends here.
