@@ -22,6 +22,8 @@ mod coroutine;
 #[cfg(not(loom))]
 pub mod debug;
 #[cfg(not(loom))]
+mod local;
+#[cfg(not(loom))]
 pub mod net;
 pub(crate) mod select;
 #[cfg(all(unix, not(loom)))]
@@ -34,6 +36,8 @@ pub mod time;
 pub use chan::{Chan, Receiver, Sender, bounded, unbounded, unbuffered};
 #[cfg(not(loom))]
 pub use context::scope_ctx;
+#[cfg(not(loom))]
+pub use local::{AccessError, LocalKey};
 pub use oxigo_macros::{main, test};
 #[cfg(not(loom))]
 pub use runtime::{

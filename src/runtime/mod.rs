@@ -24,6 +24,8 @@ pub(crate) mod go;
 #[cfg(not(loom))]
 pub(crate) mod lifecycle;
 #[cfg(not(loom))]
+pub(crate) mod locals;
+#[cfg(not(loom))]
 pub(crate) mod options;
 #[cfg(not(loom))]
 pub(crate) mod panics;

@@ -8,6 +8,8 @@
 //!   handle, so taking its unit out of the word is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
 //!   that holds the handle, never on a worker's own stack (P5).
+//! - J6: `locals` is the goroutine's own: only it reads and writes the pointer and the store behind it, and takes both away at its end,
+//!   after its closure and before its result is published. A thread's own task has none.
 //! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
 //!   result that nobody can take before that.
 //! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
@@ -26,6 +28,7 @@ use std::{
 };
 
 use crate::runtime::{
+    locals::Locals,
     panics,
     park::{self, Wake},
     scheduler,
@@ -57,6 +60,8 @@ pub(crate) struct Header {
     join: AtomicPtr<Unit>,
     /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
     token: AtomicU64,
+    /// What the goroutine keeps for itself, made by its first use (J6).
+    locals: AtomicPtr<Locals>,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
 }
@@ -124,6 +129,7 @@ impl TaskRef {
                 unit: AtomicPtr::new(ptr::null_mut()),
                 join: AtomicPtr::new(ptr::null_mut()),
                 token: AtomicU64::new(0),
+                locals: AtomicPtr::new(ptr::null_mut()),
                 name,
                 location,
             },
@@ -175,6 +181,20 @@ impl TaskRef {
         Goroutine(self.0)
     }
 
+    /// Calls `f` with the store of goroutine-locals. Called by the goroutine itself only (J6); `f` does not park.
+    pub(crate) fn with_locals<R>(&self, f: impl FnOnce(&Locals) -> R) -> R {
+        let word = &self.header().locals;
+        // ORDERING: Relaxed. Only the goroutine, on its one thread, touches the word.
+        let mut locals = word.load(Relaxed);
+        if locals.is_null() {
+            locals = Box::into_raw(Box::default());
+            word.store(locals, Relaxed);
+        }
+        // SAFETY: made above or earlier by this goroutine, and freed only at its end (J6), which this call is not: `end_locals` takes the pointer
+        // away first and nothing of the user's runs between that and the freeing. Shared references only.
+        f(unsafe { &*locals })
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.header().id
     }
@@ -210,6 +230,8 @@ where
     } else {
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
+    // SAFETY: the runner's reference is still there.
+    end_locals(unsafe { header.as_ref() });
     let failed = outcome.is_err();
     // SAFETY: as above; the stage is Empty, so the assignment drops nothing of the user's.
     unsafe { (*task).stage = Stage::Ended(outcome) };
@@ -227,8 +249,10 @@ where
     if !unsafe { release_unless_last(header) } {
         // SAFETY: nobody else has a reference, so nobody joins and the stage is ours again (J2).
         let stage = std::mem::replace(unsafe { &mut (*task).stage }, Stage::Empty);
-        // The user's `Drop` runs while this is still a whole goroutine: it may ask who it is, and park (J7).
+        // The user's `Drop` runs while this is still a whole goroutine: it may ask who it is, park, or use its own values (J7).
         drop_quietly(stage);
+        // SAFETY: the runner's reference is still there.
+        end_locals(unsafe { header.as_ref() });
         // SAFETY: the runner's reference, given up once; from here on the task is not touched.
         unsafe { release(header) };
     }
@@ -257,6 +281,25 @@ unsafe fn release_unless_last(header: NonNull<Header>) -> bool {
         }
     }
     false
+}
+
+/// Drops the goroutine's own values, on the goroutine (J4, J6).
+#[inline]
+fn end_locals(header: &Header) {
+    // ORDERING: Relaxed, as in `with_locals`.
+    let locals = header.locals.load(Relaxed);
+    if !locals.is_null() {
+        end_locals_slow(header, locals);
+    }
+}
+
+#[cold]
+fn end_locals_slow(header: &Header, locals: *mut Locals) {
+    // SAFETY: made by `with_locals` and freed below. `Drop`s of the values come back to it by shared references.
+    unsafe { &*locals }.end();
+    header.locals.store(ptr::null_mut(), Relaxed);
+    // SAFETY: as above; the pointer has been taken away, so nobody comes back. No value is left whose `Drop` could.
+    drop(unsafe { Box::from_raw(locals) });
 }
 
 /// Drops a value of the user's; a panic in it has been printed by the hook and ends here.
