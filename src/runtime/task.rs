@@ -8,11 +8,11 @@
 //!   handle, so taking its unit out of the word is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
 //!   that holds the handle, never on a worker's own stack (P5).
+//! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
 //! - J6: `locals` is the goroutine's own: only it reads and writes the pointer and the store behind it, and takes both away at its end,
 //!   after its closure and before its result is published. A thread's own task has none.
 //! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
 //!   result that nobody can take before that.
-//! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
 
 use std::{
     any::Any,
