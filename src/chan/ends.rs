@@ -149,7 +149,7 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
     timer(Instant::now().checked_add(period), Some(period))
 }
 
-fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver<Instant> {
+pub(crate) fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver<Instant> {
     Receiver { flavor: Flavor::Timer(Arc::new(Timer::new(next, period))) }
 }
 
@@ -407,6 +407,22 @@ impl<T> Receiver<T> {
             Flavor::Channel(shared) => Source::Channel(&unsafe { shared.as_ref() }.channel),
             Flavor::Timer(timer) => Source::Timer(timer),
             Flavor::Never => Source::Never,
+        }
+    }
+
+    /// Sets the timer behind this receiver anew; see [`Timer::set`].
+    pub(crate) fn set_timer(&self, next: Option<Instant>, period: Option<Duration>) -> bool {
+        match self.source() {
+            Source::Timer(timer) => timer.set(next, period),
+            Source::Channel(_) | Source::Never => false,
+        }
+    }
+
+    /// When the timer behind this receiver is due next.
+    pub(crate) fn timer_deadline(&self) -> Option<Instant> {
+        match self.source() {
+            Source::Timer(timer) => timer.deadline(),
+            Source::Channel(_) | Source::Never => None,
         }
     }
 

@@ -189,7 +189,7 @@ impl Shared {
         let asleep = self.processors.iter().all(|p| asleep(p));
         fence(SeqCst);
         let waits_outside = self.processors.iter().any(|p| p.published.outside.load(Relaxed) > 0);
-        if !asleep || waits_outside || !self.injector.is_empty() {
+        if !asleep || waits_outside || super::alarm::is_expected() || !self.injector.is_empty() {
             return None;
         }
         let rounds: u64 = self.processors.iter().map(|p| p.published.rounds.load(Relaxed)).sum();

@@ -10,6 +10,10 @@
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
 //!   that holds the handle, never on a worker's own stack (P5).
 //! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
+//! - J6: `locals` is the goroutine's own: only it reads and writes the pointer and the store behind it, and takes both away at its end,
+//!   after its closure and before its result is published. A thread's own task has none.
+//! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
+//!   result that nobody can take before that.
 
 use std::{
     any::Any,
@@ -25,6 +29,7 @@ use std::{
 };
 
 use crate::runtime::{
+    locals::Locals,
     panics,
     park::{self, Wake},
     scheduler,
@@ -57,6 +62,8 @@ pub(crate) struct Header {
     joiner: AtomicPtr<Unit>,
     /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
     token: AtomicU64,
+    /// What the goroutine keeps for itself, made by its first use (J6).
+    locals: AtomicPtr<Locals>,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
 }
@@ -123,6 +130,7 @@ impl TaskRef {
                 unit: AtomicPtr::new(ptr::null_mut()),
                 joiner: AtomicPtr::new(ptr::null_mut()),
                 token: AtomicU64::new(0),
+                locals: AtomicPtr::new(ptr::null_mut()),
                 name,
                 location,
             },
@@ -174,6 +182,20 @@ impl TaskRef {
         Goroutine(self.0)
     }
 
+    /// Calls `f` with the store of goroutine-locals. Called by the goroutine itself only (J6); `f` does not park.
+    pub(crate) fn with_locals<R>(&self, f: impl FnOnce(&Locals) -> R) -> R {
+        let word = &self.header().locals;
+        // ORDERING: Relaxed. Only the goroutine, on its one thread, touches the word.
+        let mut locals = word.load(Relaxed);
+        if locals.is_null() {
+            locals = Box::into_raw(Box::default());
+            word.store(locals, Relaxed);
+        }
+        // SAFETY: made above or earlier by this goroutine, and freed only at its end (J6), which this call is not: `end_locals` takes the pointer
+        // away first and nothing of the user's runs between that and the freeing. Shared references only.
+        f(unsafe { &*locals })
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.header().id
     }
@@ -209,10 +231,11 @@ where
     } else {
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
+    // SAFETY: the runner's reference is still there.
+    end_locals(unsafe { header.as_ref() });
     let failed = outcome.is_err();
     // SAFETY: as above; the stage is Empty, so the assignment drops nothing of the user's.
     unsafe { (*task).stage = Stage::Ended(outcome) };
-    scheduler::ended();
 
     // SAFETY: the runner's reference, given up once; from here on the task is not touched.
     unsafe { finish::<F, T, E>(header) };
@@ -224,7 +247,7 @@ where
 /// J3: sets DONE, gives up the runner's reference and wakes the joiner.
 ///
 /// A result that nobody can take any more is dropped before that, on this goroutine, which must know who it is meanwhile: the result's
-/// `Drop` may ask. Afterwards the slot names no task, since nothing keeps it alive (a signal handler or a panic hook may look at any moment).
+/// `Drop` may ask, or park: it has not ended before, or its worker might (W1). Afterwards the slot names no task, since nothing keeps it alive (a signal handler or a panic hook may look at any moment).
 ///
 /// # Safety
 ///
@@ -240,6 +263,9 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
             // SAFETY: J2: without a handle the stage belongs to the runner, the last holder of a reference.
             let stage = unsafe { &mut (*header.cast::<Task<F, T, E>>().as_ptr()).stage };
             drop_quietly(std::mem::replace(stage, Stage::Empty));
+            // SAFETY: the runner's reference is still there.
+            end_locals(unsafe { header.as_ref() });
+            scheduler::ended();
             scheduler::name_task(None);
             // ORDERING: AcqRel. As below, for handles that the `Drop` above has made; they find an empty stage. Most often there are none,
             // and then nobody can make one.
@@ -249,11 +275,13 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
             }
             return;
         }
+        scheduler::ended();
         scheduler::name_task(None);
         // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration. DONE was not set.
         if state.compare_exchange(now, now - REFERENCE + DONE, AcqRel, Relaxed).is_err() {
             // A handle came or went, or somebody has begun to wait.
             scheduler::name_task(Some(TaskRef(header)));
+            scheduler::not_ended();
             continue;
         }
         if now & JOINER != 0 {
@@ -265,6 +293,25 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
         }
         return;
     }
+}
+
+/// Drops the goroutine's own values, on the goroutine (J4, J6).
+#[inline]
+fn end_locals(header: &Header) {
+    // ORDERING: Relaxed, as in `with_locals`.
+    let locals = header.locals.load(Relaxed);
+    if !locals.is_null() {
+        end_locals_slow(header, locals);
+    }
+}
+
+#[cold]
+fn end_locals_slow(header: &Header, locals: *mut Locals) {
+    // SAFETY: made by `with_locals` and freed below. `Drop`s of the values come back to it by shared references.
+    unsafe { &*locals }.end();
+    header.locals.store(ptr::null_mut(), Relaxed);
+    // SAFETY: as above; the pointer has been taken away, so nobody comes back. No value is left whose `Drop` could.
+    drop(unsafe { Box::from_raw(locals) });
 }
 
 /// Drops a value of the user's; a panic in it has been printed by the hook and ends here.

@@ -15,6 +15,8 @@ macro_rules! const_new {
 
 mod barrier;
 mod condvar;
+#[cfg(not(loom))]
+mod err_group;
 #[cfg(loom)]
 mod loom_models;
 mod mutex;
@@ -31,6 +33,8 @@ pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::Condvar;
 #[cfg(not(loom))]
 pub use condvar::WaitTimeoutResult;
+#[cfg(not(loom))]
+pub use err_group::{ErrGroup, TaskFailed};
 pub use mutex::RawMutex;
 #[cfg(not(loom))]
 pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};

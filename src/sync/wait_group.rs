@@ -17,6 +17,7 @@ use std::{
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
     runtime::{
+        interrupt::{self, Interrupt},
         park::{self, Parked},
         wait::Reason,
     },
@@ -186,7 +187,7 @@ impl WaitGroup {
     /// Parks the goroutine, or blocks the thread.
     #[track_caller]
     pub fn wait(&self) {
-        let done = self.wait_until(None);
+        let done = self.wait_until(None, None);
         debug_assert!(done);
     }
 
@@ -201,16 +202,48 @@ impl WaitGroup {
     /// Parks the goroutine, or blocks the thread.
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(Instant::now().checked_add(timeout))
+        self.wait_until(Instant::now().checked_add(timeout), None)
+    }
+
+    /// As [`wait`](Self::wait), until `ctx` ends at the latest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    ///
+    /// let tasks = oxigo::WaitGroup::new();
+    /// let _never_done = tasks.guard();
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// oxigo::go(move || cancel.cancel());
+    /// assert_eq!(tasks.wait_ctx(&ctx), Err(ContextError::Canceled));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, when it had before the count was zero.
+    ///
+    /// # Panics
+    ///
+    /// As `wait`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub fn wait_ctx(&self, ctx: &crate::context::Context) -> Result<(), crate::context::ContextError> {
+        ctx.check()?;
+        if self.wait_until(None, Some(ctx)) { Ok(()) } else { ctx.check() }
     }
 
     #[track_caller]
-    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>, interrupt: Option<&dyn Interrupt>) -> bool {
         let inner = &*self.inner;
         let mut state = inner.state.lock();
         if state.count > 0 {
             let unit = park::current();
-            let ticket = deadline.map(|_| unit.arm());
+            let ticket = (deadline.is_some() || interrupt.is_some()).then(|| unit.arm());
             let node = Node::new(unit, ticket, std::ptr::null_mut());
             // SAFETY: the node stays in this frame until it is out of the queue.
             unsafe { state.queue.push(&node) };
@@ -219,7 +252,12 @@ impl WaitGroup {
             match ticket {
                 None => unit.park(Reason::WaitGroup.on(inner)),
                 Some(ticket) => {
-                    if unit.park_until(ticket, deadline, Reason::WaitGroup.on(inner)) == Parked::TimedOut {
+                    let wait = Reason::WaitGroup.on(inner);
+                    let parked = match interrupt {
+                        None => unit.park_until(ticket, deadline, wait),
+                        Some(interrupt) => interrupt::park_until(unit, ticket, deadline, interrupt, wait),
+                    };
+                    if parked == Parked::TimedOut || node.outcome() == Outcome::Waiting {
                         let mut state = inner.state.lock();
                         state.queue.remove(&node);
                         // Whoever released the others in the same moment has counted only those it won.

@@ -249,6 +249,14 @@ mod native {
         }
     }
 
+    /// Takes back the last `ended`.
+    #[cold]
+    pub(crate) fn not_ended() {
+        if let Some(worker) = Worker::current() {
+            uncount(&worker.processor.published.ended);
+        }
+    }
+
     /// Sets the task that the calling goroutine's slot names.
     #[inline]
     pub(crate) fn name_task(task: Option<TaskRef>) {
