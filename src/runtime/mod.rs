@@ -41,6 +41,8 @@ pub(crate) mod task;
 pub(crate) mod threads;
 
 #[cfg(not(loom))]
+pub(crate) use self::scheduler::refuses_new;
+#[cfg(not(loom))]
 pub use self::{
     blocking::blocking,
     current::{current, exit, num_goroutines, park, park_timeout, yield_now},

@@ -1,7 +1,8 @@
 //! `WaitGroup`: waits until a number of tasks are done.
 //!
 //! - V1: count and queue are behind one lock. Whoever takes the count to zero releases all who wait, in the same step.
-//! - V2: `waiters` counts the parties in the queue, `returning` those that were released and have not looked at the state yet.
+//! - V2: `waiters` counts the parties in the queue, also one whose time has just passed and that is about to leave it (so a count of zero
+//!   with waiters is no misuse); `returning` those that were released and have not looked at the state yet.
 //! - V3: the inner part is behind an `Arc`, so that a `done` which releases the waiter that then drops the group touches nothing that is
 //!   gone.
 
@@ -25,7 +26,7 @@ use crate::{
 };
 
 #[cfg(not(loom))]
-use crate::runtime::{panics, scheduler};
+use crate::runtime::{panics, refuses_new};
 
 /// Waits for a collection of goroutines to finish; Go's `sync.WaitGroup`.
 ///
@@ -105,8 +106,8 @@ impl WaitGroup {
     ///
     /// # Panics
     ///
-    /// With "negative WaitGroup counter" when the count would fall below zero; it stays as it was. When misuse is detected: adding from
-    /// zero while a `wait` is in progress.
+    /// With "negative WaitGroup counter" when the count would fall below zero; it stays as it was. (Adding
+    /// from zero before all who were released have returned is misuse, which the late `wait` reports with a panic of its own.)
     ///
     /// # Blocking
     ///
@@ -167,7 +168,7 @@ impl WaitGroup {
     where
         F: FnOnce() + Send + 'static,
     {
-        if scheduler::refuses_new() {
+        if refuses_new() {
             // Not a failure of the group: the caller is told.
             return drop(crate::go(|| ()));
         }
@@ -303,9 +304,6 @@ impl Inner {
         let misuse = match state.count.checked_add(delta) {
             None => Some("WaitGroup counter overflow"),
             Some(count) if count < 0 => Some("negative WaitGroup counter"),
-            Some(_) if delta > 0 && state.count == 0 && state.waiters > 0 => {
-                Some("WaitGroup misuse: add called concurrently with wait")
-            }
             Some(_) => None,
         };
         if let Some(text) = misuse {
@@ -381,7 +379,7 @@ impl Member {
 impl Drop for Member {
     /// A closure that is dropped unrun by its runtime has failed. One that could not be started has not: the caller knows.
     fn drop(&mut self) {
-        if !self.started && scheduler::refuses_new() {
+        if !self.started && refuses_new() {
             self.guard.inner.fail(Box::new("the runtime was dropped before this goroutine started"));
         }
     }
