@@ -299,6 +299,7 @@ impl Hub {
 
 /// The signal thread.
 fn deliver(mut signals: Signals) {
+    let _ours = crate::runtime::threads::Ours::register();
     for signal in signals.forever() {
         let signal = Signal(signal);
         let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,6 +24,7 @@ const CASES: &[Case] = cases![
     dd_01_a_thread_that_waits_for_ever_is_reported,
     dd_04_a_sleeping_goroutine_and_a_time_limit_suppress_the_report,
     dd_04_a_timer_that_nobody_waits_for_does_not,
+    dd_04_a_function_that_waits_for_its_time_suppresses_the_report_until_it_has_run,
     dd_05_a_listener_in_accept_suppresses_the_report,
     dd_05_a_blocking_call_suppresses_the_report,
     dd_07_a_foreign_thread_silences_it_until_it_has_ended,
@@ -145,6 +146,23 @@ fn dd_04_a_timer_that_nobody_waits_for_does_not() {
         run(|| rx.recv()).unwrap();
     }
     reported(NAME);
+}
+
+fn dd_04_a_function_that_waits_for_its_time_suppresses_the_report_until_it_has_run() {
+    const NAME: &str = "dd_04_a_function_that_waits_for_its_time_suppresses_the_report_until_it_has_run";
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered::<()>();
+        let held = tx.clone();
+        oxigo::time::after_func(LONG, move || tx.send(()).unwrap());
+        run(|| rx.recv()).unwrap();
+        println!("it ran");
+        // The thread that waited for it is ours and sleeps now.
+        run(|| rx.recv()).unwrap();
+        drop(held);
+    }
+    let output = child(NAME);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("it ran"), "reported before it ran");
 }
 
 fn dd_05_a_listener_in_accept_suppresses_the_report() {

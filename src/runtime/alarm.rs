@@ -153,6 +153,7 @@ fn start_thread() {
 
 /// The alarm thread.
 fn keep() {
+    let _ours = crate::runtime::threads::Ours::register();
     super::scheduler::block_signals();
     loop {
         {
