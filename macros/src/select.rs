@@ -119,10 +119,14 @@ fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
         }
         value.extend(part);
     }
+    // `from slot`, but not an expression that begins with a function or variable called `from`. (`from * x` is read as a slot; as a
+    // product it wants parentheses.)
     let from = match value.as_slice() {
-        // `from slot`, but not an expression that begins with a function or variable called `from`.
-        [TokenTree::Ident(from), TokenTree::Ident(_), ..] if from.to_string() == "from" => true,
-        [TokenTree::Ident(from), TokenTree::Punct(p), ..] if from.to_string() == "from" => p.as_char() == '*',
+        [TokenTree::Ident(from), rest @ ..] if from.to_string() == "from" => match rest {
+            [TokenTree::Ident(word), ..] => word.to_string() != "as",
+            [TokenTree::Punct(star), TokenTree::Ident(_) | TokenTree::Group(_), ..] => star.as_char() == '*',
+            _ => false,
+        },
         _ => false,
     };
     if from {
@@ -158,7 +162,12 @@ fn pattern(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStrea
     if *at == tokens.len() {
         return Err(Refusal::new(tokens[start].span(), "expected `=>` and a body after this pattern"));
     }
-    Ok(tokens[start..*at].iter().cloned().collect())
+    let pattern: TokenStream = tokens[start..*at].iter().cloned().collect();
+    // `let` wants alternatives in parentheses.
+    if tokens[start..*at].iter().any(|token| is_punct(Some(token), '|')) {
+        return Ok(TokenTree::from(Group::new(Delimiter::Parenthesis, pattern)).into());
+    }
+    Ok(pattern)
 }
 
 /// `=> body` and the comma after it.
@@ -217,6 +226,17 @@ impl Out {
         Self { tokens: Vec::new(), at: Span::mixed_site() }
     }
 
+    /// Our own names, with errors about them shown at `operand`.
+    fn at(operand: &TokenStream) -> Self {
+        let place = operand.clone().into_iter().next().map_or_else(Span::call_site, |token| token.span());
+        Self { tokens: Vec::new(), at: Span::mixed_site().located_at(place) }
+    }
+
+    fn extend(&mut self, other: Self) -> &mut Self {
+        self.tokens.extend(other.tokens);
+        self
+    }
+
     /// Source text of our own, with `@name` for local variables (hygienic) and nothing else special.
     fn text(&mut self, text: &str) -> &mut Self {
         let stream: TokenStream = text.parse().expect("the macro's own text is made of tokens");
@@ -259,11 +279,11 @@ fn respan(mut token: TokenTree, at: Span) -> TokenTree {
 impl Arms {
     /// ```text
     /// {
-    ///     match (macros::receiver(&(rx)), macros::sender(&(tx)), value, …) { (a0, b1, v1, …) => {
-    ///         let mut p0 = macros::Recv::new(a0);
-    ///         let mut p1 = macros::Send::new(b1, v1);
-    ///         match macros::run([&mut p0, &mut p1], biased, otherwise) {
-    ///             0 => { let pattern = { drop(p1); p0.finish() }; body }
+    ///     match (&(rx), &(tx), value, …) { (end0, end1, value1, …) => {
+    ///         let mut place0 = macros::Recv::new(end0);
+    ///         let mut place1 = macros::Send::new(end1, value1);
+    ///         match macros::run([&mut place0, &mut place1], biased, otherwise) {
+    ///             0 => { let pattern = { drop(place1); place0.finish() }; body }
     ///             …
     ///         }
     ///     } }
@@ -286,29 +306,30 @@ impl Arms {
             places.text("let mut").local("place", i).text("=");
             match &arm.kind {
                 Kind::Recv(receiver) => {
-                    macros(&mut operands, "receiver");
-                    operands.group(Delimiter::Parenthesis, borrowed(receiver, "&")).text(",");
+                    operands.extend(borrowed(receiver, "&")).text(",");
                     names.local("end", i).text(",");
-                    macros(&mut places, "Recv::new");
-                    let mut arguments = Out::new();
+                    let mut arguments = Out::at(receiver);
                     arguments.local("end", i);
+                    macros(&mut places, "Recv::new");
                     places.group(Delimiter::Parenthesis, arguments).text(";");
                 }
                 Kind::Send(sender, value) | Kind::SendFrom(sender, value) => {
                     let from = matches!(arm.kind, Kind::SendFrom(..));
-                    macros(&mut operands, "sender");
-                    operands.group(Delimiter::Parenthesis, borrowed(sender, "&")).text(",");
+                    operands.extend(borrowed(sender, "&")).text(",");
                     if from {
-                        let inner = borrowed(value, "&mut");
-                        operands.tokens.extend(inner.tokens);
-                        operands.text(",");
+                        operands.extend(borrowed(value, "&mut")).text(",");
                     } else {
                         operands.stream(value.clone()).text(",");
                     }
                     names.local("end", i).text(",").local("value", i).text(",");
+                    let mut arguments = Out::at(sender);
+                    arguments.local("end", i).text(",");
+                    arguments.extend({
+                        let mut out = Out::at(value);
+                        out.local("value", i);
+                        out
+                    });
                     macros(&mut places, if from { "SendFrom::new" } else { "Send::new" });
-                    let mut arguments = Out::new();
-                    arguments.local("end", i).text(",").local("value", i);
                     places.group(Delimiter::Parenthesis, arguments).text(";");
                 }
             }
@@ -328,7 +349,7 @@ impl Arms {
         macros(&mut run, "run");
         let mut arguments = Out::new();
         arguments.group(Delimiter::Bracket, list).text(",").text(if biased { "true" } else { "false" }).text(",");
-        arguments.tokens.extend(otherwise.tokens);
+        arguments.extend(otherwise);
         run.group(Delimiter::Parenthesis, arguments);
 
         let count = self.arms.len();
@@ -363,7 +384,7 @@ impl Arms {
 
         let mut inside = places;
         inside.text("match");
-        inside.tokens.extend(run.tokens);
+        inside.extend(run);
         inside.group(Delimiter::Brace, bodies);
         let mut arm = Out::new();
         arm.group(Delimiter::Parenthesis, names).text("=>").group(Delimiter::Brace, inside);

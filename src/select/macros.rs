@@ -17,16 +17,6 @@ use crate::{
     runtime::{park, wait::Reason},
 };
 
-/// An operand of `recv`: a receiver, or anything that dereferences to one.
-pub fn receiver<T>(receiver: &Receiver<T>) -> &Receiver<T> {
-    receiver
-}
-
-/// An operand of `send`.
-pub fn sender<T>(sender: &Sender<T>) -> &Sender<T> {
-    sender
-}
-
 /// A receiving arm and the room for its value.
 pub struct Recv<'a, T> {
     from: &'a Receiver<T>,
