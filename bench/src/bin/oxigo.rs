@@ -1,0 +1,412 @@
+//! The workloads on oxigo.
+
+use std::{
+    io::{Read, Write},
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    thread,
+    time::{Duration, Instant},
+};
+
+use oxigo::{
+    Builder, Goroutine, Receiver, Runtime, Sender, WaitGroup, bounded, go,
+    net::{TcpListener, TcpStream},
+    park, select, time, unbuffered, yield_now,
+};
+use oxigo_bench::{
+    CROWD, ECHO_BUFFER, HOG, Options, RPC, UNEQUAL, compute, compute_for, leak, mix, nap, nth_prime, resident,
+    serve_until_eof,
+};
+
+fn main() {
+    let o = Options::read("oxigo");
+    let (workers, parties) = (o.workers, o.parties);
+    let runtime = Runtime::builder().workers(workers).build().expect("a runtime");
+    let on = |work: fn(u64)| {
+        let runtime = &runtime;
+        move |n| runtime.run(move || work(n))
+    };
+    match o.workload.as_str() {
+        "spawn" => o.each(on(spawn)),
+        "spawn_one" => o.each(on(spawn_one)),
+        "pingpong" => o.each(on(|n| pingpong(n, &Places::default()))),
+        "pingpong_apart" => o.each(|n| runtime.run(|| apart(workers, |places| pingpong(n, places)))),
+        "unbuffered" => o.each(on(|n| stream(0, n))),
+        "buffered" => o.each(on(|n| stream(128, n))),
+        "mpmc" => o.each(|n| runtime.run(move || mpmc(n, parties))),
+        "select" => o.each(on(select)),
+        #[cfg(feature = "mutex")]
+        "mutex" => o.each(on(mutex)),
+        "yield" => o.each(on(yields)),
+        "sieve" => o.whole(on(|n| sieve(n, &Places::default()))),
+        "sieve_apart" => o.whole(|n| runtime.run(|| apart(workers, |places| sieve(n, places)))),
+        "rpc" => o.each(on(|n| rpc(n, &Places::default()))),
+        "rpc_apart" => o.each(|n| runtime.run(|| apart(workers, |places| rpc(n, places)))),
+        "skynet" => o.whole(on(skynet)),
+        "chain" => o.each(on(chain)),
+        "parked" => runtime.run(|| parked(&o)),
+        "sleepers" => o.whole_cold(on(sleepers)),
+        "unequal" => o.share(|n, iterations| runtime.run(|| unequal(n, iterations))),
+        "bursts" => o.share(|n, iterations| runtime.run(|| bursts(n, iterations))),
+        "echo" => echo(&runtime, false),
+        "hog" => echo(&runtime, true),
+        _ => o.none(),
+    }
+}
+
+/// Where goroutines start: where the scheduler likes, or each at a random worker.
+#[derive(Default)]
+struct Places {
+    anchors: Vec<Goroutine>,
+}
+
+impl Places {
+    fn go(&self, number: u64, f: impl FnOnce() + Send + 'static) {
+        if self.anchors.is_empty() {
+            go(f);
+            return;
+        }
+        // Numbers 0 and 1, a pair, are apart for certain.
+        let at = if number < 2 { number } else { mix(number) };
+        let anchor = &self.anchors[at as usize % self.anchors.len()];
+        Builder::new().near(anchor).spawn(f).expect("a goroutine");
+    }
+}
+
+/// Runs `work` with a goroutine parked on each of `workers`, to start others near.
+fn apart(workers: usize, work: impl FnOnce(&Places)) {
+    let met: &AtomicUsize = leak(AtomicUsize::new(0));
+    let anchors: Vec<_> = (0..workers)
+        .map(|_| {
+            go(move || {
+                // Each holds its worker until all have one.
+                met.fetch_add(1, SeqCst);
+                let start = Instant::now();
+                while met.load(SeqCst) < workers && start.elapsed() < Duration::from_secs(1) {
+                    thread::yield_now();
+                }
+                park();
+            })
+        })
+        .collect();
+    while met.load(SeqCst) < workers {
+        yield_now();
+    }
+    work(&Places { anchors: anchors.iter().map(|anchor| anchor.goroutine().clone()).collect() });
+    for anchor in anchors {
+        anchor.goroutine().unpark();
+        anchor.join().expect("only waits");
+    }
+}
+
+fn spawn(n: u64) {
+    let all = leak(WaitGroup::new());
+    all.add(n as isize);
+    for _ in 0..n {
+        go(|| all.done());
+    }
+    all.wait();
+}
+
+fn spawn_one(n: u64) {
+    let (results, received) = unbuffered();
+    let (results, mut sum) = (&*leak(results), 0);
+    for k in 0..n {
+        go(move || results.send(k).expect("received below"));
+        sum += received.recv().expect("sent above");
+    }
+    assert_eq!(sum, n * (n - 1) / 2);
+}
+
+fn pingpong(n: u64, places: &Places) {
+    let (there, arrives) = unbuffered();
+    let (back, answers) = unbuffered();
+    places.go(0, move || {
+        for k in &arrives {
+            back.send(k + 1).expect("the other side waits");
+        }
+    });
+    let (result, done) = unbuffered();
+    places.go(1, move || {
+        let mut k = 0;
+        for _ in 0..n {
+            there.send(k).expect("the other side waits");
+            k = answers.recv().expect("an answer");
+        }
+        result.send(k).expect("waited for");
+    });
+    assert_eq!(done.recv(), Ok(n));
+}
+
+fn stream(capacity: usize, n: u64) {
+    let (numbers, received) = bounded(capacity);
+    go(move || {
+        for k in 0..n {
+            numbers.send(k).expect("received below");
+        }
+    });
+    assert_eq!(received.iter().sum::<u64>(), n * (n - 1) / 2);
+}
+
+fn mpmc(n: u64, parties: u64) {
+    let (numbers, received) = bounded(64);
+    let each = n / parties;
+    for _ in 0..parties {
+        let numbers = numbers.clone();
+        go(move || {
+            for k in 0..each {
+                numbers.send(k).expect("received below");
+            }
+        });
+    }
+    drop(numbers);
+    let receivers: Vec<_> = (0..parties)
+        .map(|_| {
+            let received = received.clone();
+            go(move || received.iter().sum::<u64>())
+        })
+        .collect();
+    let sum: u64 = receivers.into_iter().map(|receiver| receiver.join().expect("a sum")).sum();
+    assert_eq!(sum, parties * (each * each.saturating_sub(1) / 2));
+}
+
+fn select(n: u64) {
+    let (left, from_left) = unbuffered();
+    let (right, from_right) = unbuffered();
+    let (quit, stop) = unbuffered::<()>();
+    let all = leak(WaitGroup::new());
+    all.add(2);
+    // The first handles live on, so that neither channel closes.
+    for side in [left.clone(), right.clone()] {
+        go(move || {
+            for k in 0..n / 2 {
+                side.send(k).expect("received below");
+            }
+            all.done();
+        });
+    }
+    go(move || {
+        all.wait();
+        quit.close().expect("closed once");
+    });
+    let mut sum = 0;
+    loop {
+        select! {
+            recv(from_left) -> k => sum += k.expect("open"),
+            recv(from_right) -> k => sum += k.expect("open"),
+            recv(stop) -> _ => break,
+        }
+    }
+    drop((left, right));
+    let half = n / 2;
+    assert_eq!(sum, half * half.saturating_sub(1));
+}
+
+#[cfg(feature = "mutex")]
+fn mutex(n: u64) {
+    let counter = leak(oxigo::sync::Mutex::new(0));
+    let all = leak(WaitGroup::new());
+    all.add(CROWD as isize);
+    for _ in 0..CROWD {
+        go(move || {
+            for _ in 0..n / CROWD {
+                *counter.lock() += 1;
+            }
+            all.done();
+        });
+    }
+    all.wait();
+    assert_eq!(*counter.lock(), n / CROWD * CROWD);
+}
+
+fn yields(n: u64) {
+    let all = leak(WaitGroup::new());
+    all.add(CROWD as isize);
+    for _ in 0..CROWD {
+        go(move || {
+            for _ in 0..n / CROWD {
+                yield_now();
+            }
+            all.done();
+        });
+    }
+    all.wait();
+}
+
+fn sieve(n: u64, places: &Places) {
+    let (numbers, mut received) = unbuffered();
+    places.go(0, move || {
+        // Until nobody receives any more.
+        let _ = (2..).try_for_each(|k| numbers.send(k));
+    });
+    let mut last = 0;
+    for number in 1..=n {
+        let (passed, next) = unbuffered();
+        let prime: u64 = received.recv().expect("more numbers");
+        last = prime;
+        places.go(number, move || {
+            for k in &received {
+                if k % prime != 0 && passed.send(k).is_err() {
+                    return;
+                }
+            }
+        });
+        received = next;
+    }
+    assert_eq!(last, nth_prime(n));
+}
+
+fn rpc(n: u64, places: &Places) {
+    let (servers, clients) = RPC;
+    let (requests, received) = unbuffered::<(u64, Sender<u64>)>();
+    let all = leak(WaitGroup::new());
+    for number in 0..servers {
+        let received = received.clone();
+        places.go(2 + number, move || {
+            for (k, reply) in &received {
+                reply.send(k + 1).expect("a client waits");
+            }
+        });
+    }
+    all.add(clients as isize);
+    for number in 0..clients {
+        let requests = requests.clone();
+        places.go(2 + servers + number, move || {
+            let (reply, answers) = unbuffered();
+            for k in 0..n / clients {
+                requests.send((k, reply.clone())).expect("servers wait");
+                assert_eq!(answers.recv(), Ok(k + 1));
+            }
+            all.done();
+        });
+    }
+    all.wait();
+}
+
+fn skynet(n: u64) {
+    let (result, sum) = unbuffered();
+    go(move || node(&result, 0, n));
+    assert_eq!(sum.recv(), Ok(n * (n - 1) / 2));
+}
+
+fn node(result: &Sender<u64>, first: u64, size: u64) {
+    if size == 1 {
+        result.send(first).expect("the parent waits");
+        return;
+    }
+    let (results, received) = unbuffered();
+    for child in 0..10 {
+        let results = results.clone();
+        go(move || node(&results, first + child * (size / 10), size / 10));
+    }
+    let sum = received.iter().take(10).sum();
+    result.send(sum).expect("the parent waits");
+}
+
+fn chain(n: u64) {
+    let (first, last): (Sender<u64>, Receiver<u64>) = unbuffered();
+    let mut left = first;
+    for _ in 0..n {
+        let (right, from_right) = unbuffered();
+        go(move || left.send(1 + from_right.recv().expect("one value")).expect("waited for"));
+        left = right;
+    }
+    go(move || left.send(0).expect("waited for"));
+    assert_eq!(last.recv(), Ok(n));
+}
+
+fn parked(o: &Options) {
+    let (close, closed) = unbuffered::<()>();
+    let (parked, ended) = (leak(WaitGroup::new()), leak(WaitGroup::new()));
+    let before = resident();
+    parked.add(o.n as isize);
+    ended.add(o.n as isize);
+    let start = Instant::now();
+    for _ in 0..o.n {
+        let closed = closed.clone();
+        go(move || {
+            parked.done();
+            closed.recv().expect_err("nothing is ever sent");
+            ended.done();
+        });
+    }
+    parked.wait();
+    o.report("parked.create", start.elapsed().as_nanos() as f64 / o.n as f64);
+    o.report("parked.bytes", resident().saturating_sub(before) as f64 / o.n as f64);
+    let start = Instant::now();
+    close.close().expect("closed once");
+    ended.wait();
+    o.report("parked.wake", start.elapsed().as_nanos() as f64 / o.n as f64);
+}
+
+fn sleepers(n: u64) {
+    let all = leak(WaitGroup::new());
+    all.add(n as isize);
+    for k in 0..n {
+        go(move || {
+            time::sleep(nap(k));
+            all.done();
+        });
+    }
+    all.wait();
+}
+
+fn unequal(n: u64, iterations: u64) {
+    let all = leak(WaitGroup::new());
+    all.add(UNEQUAL as isize);
+    for units in 1..=UNEQUAL {
+        go(move || {
+            for _ in 0..units * n {
+                compute(iterations);
+                yield_now();
+            }
+            all.done();
+        });
+    }
+    all.wait();
+}
+
+fn bursts(n: u64, iterations: u64) {
+    let all = leak(WaitGroup::new());
+    all.add(UNEQUAL as isize);
+    for units in 1..=UNEQUAL {
+        go(move || {
+            for _ in 0..units * n {
+                go(move || compute(iterations)).join().expect("only computes");
+            }
+            all.done();
+        });
+    }
+    all.wait();
+}
+
+/// Serves until standard input ends; with `hog`, one goroutine computes half the time.
+fn echo(runtime: &Runtime, hog: bool) {
+    oxigo_bench::raise_descriptor_limit();
+    let listener = runtime.run(|| TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    runtime.go(move || {
+        loop {
+            let (connection, _) = listener.accept().expect("a connection");
+            go(move || answer(connection));
+        }
+    });
+    if hog {
+        runtime.go(|| {
+            loop {
+                time::sleep(HOG.1);
+                compute_for(HOG.0);
+            }
+        });
+    }
+    serve_until_eof(address);
+}
+
+fn answer(mut connection: TcpStream) {
+    let _ = connection.set_nodelay(true);
+    let mut buffer = [0; ECHO_BUFFER];
+    while let Ok(length @ 1..) = connection.read(&mut buffer) {
+        if connection.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+}
