@@ -2,7 +2,7 @@
 //! ThreadSanitizer. No goroutine may start here, since the sanitizers do not know that stacks are switched.
 
 use std::{
-    cell::UnsafeCell,
+    cell::{RefCell, UnsafeCell},
     env,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
@@ -37,6 +37,28 @@ impl Plain {
     }
 }
 
+/// Threads that are joined by the system's own call before the scope ends: ThreadSanitizer knows that call, and not the wait of
+/// `std::thread::scope`, since the standard library is not instrumented.
+struct Crew<'scope, 'env> {
+    threads: &'scope thread::Scope<'scope, 'env>,
+    handles: RefCell<Vec<thread::ScopedJoinHandle<'scope, ()>>>,
+}
+
+impl<'scope> Crew<'scope, '_> {
+    fn spawn(&self, f: impl FnOnce() + Send + 'scope) {
+        self.handles.borrow_mut().push(self.threads.spawn(f));
+    }
+}
+
+fn scope<'env, T>(f: impl for<'scope> FnOnce(&Crew<'scope, 'env>) -> T) -> T {
+    thread::scope(|threads| {
+        let crew = Crew { threads, handles: RefCell::default() };
+        let value = f(&crew);
+        crew.handles.take().into_iter().for_each(|handle| handle.join().unwrap());
+        value
+    })
+}
+
 fn kinds<T>() -> [(Sender<T>, Receiver<T>); 4] {
     [bounded(0), bounded(1), bounded(16), unbounded()]
 }
@@ -44,7 +66,7 @@ fn kinds<T>() -> [(Sender<T>, Receiver<T>); 4] {
 #[test]
 fn cu_04_every_value_is_received_once() {
     for (tx, rx) in kinds() {
-        let mut all = thread::scope(|s| {
+        let mut all = scope(|s| {
             for party in 0..3 {
                 let tx = tx.clone();
                 s.spawn(move || (0..ROUNDS).for_each(|n| tx.send(Box::new(party * ROUNDS + n)).unwrap()));
@@ -52,7 +74,7 @@ fn cu_04_every_value_is_received_once() {
             drop(tx);
             let receivers = [0, 1, 2].map(|kind| {
                 let rx = rx.clone();
-                s.spawn(move || match kind {
+                s.threads.spawn(move || match kind {
                     0 => rx.iter().map(|value| *value).collect::<Vec<usize>>(),
                     1 => std::iter::from_fn(|| {
                         select! {
@@ -86,7 +108,7 @@ fn hb_02_a_send_comes_before_its_receive() {
     for (tx, rx) in kinds() {
         let data: Vec<Plain> = (0..ROUNDS).map(|_| Plain::default()).collect();
         let data = &data;
-        thread::scope(|s| {
+        scope(|s| {
             s.spawn(move || {
                 for (n, place) in data.iter().enumerate() {
                     place.set(n + 1);
@@ -106,7 +128,7 @@ fn hb_03_a_close_comes_before_the_receives_that_it_ends() {
     for round in 0..ROUNDS {
         let data = Plain::default();
         let (tx, rx) = bounded::<()>(round % 2);
-        thread::scope(|s| {
+        scope(|s| {
             s.spawn(|| {
                 assert!(rx.recv().is_err());
                 assert_eq!(data.get(), 1);
@@ -125,7 +147,7 @@ fn hb_04_an_unbuffered_receive_comes_before_the_end_of_its_send() {
     let data = Plain::default();
     let (tx, rx) = bounded(0);
     let (turn, next) = bounded(0);
-    thread::scope(|s| {
+    scope(|s| {
         s.spawn(|| {
             for n in 1..=ROUNDS {
                 data.set(n);
@@ -145,7 +167,7 @@ fn hb_04_an_unbuffered_receive_comes_before_the_end_of_its_send() {
 fn hb_05_a_receive_comes_before_the_send_that_takes_its_place() {
     let data = Plain::default();
     let semaphore = Chan::bounded(1);
-    thread::scope(|s| {
+    scope(|s| {
         for _ in 0..3 {
             s.spawn(|| {
                 for _ in 0..ROUNDS {
@@ -164,7 +186,7 @@ fn hb_05_a_receive_comes_before_the_send_that_takes_its_place() {
 fn time_limits_race_with_partners() {
     let (tx, rx) = bounded(0);
     let (sent, received) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|s| {
+    scope(|s| {
         for party in 0..2 {
             let (tx, rx, sent, received) = (tx.clone(), rx.clone(), &sent, &received);
             s.spawn(move || {
@@ -200,11 +222,11 @@ fn time_limits_race_with_partners() {
 #[test]
 fn se_17_selects_in_any_order() {
     let (ends, from): (Vec<Sender<Box<usize>>>, Vec<_>) = (0..3).map(bounded).unzip();
-    let total = thread::scope(|s| {
+    let total = scope(|s| {
         let receivers: Vec<_> = (0..3)
             .map(|party| {
                 let from = from.clone();
-                s.spawn(move || {
+                s.threads.spawn(move || {
                     let order = [party, (party + 1) % 3, (party + 2) % 3];
                     let mut open: Vec<_> = order.iter().map(|i| &from[*i]).collect();
                     let mut sum = 0;
@@ -265,7 +287,7 @@ fn se_17_selects_in_any_order() {
 fn ends_go_at_the_same_time() {
     for round in 0..ROUNDS {
         let (tx, rx) = bounded(round % 3);
-        thread::scope(|s| {
+        scope(|s| {
             let (to, from) = (tx.clone(), rx.clone());
             s.spawn(move || {
                 let _ = to.try_send(Box::new(1));
@@ -295,10 +317,10 @@ fn ends_go_at_the_same_time() {
 fn cc_04_senders_that_wait_at_the_close() {
     for _ in 0..ROUNDS / 3 {
         let (tx, rx) = bounded(1);
-        thread::scope(|s| {
+        scope(|s| {
             let senders = [0, 1, 2].map(|n| {
                 let tx = tx.clone();
-                s.spawn(move || tx.send(Box::new(n)).err().map(|error| *error.into_inner()))
+                s.threads.spawn(move || tx.send(Box::new(n)).err().map(|error| *error.into_inner()))
             });
             s.spawn(|| tx.close().unwrap());
             let mut values: Vec<usize> = rx.iter().map(|value| *value).collect();
@@ -315,7 +337,7 @@ fn hb_10_a_wait_group_of_threads() {
     for _ in 0..ROUNDS / 3 {
         let group = WaitGroup::new();
         let data: [Plain; 3] = Default::default();
-        thread::scope(|s| {
+        scope(|s| {
             for place in &data {
                 let done = group.guard();
                 s.spawn(move || {
@@ -353,7 +375,7 @@ mod seeded {
         }
         let data = Plain::default();
         let (tx, rx) = bounded(1);
-        thread::scope(|s| {
+        scope(|s| {
             s.spawn(|| {
                 tx.send(()).unwrap();
                 // Too late: the send has come before.

@@ -7,8 +7,6 @@
 //! - T3: while a thread waits without a time limit, `seen` says for what. A thread *sleeps* when it does and its word says so: nobody has
 //!   notified it. The count of waits tells two sleeps apart.
 
-#[cfg(not(loom))]
-use std::sync::Mutex as StdMutex;
 use std::{cell::Cell, time::Instant};
 
 #[cfg(not(loom))]
@@ -18,6 +16,8 @@ use crate::runtime::{
     unit::{Ticket, Unit},
     wait::Wait,
 };
+#[cfg(not(loom))]
+use crate::util::Lock;
 
 /// The unit of a plain thread, and what it sleeps on.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct ThreadParker {
     signal: Signal,
     /// T3. Guards itself; never held across a wait.
     #[cfg(not(loom))]
-    seen: StdMutex<Seen>,
+    seen: Lock<Seen>,
 }
 
 /// What others may know of a thread's waits.
@@ -51,9 +51,9 @@ pub(crate) struct Sleeper {
 /// All threads that sleep, as far as one look tells.
 #[cfg(not(loom))]
 pub(crate) fn sleepers() -> Vec<Sleeper> {
-    let all = ALL.lock().unwrap_or_else(|e| e.into_inner());
+    let all = ALL.lock();
     let sleeper = |parker: &&'static ThreadParker| {
-        let seen = parker.seen.lock().unwrap_or_else(|e| e.into_inner());
+        let seen = parker.seen.lock();
         let wait = seen.wait.filter(|_| parker.signal.is_asleep())?;
         Some(Sleeper { thread: seen.thread, wait, waits: seen.waits })
     };
@@ -66,12 +66,12 @@ impl ThreadParker {
             unit: Unit::new(),
             signal: Signal::new(),
             #[cfg(not(loom))]
-            seen: StdMutex::default(),
+            seen: Lock::new(Seen::default()),
         }));
         // From now on only shared references are made, all from this one.
         parker.unit.home().set_parker(std::ptr::from_ref(parker).cast());
         #[cfg(not(loom))]
-        ALL.lock().unwrap_or_else(|e| e.into_inner()).push(parker);
+        ALL.lock().push(parker);
         parker.belongs_to_caller();
         parker
     }
@@ -119,7 +119,7 @@ impl ThreadParker {
     fn show(&self, wait: Option<Wait>) {
         #[cfg(not(loom))]
         {
-            let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+            let mut seen = self.seen.lock();
             seen.waits += u64::from(wait.is_some());
             seen.wait = wait;
         }
@@ -130,7 +130,7 @@ impl ThreadParker {
     fn belongs_to_caller(&self) {
         #[cfg(not(loom))]
         {
-            self.seen.lock().unwrap_or_else(|e| e.into_inner()).thread = threads::current();
+            self.seen.lock().thread = threads::current();
         }
     }
 
@@ -158,9 +158,9 @@ struct Mine(Cell<Option<&'static ThreadParker>>);
 
 /// Every parker there is.
 #[cfg(not(loom))]
-static ALL: StdMutex<Vec<&'static ThreadParker>> = StdMutex::new(Vec::new());
+static ALL: Lock<Vec<&'static ThreadParker>> = Lock::new(Vec::new());
 #[cfg(not(loom))]
-static FREE: StdMutex<Vec<&'static ThreadParker>> = StdMutex::new(Vec::new());
+static FREE: Lock<Vec<&'static ThreadParker>> = Lock::new(Vec::new());
 
 #[cfg(not(loom))]
 thread_local! {
@@ -174,7 +174,7 @@ loom::thread_local! {
 
 #[cfg(not(loom))]
 fn take() -> &'static ThreadParker {
-    let spare = FREE.lock().unwrap_or_else(|e| e.into_inner()).pop();
+    let spare = FREE.lock().pop();
     match spare {
         Some(parker) => {
             parker.belongs_to_caller();
@@ -194,7 +194,7 @@ fn take() -> &'static ThreadParker {
 impl Drop for Mine {
     fn drop(&mut self) {
         if let Some(parker) = self.0.get() {
-            FREE.lock().unwrap_or_else(|e| e.into_inner()).push(parker);
+            FREE.lock().push(parker);
         }
     }
 }
