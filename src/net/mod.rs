@@ -10,11 +10,17 @@
 //! - Names are looked up on other threads.
 #![forbid(unsafe_code)]
 
-mod descriptor;
+pub(crate) mod descriptor;
+pub(crate) mod handle;
+mod pipe;
 mod resolve;
 mod tcp;
+mod udp;
+pub mod unix;
 
 pub use self::{
+    pipe::{PipeStream, pipe},
     resolve::ToSocketAddrs,
     tcp::{Incoming, TcpListener, TcpStream},
+    udp::UdpSocket,
 };

@@ -21,6 +21,8 @@ pub(crate) enum Reason {
     Connect,
     Read,
     Write,
+    PipeRead,
+    PipeWrite,
     Blocking,
 }
 
@@ -41,6 +43,8 @@ impl Reason {
             Self::Connect => "connect",
             Self::Read => "read",
             Self::Write => "write",
+            Self::PipeRead => "pipe read",
+            Self::PipeWrite => "pipe write",
             Self::Blocking => "blocking call",
         }
     }
