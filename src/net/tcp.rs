@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     descriptor::{Descriptor, Direction},
+    dial::{self, Race},
     resolve::{ToSocketAddrs, each_address},
 };
 use crate::runtime::{park, wait::Reason};
@@ -227,6 +228,9 @@ impl TcpStream {
 
     /// Connects to the first of the addresses that answers.
     ///
+    /// Several addresses are tried in turn between the families, each a quarter of a second after the last one or as soon as that has
+    /// failed, and the first connection wins (RFC 8305, "happy eyeballs").
+    ///
     /// # Errors
     ///
     /// As [`std::net::TcpStream::connect`].
@@ -235,7 +239,11 @@ impl TcpStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        each_address(addr.resolve()?, |address| Self::connect_until(address, None))
+        let stream =
+            dial::race(addr.resolve()?, dial::DELAY, |address, race| Self::connect_until(address, None, Some(race)))?;
+        // The end of the race has set it for all who took part.
+        stream.set_write_deadline(None);
+        Ok(stream)
     }
 
     /// Connects to `addr`, in `timeout` at most.
@@ -251,10 +259,10 @@ impl TcpStream {
         if timeout.is_zero() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a time-out of zero cannot be kept"));
         }
-        Self::connect_until(*addr, Instant::now().checked_add(timeout))
+        Self::connect_until(*addr, Instant::now().checked_add(timeout), None)
     }
 
-    fn connect_until(address: SocketAddr, deadline: Option<Instant>) -> io::Result<Self> {
+    fn connect_until(address: SocketAddr, deadline: Option<Instant>, race: Option<&Race>) -> io::Result<Self> {
         let socket = new_socket(address)?;
         match socket.connect(&address.into()) {
             Ok(()) => return Ok(Self::from_fd(socket.into())),
@@ -265,6 +273,9 @@ impl TcpStream {
         }
         let stream = Self::from_fd(socket.into());
         stream.set_write_deadline(deadline);
+        if let Some(race) = race {
+            race.enter(&stream.descriptor);
+        }
         stream.descriptor.wait_ready(Direction::Write, Reason::Connect)?;
         stream.set_write_deadline(None);
         match stream.take_error()? {

@@ -10,7 +10,7 @@ pub(crate) mod unit;
 pub(crate) mod wait;
 
 #[cfg(not(loom))]
-mod blocking;
+pub(crate) mod blocking;
 #[cfg(not(loom))]
 pub(crate) mod clock;
 #[cfg(not(loom))]
