@@ -6,20 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, connect, recv, recvfrom, send, sendto};
+use rustix::net::{RecvFlags, SendFlags, connect, recv, recvfrom, send, sendto};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     descriptor::{Descriptor, Direction},
     handle::{addresses, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone, write_limits},
     resolve::{ToSocketAddrs, each_address},
+    tcp::from_system,
 };
 use crate::runtime::wait::Reason;
-
-fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
-    SocketAddr::try_from(address).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not an internet address"))
-}
 
 /// A socket for packets.
 ///
