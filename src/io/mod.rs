@@ -1,6 +1,10 @@
-//! Pipes of the operating system that park the goroutine.
+//! Pipes of the operating system, and copying in the kernel.
 #![forbid(unsafe_code)]
 
+mod copy;
 mod pipe;
 
-pub use self::pipe::{PipeReader, PipeWriter, pipe};
+pub use self::{
+    copy::{Sink, Source, copy},
+    pipe::{PipeReader, PipeWriter, pipe},
+};

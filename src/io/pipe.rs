@@ -58,7 +58,7 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 /// Reads give `Ok(0)` when the pipe is empty and all writers are gone.
 #[derive(Debug)]
 pub struct PipeReader {
-    descriptor: Arc<Descriptor>,
+    pub(crate) descriptor: Arc<Descriptor>,
 }
 
 try_clone!(PipeReader);
@@ -71,7 +71,7 @@ descriptor_handle!(PipeReader, std::io::PipeReader, Descriptor::release_shared);
 /// Writes give `BrokenPipe` when all readers are gone.
 #[derive(Debug)]
 pub struct PipeWriter {
-    descriptor: Arc<Descriptor>,
+    pub(crate) descriptor: Arc<Descriptor>,
 }
 
 try_clone!(PipeWriter);

@@ -153,7 +153,7 @@ impl Iterator for Incoming<'_> {
 ///
 /// Clones made by [`try_clone`](Self::try_clone) are handles of one connection and share its time limits.
 pub struct TcpStream {
-    descriptor: Arc<Descriptor>,
+    pub(crate) descriptor: Arc<Descriptor>,
 }
 
 impl TcpStream {

@@ -250,7 +250,7 @@ impl<'a> IntoIterator for &'a UnixListener {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct UnixStream {
-    descriptor: Arc<Descriptor>,
+    pub(crate) descriptor: Arc<Descriptor>,
 }
 
 impl UnixStream {
@@ -365,7 +365,7 @@ descriptor_handle!(UnixStream, std_unix::UnixStream, Descriptor::release_shared)
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct UnixDatagram {
-    descriptor: Arc<Descriptor>,
+    pub(crate) descriptor: Arc<Descriptor>,
 }
 
 impl UnixDatagram {
