@@ -25,6 +25,8 @@ pub mod fs;
 pub mod io;
 #[cfg(not(loom))]
 pub mod net;
+#[cfg(not(loom))]
+pub mod process;
 pub(crate) mod select;
 #[cfg(not(loom))]
 mod stack;

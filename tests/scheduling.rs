@@ -504,6 +504,6 @@ fn g_01_many_runtimes_at_once_have_stacks_for_all() {
     let runtimes: Vec<_> = (0..12).map(|_| oxigo::Runtime::builder().workers(2).build().unwrap()).collect();
     for runtime in &runtimes {
         let handles: Vec<_> = (0..20).map(|n| runtime.go(move || n)).collect();
-        handles.into_iter().for_each(|handle| drop(handle.join().unwrap()));
+        (0..20).zip(handles).for_each(|(n, handle)| assert_eq!(handle.join().unwrap(), n));
     }
 }

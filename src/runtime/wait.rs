@@ -23,6 +23,7 @@ pub(crate) enum Reason {
     Write,
     PipeRead,
     PipeWrite,
+    Process,
     Blocking,
 }
 
@@ -45,6 +46,7 @@ impl Reason {
             Self::Write => "write",
             Self::PipeRead => "pipe read",
             Self::PipeWrite => "pipe write",
+            Self::Process => "wait for a process",
             Self::Blocking => "blocking call",
         }
     }
@@ -52,7 +54,7 @@ impl Reason {
     /// Whether the wait may end by something that no goroutine does.
     #[inline]
     pub(crate) fn ends_outside(self) -> bool {
-        matches!(self, Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Blocking)
+        matches!(self, Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking)
     }
 
     /// This reason, on the object at `object`.
