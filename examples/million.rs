@@ -61,16 +61,17 @@ fn main() {
         println!("woken by close, all ended: {} ns each", each(start.elapsed()));
     });
 
-    // Idle workers give the stacks' pages back to the system bit by bit.
+    // Idle workers give the stacks' pages back to the system bit by bit. What stays are page tables, 512 bytes a stack, and the records of
+    // the goroutines, 128 bytes each, for the next burst.
     let peak = resident();
     let start = Instant::now();
     let mut now = peak;
-    while now > before + (peak - before) / 10 && start.elapsed() < Duration::from_secs(20) {
-        oxigo::blocking(|| thread::sleep(Duration::from_millis(50)));
+    while now > before + (peak - before) / 5 && start.elapsed() < Duration::from_secs(20) {
+        oxigo::blocking(|| thread::sleep(Duration::from_millis(20)));
         now = resident();
     }
     println!(
-        "resident memory after {} ms: {} MiB above the start",
+        "resident memory {} ms later: {} MiB above the start",
         start.elapsed().as_millis(),
         now.saturating_sub(before) >> 20
     );

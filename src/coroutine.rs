@@ -5,7 +5,7 @@
 //! - K3: a suspended coroutine is never dropped: dropping would unwind frames that others may borrow from
 //!   (SOUNDNESS in ARCHITECTURE.md). Only finished ones are.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, ops::RangeInclusive, ptr};
 
 use corosensei::{
     CoroutineResult, Yielder as RawYielder,
@@ -44,8 +44,61 @@ unsafe impl Stack for StackRange {
     }
 }
 
-/// The handle by which the code on a coroutine suspends it.
-pub(crate) type Yielder = RawYielder<(), ()>;
+/// Return addresses of a stack's frames, the innermost first.
+pub(crate) type Trace = Vec<usize>;
+
+/// Frames of one trace at most: a goroutine that recurses is told by its first ones.
+const MOST_FRAMES: usize = 128;
+
+/// The handle by which the code on a coroutine suspends it. A resume gives null, to run on, or asks for a trace.
+pub(crate) type Yielder = RawYielder<*mut Tracing, ()>;
+
+/// A trace that is asked for.
+pub(crate) struct Tracing {
+    frames: Trace,
+    /// The coroutine's stack: what lies below it, on the stack of whoever resumes it, differs from time to time.
+    stack: RangeInclusive<usize>,
+}
+
+/// Suspends the coroutine that `yielder` belongs to, and takes a trace of it as often as one is asked for before it runs on.
+#[inline]
+pub(crate) fn suspend(yielder: &Yielder) {
+    let mut trace = yielder.suspend(());
+    while !trace.is_null() {
+        capture(yielder, Place(trace));
+        trace = yielder.suspend(());
+    }
+}
+
+/// The place for a trace, which stays where it is until the coroutine suspends again.
+struct Place(*mut Tracing);
+
+// SAFETY: `on_parent_stack` runs its closure on the calling thread.
+unsafe impl Send for Place {}
+
+/// Walks the frames of the coroutine, on the stack of the one who resumed it: this may be deep, and pages of the coroutine's own stack
+/// that it has never touched would stay with it.
+#[cold]
+#[inline(never)]
+fn capture(yielder: &Yielder, place: Place) {
+    yielder.on_parent_stack(move || {
+        let Place(place) = { place };
+        // SAFETY: `Coroutine::trace` holds it exclusively and waits.
+        let Tracing { frames, stack } = unsafe { &mut *place };
+        let frame = |frame: &backtrace::Frame| {
+            // Not all platforms tell where a frame lies.
+            let at = frame.sp().addr();
+            let inside = at == 0 || stack.contains(&at);
+            if inside {
+                frames.push(frame.ip().addr());
+            }
+            // The first frames are those of this walk.
+            (inside || frames.is_empty()) && frames.len() < MOST_FRAMES
+        };
+        // SAFETY: what is unsynchronized is Windows's library; the unwinder of other platforms may run on many threads.
+        unsafe { backtrace::trace_unsynchronized(frame) };
+    });
+}
 
 /// What a resume came back with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +110,7 @@ pub(crate) enum Resumed {
 }
 
 /// One coroutine.
-pub(crate) struct Coroutine(corosensei::Coroutine<(), (), (), StackRange>);
+pub(crate) struct Coroutine(corosensei::Coroutine<*mut Tracing, (), (), StackRange>);
 
 impl Coroutine {
     /// Puts `root` on the stack, to run at the first resume. `root` must not unwind (K2).
@@ -66,15 +119,23 @@ impl Coroutine {
     where
         F: FnOnce(&Yielder) + 'static,
     {
-        Self(corosensei::Coroutine::with_stack(stack, move |yielder, ()| root(yielder)))
+        Self(corosensei::Coroutine::with_stack(stack, move |yielder, _| root(yielder)))
     }
 
     /// Runs the coroutine on the calling thread until it suspends or finishes.
     #[inline]
     pub(crate) fn resume(&mut self) -> Resumed {
-        match self.0.resume(()) {
+        match self.0.resume(ptr::null_mut()) {
             CoroutineResult::Yield(()) => Resumed::Suspended,
             CoroutineResult::Return(()) => Resumed::Finished,
         }
+    }
+
+    /// The frames of the coroutine, whose stack is `stack`, and which has run and is suspended. It stays suspended.
+    pub(crate) fn trace(&mut self, stack: RangeInclusive<usize>) -> Trace {
+        let mut tracing = Tracing { frames: Trace::new(), stack };
+        let resumed = self.0.resume(&raw mut tracing);
+        debug_assert!(matches!(resumed, CoroutineResult::Yield(())), "a trace runs nothing of the coroutine's");
+        tracing.frames
     }
 }

@@ -16,6 +16,8 @@ pub mod __private {
 #[cfg(not(loom))]
 mod attributes;
 #[cfg(not(loom))]
+pub mod context;
+#[cfg(not(loom))]
 mod coroutine;
 #[cfg(not(loom))]
 pub mod debug;
@@ -24,16 +26,24 @@ pub mod fs;
 #[cfg(not(loom))]
 pub mod io;
 #[cfg(not(loom))]
+mod local;
+#[cfg(not(loom))]
 pub mod net;
 #[cfg(not(loom))]
 pub mod process;
 pub(crate) mod select;
+#[cfg(all(unix, not(loom)))]
+pub mod signal;
 #[cfg(not(loom))]
 mod stack;
 pub mod sync;
 pub mod time;
 
 pub use chan::{Chan, Receiver, Sender, bounded, unbounded, unbuffered};
+#[cfg(not(loom))]
+pub use context::scope_ctx;
+#[cfg(not(loom))]
+pub use local::{AccessError, LocalKey};
 pub use oxigo_macros::{main, test};
 #[cfg(not(loom))]
 pub use runtime::{

@@ -590,3 +590,55 @@ fn stuck() {
     tx2.is_empty();
     oxigo::select! {}
 }
+
+/// The result of a goroutine without a handle is dropped while the goroutine still knows itself. Once its task was already being freed
+/// then: the handle made here was one to memory that was gone.
+#[test]
+fn g_05_a_dropped_result_may_ask_who_drops_it() {
+    struct Asks(std::sync::mpsc::Sender<oxigo::Goroutine>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            drop(oxigo::current());
+            let _ = self.0.send(oxigo::current());
+        }
+    }
+    at_1_2_4(|| {
+        let (tx, rx) = std::sync::mpsc::channel();
+        let handle = Builder::new().name("asks".into()).spawn(move || Asks(tx)).unwrap();
+        let id = handle.id();
+        drop(handle);
+        let asked = loop {
+            match rx.try_recv() {
+                Ok(asked) => break asked,
+                Err(_) => oxigo::yield_now(),
+            }
+        };
+        assert_eq!((asked.id(), asked.name()), (id, Some("asks")));
+        asked.unpark();
+    });
+}
+
+/// A result that nobody takes is dropped on its goroutine, which is a goroutine to the last. It once was dropped when the task was on its way
+/// out already: `current` in its `Drop` counted a reference to a task that was being freed, and freed it twice.
+#[test]
+fn g_20_the_drop_of_a_result_that_nobody_takes_may_ask_who_it_is() {
+    struct Asks(oxigo::Sender<Option<String>>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            oxigo::yield_now();
+            let name = oxigo::current().name().map(str::to_owned);
+            oxigo::park_timeout(Duration::from_micros(10));
+            self.0.send(name).unwrap();
+        }
+    }
+    at_1_2_4(|| {
+        let (tx, rx) = oxigo::bounded(100);
+        for _ in 0..100 {
+            let tx = tx.clone();
+            drop(Builder::new().name("asks".into()).spawn(move || Asks(tx)).unwrap());
+        }
+        drop(tx);
+        // One that ended before its handle was dropped is dropped by who had the handle.
+        assert_eq!(rx.iter().filter(|name| name.as_ref().is_none_or(|name| name == "asks")).count(), 100);
+    });
+}

@@ -19,7 +19,8 @@
 //!   ring (`promised`, its place stays null), or the claimer's own node as its place. In the second case the claimer then waits,
 //!   without a ticket, until the value is there ([`Outcome::Done`]) or the operation has been given up ([`Outcome::Again`], back to
 //!   the front of the queue).
-//! - C6: a value that a two-step receive has taken and given up goes back to the front of the ring, which may grow for it.
+//! - C6: a value that a two-step receive has taken and given up goes back to the front of the ring, which may grow for it; and a promised
+//!   place that has been lost to such a value is made by growing.
 //!
 //! # What happens outside the lock
 //!
@@ -50,9 +51,6 @@ pub(crate) struct Channel<T> {
     /// `usize::MAX` for unbounded.
     room: usize,
     unbounded: bool,
-    /// Stands for the address in models, which must run the same way every time.
-    #[cfg(loom)]
-    id: usize,
 }
 
 pub(crate) struct State<T> {
@@ -249,27 +247,11 @@ impl<T> Channel<T> {
             closed: false,
             deaf: false,
         };
-        Self {
-            state: Lock::new(state),
-            room,
-            unbounded,
-            #[cfg(loom)]
-            id: {
-                static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(1);
-                NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-            },
-        }
+        Self { state: Lock::new(state), room, unbounded }
     }
 
-    /// Where the channel is: what locks are ordered by.
-    pub(crate) fn address(&self) -> usize {
-        #[cfg(loom)]
-        return self.id;
-        #[cfg(not(loom))]
-        std::ptr::from_ref(self).addr()
-    }
-
-    pub(crate) fn raw(&self) -> &Lock<State<T>> {
+    #[inline]
+    pub(crate) fn state(&self) -> &Lock<State<T>> {
         &self.state
     }
 
@@ -513,14 +495,20 @@ impl<T> Channel<T> {
             Grant::Room => {
                 let mut state = self.state.lock();
                 state.promised -= 1;
-                // SAFETY: by the caller. There is room, or a receiver came.
-                let step = unsafe { state.send(value) };
-                match step {
+                // SAFETY: by the caller.
+                match unsafe { state.send(value) } {
                     Step::Done(receiver) => {
                         Self::unlock_and_wake(state, receiver);
                         Ended::Done
                     }
-                    _ => Ended::Closed,
+                    Step::Closed => Ended::Closed,
+                    Step::Promise(_) | Step::Pending => {
+                        // A value that was given back (C6) has taken the place; the promise is kept by growing.
+                        // SAFETY: by the caller.
+                        state.ring.push(unsafe { value.read() });
+                        Self::unlock_and_wake(state, None);
+                        Ended::Done
+                    }
                 }
             }
             Grant::Receiver(receiver) => {

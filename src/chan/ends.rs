@@ -149,17 +149,34 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
     timer(Instant::now().checked_add(period), Some(period))
 }
 
-fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver<Instant> {
+pub(crate) fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver<Instant> {
     Receiver { flavor: Flavor::Timer(Arc::new(Timer::new(next, period))) }
 }
 
 /// The sending end of a channel; Go's `chan<- T`.
 ///
-/// A `Sender` cannot receive:
+/// A `Sender` cannot receive, nor be ranged over, nor turn into the other end:
 ///
 /// ```compile_fail,E0599
 /// let (tx, rx) = oxigo::unbuffered::<i32>();
 /// tx.recv();
+/// ```
+///
+/// ```compile_fail,E0277
+/// let (tx, rx) = oxigo::unbuffered::<i32>();
+/// for value in tx {}
+/// ```
+///
+/// ```compile_fail,E0277
+/// let (tx, rx) = oxigo::unbuffered::<i32>();
+/// let rx: oxigo::Receiver<i32> = tx.into();
+/// ```
+///
+/// It goes to another goroutine only if its values may:
+///
+/// ```compile_fail,E0277
+/// let (tx, rx) = oxigo::unbuffered::<std::rc::Rc<i32>>();
+/// oxigo::go(move || drop(tx));
 /// ```
 pub struct Sender<T> {
     shared: NonNull<Shared<T>>,
@@ -348,7 +365,7 @@ pub(crate) enum Source<'a, T> {
 
 /// The receiving end of a channel; Go's `<-chan T`.
 ///
-/// A `Receiver` can neither send nor close:
+/// A `Receiver` can neither send nor close, nor turn into the other end:
 ///
 /// ```compile_fail,E0599
 /// let (tx, rx) = oxigo::unbuffered::<i32>();
@@ -358,6 +375,18 @@ pub(crate) enum Source<'a, T> {
 /// ```compile_fail,E0599
 /// let (tx, rx) = oxigo::unbuffered::<i32>();
 /// rx.close();
+/// ```
+///
+/// ```compile_fail,E0277
+/// let (tx, rx) = oxigo::unbuffered::<i32>();
+/// let tx: oxigo::Sender<i32> = rx.into();
+/// ```
+///
+/// It goes to another goroutine only if its values may:
+///
+/// ```compile_fail,E0277
+/// let (tx, rx) = oxigo::unbuffered::<std::rc::Rc<i32>>();
+/// oxigo::go(move || drop(rx));
 /// ```
 pub struct Receiver<T> {
     flavor: Flavor<T>,
@@ -378,6 +407,22 @@ impl<T> Receiver<T> {
             Flavor::Channel(shared) => Source::Channel(&unsafe { shared.as_ref() }.channel),
             Flavor::Timer(timer) => Source::Timer(timer),
             Flavor::Never => Source::Never,
+        }
+    }
+
+    /// Sets the timer behind this receiver anew; see [`Timer::set`].
+    pub(crate) fn set_timer(&self, next: Option<Instant>, period: Option<Duration>) -> bool {
+        match self.source() {
+            Source::Timer(timer) => timer.set(next, period),
+            Source::Channel(_) | Source::Never => false,
+        }
+    }
+
+    /// When the timer behind this receiver is due next.
+    pub(crate) fn timer_deadline(&self) -> Option<Instant> {
+        match self.source() {
+            Source::Timer(timer) => timer.deadline(),
+            Source::Channel(_) | Source::Never => None,
         }
     }
 

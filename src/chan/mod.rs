@@ -16,6 +16,8 @@
 //! The protocol is described in `chan/core.rs`.
 
 pub(crate) mod core;
+#[cfg(not(loom))]
+mod ctx;
 pub(crate) mod ends;
 mod err;
 mod iter;
@@ -26,6 +28,8 @@ pub(crate) mod timer;
 pub(crate) mod two_way;
 pub(crate) mod waitq;
 
+#[cfg(not(loom))]
+pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::{
     ends::{Receiver, Sender, after, at, bounded, never, tick, unbounded, unbuffered},
     err::{

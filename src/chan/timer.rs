@@ -5,13 +5,14 @@
 //!
 //! - A1: `next` is when the next value is due; none when there will be none. Taking a due value and setting the next deadline is one step
 //!   under the lock, so one value goes to one receiver.
-//! - A2: `waiters` holds those who wait, so that a change of the deadline can have them look again.
+//! - A2: `waiters` holds those who wait, so that a change of the deadline can have them look again. Who has timed out meanwhile looks
+//!   again anyway, and finds the new deadline.
 
 use std::time::{Duration, Instant};
 
 use super::{
     core::Ended,
-    waitq::{Node, WaitQueue},
+    waitq::{Node, Outcome, WaitQueue},
 };
 use crate::{
     runtime::{
@@ -66,12 +67,31 @@ impl Timer<Instant> {
 }
 
 impl<T> Timer<T> {
-    pub(crate) fn raw(&self) -> &Lock<State> {
+    pub(crate) fn state(&self) -> &Lock<State> {
         &self.state
     }
 
     pub(crate) fn value(&self, due: Instant) -> T {
         (self.make)(due)
+    }
+
+    /// Sets the timer anew, and has all who wait look again. True when it was armed, or due and unread: a value that nobody can receive
+    /// any more.
+    pub(crate) fn set(&self, next: Option<Instant>, period: Option<Duration>) -> bool {
+        let _p4 = park::no_switch();
+        let mut state = self.state.lock();
+        let was_armed = state.next.is_some();
+        state.next = next;
+        state.period = period;
+        let waiting = state.waiters.claim_all(Outcome::Again);
+        drop(state);
+        waiting.wake();
+        was_armed
+    }
+
+    /// When the next value is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.state.lock().next
     }
 
     pub(crate) fn len(&self) -> usize {

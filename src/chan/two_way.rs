@@ -16,6 +16,11 @@ use super::{
 /// let both: oxigo::Chan<i32> = tx.into();
 /// ```
 ///
+/// ```compile_fail,E0277
+/// let (_tx, rx) = oxigo::unbuffered::<i32>();
+/// let both: oxigo::Chan<i32> = rx.into();
+/// ```
+///
 /// It counts as both ends, so iterating over a `Chan` ends only by [`close`](Self::close).
 ///
 /// # Examples

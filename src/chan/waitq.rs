@@ -3,7 +3,8 @@
 //! - Q1: a node lives in the frame of the party that waits, which does not leave that frame before the node is out of every queue
 //!   and its wait has ended.
 //! - Q2: links, `linked` and `outcome` are written under the lock of the channel whose queue the node is in, or was in; the waiter
-//!   itself reads `outcome` after its wake, which is ordered after the write.
+//!   itself reads `outcome` after its wake, which is ordered after the write. In a wait with a ticket only the one who won it writes an
+//!   outcome, so the nodes that lost are read without the lock.
 //! - Q3: whoever takes a node out of a queue to complete it has the claim on its wait: without a ticket by having taken it out, with
 //!   one by winning it. A node whose ticket is lost is just taken out; its owner finds that when it withdraws.
 //! - Q4: the completer writes `outcome` and, for values, the place, before it wakes; afterwards it touches nothing of the node (P3).
@@ -181,9 +182,27 @@ impl WaitQueue {
         }
     }
 
+    /// The place of the oldest node, which may have lost its wait already.
+    pub(crate) fn first_place(&self) -> Option<*mut ()> {
+        // SAFETY: nodes in the queue are alive (Q1).
+        unsafe { self.head.get().as_ref() }.map(Node::place)
+    }
+
+    /// Takes the oldest node out; if its wait can be won, gives it its outcome, chains it for waking, and returns true.
+    pub(crate) fn claim_front_into(&self, outcome: Outcome, chain: &mut Claimed) -> bool {
+        // SAFETY: as above.
+        let Some(first) = (unsafe { self.head.get().as_ref() }) else { return false };
+        self.remove(first);
+        let won = first.claim();
+        if won {
+            chain.push(first, outcome);
+        }
+        won
+    }
+
     /// Takes out all whose waits can be won, gives each its outcome, and chains them for waking.
     pub(crate) fn claim_all(&self, outcome: Outcome) -> Claimed {
-        let mut chain = Claimed { head: ptr::null(), tail: ptr::null() };
+        let mut chain = Claimed::none();
         self.claim_all_into(outcome, &mut chain);
         chain
     }
@@ -192,15 +211,7 @@ impl WaitQueue {
     pub(crate) fn claim_all_into(&self, outcome: Outcome, chain: &mut Claimed) {
         while let Some(node) = self.claim_first() {
             // SAFETY: claimed, so its owner waits for us (Q1).
-            let node = unsafe { node.as_ref() };
-            node.outcome.set(outcome);
-            node.next.set(ptr::null());
-            // SAFETY: the chain's nodes are claimed and not woken.
-            match unsafe { chain.tail.as_ref() } {
-                None => chain.head = node,
-                Some(last) => last.next.set(node),
-            }
-            chain.tail = node;
+            chain.push(unsafe { node.as_ref() }, outcome);
         }
     }
 }
@@ -213,6 +224,23 @@ pub(crate) struct Claimed {
 }
 
 impl Claimed {
+    /// None yet.
+    pub(crate) fn none() -> Self {
+        Self { head: ptr::null(), tail: ptr::null() }
+    }
+
+    /// Completes a node that has been claimed.
+    fn push(&mut self, node: &Node, outcome: Outcome) {
+        node.outcome.set(outcome);
+        node.next.set(ptr::null());
+        // SAFETY: the chain's nodes are claimed and not woken.
+        match unsafe { self.tail.as_ref() } {
+            None => self.head = node,
+            Some(last) => last.next.set(node),
+        }
+        self.tail = node;
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         let (mut count, mut node) = (0, self.head);

@@ -7,11 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::runtime::{
-    lifecycle::Shared,
-    scheduler::Worker,
-    wait::{Reason, Wait},
-};
+use crate::runtime::{lifecycle::Shared, scheduler::Worker, wait::Wait};
 
 /// How long a worker that is busy is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -79,11 +75,7 @@ impl fmt::Display for List {
             if let Some(name) = &entry.name {
                 write!(f, " [{name}]")?;
             }
-            write!(f, ": {}", entry.wait.reason)?;
-            if entry.wait.reason != Reason::None && entry.wait.object != 0 {
-                write!(f, " on {:#x}", entry.wait.object)?;
-            }
-            writeln!(f, "\n    started at {}", entry.started_at)?;
+            writeln!(f, ": {}\n    started at {}", entry.wait, entry.started_at)?;
         }
         if self.unseen > 0 {
             writeln!(f, "and {} more that have not started or could not be looked at", self.unseen)?;

@@ -21,7 +21,7 @@ impl Standstill {
 
     /// Looks once more; true when this look and the one before found the same standstill.
     pub(crate) fn look(&mut self) -> bool {
-        let now = self.runtime.standstill();
+        let now = self.runtime.standstill().filter(|_| self.runtime.alive() > 0);
         let still = now.is_some() && now == self.last;
         self.last = now;
         still

@@ -103,19 +103,12 @@ impl End<'_> {
         }
     }
 
-    fn write_all(&self, mut buf: &[u8]) -> io::Result<()> {
-        while !buf.is_empty() {
-            let written = match *self {
-                End::Stream(stream) if stream.is_socket => stream.descriptor.send_bytes(buf)?,
-                End::Stream(stream) => stream.descriptor.write_bytes(buf)?,
-                End::File(mut file) => file.write(buf)?,
-            };
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            buf = &buf[written..];
+    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
+        match *self {
+            End::Stream(stream) if stream.is_socket => stream.descriptor.send_bytes(buf).1,
+            End::Stream(stream) => stream.descriptor.write_bytes(buf).1,
+            End::File(mut file) => file.write_all(buf),
         }
-        Ok(())
     }
 }
 
@@ -193,21 +186,6 @@ mod kernel {
     use super::{Descriptor, File, STEP, io};
     use crate::blocking;
 
-    /// Writes exactly `count` bytes by `write`, which is told how many are left.
-    fn write_exactly(
-        to: &Descriptor,
-        mut count: usize,
-        mut write: impl FnMut(std::os::fd::BorrowedFd<'_>, usize) -> io::Result<usize>,
-    ) -> io::Result<()> {
-        while count > 0 {
-            match to.write_with(count, |fd, written| write(fd, count - written))? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => count -= written,
-            }
-        }
-        Ok(())
-    }
-
     /// None when the kernel cannot do it for these.
     pub(super) fn splice_all(from: &Descriptor, to: &Descriptor) -> io::Result<Option<u64>> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
@@ -222,7 +200,7 @@ mod kernel {
                 Err(error) if total == 0 && is_refusal(&error) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            write_exactly(to, count, |fd, left| Ok(splice(&out, None, fd, None, left, flags)?))?;
+            to.write_with(count, |fd, written| Ok(splice(&out, None, fd, None, count - written, flags)?)).1?;
             total += count as u64;
         }
     }
@@ -231,11 +209,16 @@ mod kernel {
     pub(super) fn send_file(from: &File, to: &Descriptor) -> io::Result<Option<u64>> {
         let mut total = 0;
         loop {
-            let sent =
-                to.write_with(STEP, |fd, written| blocking(|| Ok(sendfile(fd, from.as_fd(), None, STEP - written)?)));
-            match sent {
-                Ok(0) => return Ok(Some(total)),
-                Ok(count) => total += count as u64,
+            let mut at_end = false;
+            let (sent, end) = to.write_with(STEP, |fd, written| {
+                let sent = blocking(|| sendfile(fd, from.as_fd(), None, STEP - written))?;
+                at_end = sent == 0;
+                Ok(sent)
+            });
+            total += sent as u64;
+            match end {
+                Ok(()) => {}
+                Err(_) if at_end => return Ok(Some(total)),
                 Err(error) if total == 0 && is_refusal(&error) => return Ok(None),
                 Err(error) => return Err(error),
             }

@@ -14,14 +14,12 @@ use std::{
 };
 
 use crate::{
-    runtime::{
-        driver::source::{Registration, Side},
-        park,
-        wait::Reason,
-    },
+    runtime::{driver::source::Registration, park, wait::Reason},
     sync::turn::Turn,
     util::Lock,
 };
+
+pub(crate) use crate::runtime::driver::source::Direction;
 
 /// Time limits of one direction.
 #[derive(Debug)]
@@ -110,18 +108,13 @@ pub(crate) fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the time limit of this operation has passed")
 }
 
-/// One direction of a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read,
-    Write,
-}
-
 /// A non-blocking descriptor and all that handles of it share.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
-    fd: OwnedFd,
+    /// None only in a descriptor that has given it out.
+    fd: Option<OwnedFd>,
     registration: OnceLock<Registration>,
+    /// Held while the registration is made or moved, and by [`signal`](Self::signal) while it finds none.
     registering: Lock<()>,
     pub(crate) read: Limits,
     pub(crate) write: Limits,
@@ -135,7 +128,7 @@ impl Descriptor {
     /// Takes a descriptor that is non-blocking already.
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self {
-            fd,
+            fd: Some(fd),
             registration: OnceLock::new(),
             registering: Lock::new(()),
             read: Limits::new(),
@@ -152,25 +145,20 @@ impl Descriptor {
         }
     }
 
-    fn side(&self, direction: Direction) -> io::Result<&'static Side> {
-        if self.registration.get().is_none() {
-            self.register()?;
-        }
-        let source = self.registration.get().expect("registered above").source();
-        Ok(match direction {
-            Direction::Read => &source.read,
-            Direction::Write => &source.write,
-        })
-    }
-
     #[cold]
-    fn register(&self) -> io::Result<()> {
+    fn register(&self) -> io::Result<&Registration> {
         let _one_at_a_time = self.registering.lock();
         if self.registration.get().is_none() {
-            let registration = Registration::new(self.fd.as_fd())?;
-            let _ = self.registration.set(registration);
+            let _ = self.registration.set(Registration::new(self.as_fd())?);
         }
-        Ok(())
+        Ok(self.registration.get().expect("set above, or by another before us"))
+    }
+
+    /// The descriptor is to be watched by the caller's worker from now on: the worker that watched it has ended (D5).
+    #[cold]
+    fn adopt(&self, registration: &Registration) -> io::Result<()> {
+        let _one_at_a_time = self.registering.lock();
+        registration.adopt(self.as_fd())
     }
 
     /// The limit of an operation that begins now.
@@ -187,14 +175,12 @@ impl Descriptor {
         limit: Limit<'_>,
         mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
-        let mut side = None::<&'static Side>;
         loop {
+            let watched = self.registration.get().map(|registration| (registration, registration.side(direction)));
+            // Before the limits are read: a change of theirs is an event too, and D1 holds for what is looked at after R1.
+            let tick = watched.map(|(_, side)| side.tick());
             let deadline = limit.check()?;
-            if side.is_none() && self.registration.get().is_some() {
-                side = Some(self.side(direction)?);
-            }
-            let tick = side.map(Side::tick);
-            match operation(self.fd.as_fd()) {
+            match operation(self.as_fd()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => {
@@ -202,44 +188,44 @@ impl Descriptor {
                     return result;
                 }
             }
-            match (side, tick) {
-                (Some(side), Some(tick)) => {
-                    side.clear(tick);
-                    if !side.wait(deadline, reason) && limit.deadline().is_some_and(|d| d <= Instant::now()) {
-                        return Err(timed_out());
-                    }
-                }
+            if park::holds_worker() {
+                poll_for(self.as_fd(), direction, deadline)?;
+                continue;
+            }
+            let (Some((registration, side)), Some(tick)) = (watched, tick) else {
                 // Registered now, and tried once more before waiting.
-                _ => side = Some(self.side(direction)?),
+                self.register()?;
+                continue;
+            };
+            if !registration.is_watched() {
+                self.adopt(registration)?;
+            }
+            side.clear(tick);
+            if !side.wait(deadline, reason) && limit.deadline().is_some_and(|d| d <= Instant::now()) {
+                return Err(timed_out());
             }
         }
     }
 
     /// Waits until the descriptor is ready in `direction`, without doing anything to it.
     pub(crate) fn wait_ready(&self, direction: Direction, reason: Reason) -> io::Result<()> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let flags = match direction {
-            Direction::Read => PollFlags::IN | PollFlags::RDHUP,
-            Direction::Write => PollFlags::OUT,
-        };
         self.perform(direction, reason, self.limit(direction), |fd| {
             if direction == Direction::Read && self.is_shut() {
                 return Ok(());
             }
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            match poll(&mut [PollFd::new(&fd, flags)], Some(&now))? {
-                0 => Err(io::ErrorKind::WouldBlock.into()),
-                _ => Ok(()),
-            }
+            if poll(fd, direction, Duration::ZERO)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
         })
     }
 
     /// Has everybody who waits in `direction` look again.
     pub(crate) fn signal(&self, direction: Direction) {
-        if self.registration.get().is_some()
-            && let Ok(side) = self.side(direction)
-        {
-            side.signal();
+        let registration = self.registration.get().or_else(|| {
+            // Whoever registers after us has this lock after us, and looks at what we have changed only then.
+            let _nobody_registers = self.registering.lock();
+            self.registration.get()
+        });
+        if let Some(registration) = registration {
+            registration.side(direction).signal();
         }
     }
 
@@ -262,29 +248,57 @@ impl Descriptor {
         self.shut.load(Relaxed)
     }
 
-    /// No more reads, or accepts.
-    pub(crate) fn shut(&self) {
-        self.shut.store(true, Relaxed);
+    /// No more reads, or accepts. False when it was so before.
+    pub(crate) fn shut(&self) -> bool {
+        // ORDERING: Relaxed, as above.
+        let first = !self.shut.swap(true, Relaxed);
         self.signal(Direction::Read);
+        first
     }
 
     /// Ends the registration and gives the descriptor out.
-    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
-        // The descriptor is duplicated, since dropping `self` deregisters and closes the original.
-        self.fd.try_clone()
+    pub(crate) fn into_fd(mut self) -> OwnedFd {
+        self.deregister();
+        self.fd.take().expect("given out once")
+    }
+
+    fn deregister(&mut self) {
+        if let (Some(registration), Some(fd)) = (self.registration.take(), &self.fd) {
+            registration.end(fd.as_fd());
+        }
+    }
+}
+
+/// Whether `fd` is ready in `direction`, or becomes so within `time`.
+fn poll(fd: BorrowedFd<'_>, direction: Direction, time: Duration) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let flags = match direction {
+        Direction::Read => PollFlags::IN | PollFlags::RDHUP,
+        Direction::Write => PollFlags::OUT,
+    };
+    let time = Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+    Ok(rustix::event::poll(&mut [PollFd::new(&fd, flags)], Some(&time))? > 0)
+}
+
+/// Waits on the spot, for a moment: in a panic hook the worker that would poll is the one that waits. Moments are short, since nobody
+/// tells us when limits change.
+fn poll_for(fd: BorrowedFd<'_>, direction: Direction, deadline: Option<Instant>) -> io::Result<()> {
+    const MOMENT: Duration = Duration::from_millis(10);
+    let left = deadline.map_or(MOMENT, |deadline| deadline.saturating_duration_since(Instant::now()).min(MOMENT));
+    match poll(fd, direction, left) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
     }
 }
 
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect("there until it is given out").as_fd()
     }
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if let Some(registration) = self.registration.take() {
-            registration.end(self.fd.as_fd());
-        }
+        self.deregister();
     }
 }

@@ -22,6 +22,18 @@ use crate::runtime::{park, wait::Reason};
 /// The kernel takes so many buffers in one call.
 const MOST_SLICES: usize = 1024;
 
+/// How far a write came, and what stopped it before its end.
+pub(crate) type Written = (usize, io::Result<()>);
+
+/// What `write` returns: what has been written is told first; what stopped it comes again with the next call.
+#[inline]
+pub(crate) fn how_much((written, end): Written) -> io::Result<usize> {
+    match end {
+        Err(error) if written == 0 => Err(error),
+        _ => Ok(written),
+    }
+}
+
 /// What a listener that has been closed answers.
 pub(crate) fn listener_closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "listener closed")
@@ -51,20 +63,21 @@ impl Descriptor {
         &self,
         total: usize,
         mut write: impl FnMut(BorrowedFd<'_>, usize) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    ) -> Written {
         let limit = self.limit(Direction::Write);
-        let _turn = self.writers.take(Reason::Write, || limit.check())?;
+        let _turn = match self.writers.take(Reason::Write, || limit.check()) {
+            Ok(turn) => turn,
+            Err(error) => return (0, Err(error)),
+        };
         let mut written = 0;
         while written < total {
             match self.perform(Direction::Write, Reason::Write, limit, |fd| write(fd, written)) {
-                Ok(0) => break,
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
                 Ok(n) => written += n,
-                // What has been written is told first; the error comes again.
-                Err(_) if written > 0 => break,
-                Err(error) => return Err(error),
+                Err(error) => return (written, Err(error)),
             }
         }
-        Ok(written)
+        (written, Ok(()))
     }
 
     /// `read` of every byte stream.
@@ -78,13 +91,13 @@ impl Descriptor {
         self.read_with(empty, |fd| Ok(rustix::io::readv(fd, bufs)?))
     }
 
-    /// `write` of sockets, which never raises a signal.
+    /// Writes to sockets, which never raises a signal.
     #[inline]
-    pub(crate) fn send_bytes(&self, buf: &[u8]) -> io::Result<usize> {
+    pub(crate) fn send_bytes(&self, buf: &[u8]) -> Written {
         self.write_with(buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], SendFlags::NOSIGNAL)?))
     }
 
-    pub(crate) fn send_slices(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn send_slices(&self, bufs: &[IoSlice<'_>]) -> Written {
         self.write_slices_with(
             bufs,
             |fd, buf| Ok(rustix::net::send(fd, buf, SendFlags::NOSIGNAL)?),
@@ -92,13 +105,13 @@ impl Descriptor {
         )
     }
 
-    /// `write` of pipes. A pipe without readers gives `BrokenPipe`, since Rust programs ignore the signal.
+    /// Writes to pipes. A pipe without readers gives `BrokenPipe`, since Rust programs ignore the signal.
     #[inline]
-    pub(crate) fn write_bytes(&self, buf: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write_bytes(&self, buf: &[u8]) -> Written {
         self.write_with(buf.len(), |fd, written| Ok(rustix::io::write(fd, &buf[written..])?))
     }
 
-    pub(crate) fn write_slices(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn write_slices(&self, bufs: &[IoSlice<'_>]) -> Written {
         self.write_slices_with(
             bufs,
             |fd, buf| Ok(rustix::io::write(fd, buf)?),
@@ -112,7 +125,7 @@ impl Descriptor {
         bufs: &[IoSlice<'_>],
         mut one: impl FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<usize>,
         mut many: impl FnMut(BorrowedFd<'_>, &[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    ) -> Written {
         let total = bufs.iter().map(|buf| buf.len()).sum();
         self.write_with(total, |fd, mut written| {
             let mut rest = bufs;
@@ -163,25 +176,25 @@ impl Descriptor {
 
     /// `close` of listeners.
     pub(crate) fn close_listener(&self) -> io::Result<()> {
-        if self.is_shut() {
+        if !self.shut() {
             return Err(listener_closed());
         }
-        self.shut();
-        // Refuses whoever connects from now on; systems that cannot do this to a listener do it when the last handle is dropped.
+        // Refuses whoever connects from now on, and frees a port for others; systems that cannot do this to a listener do it when the last
+        // handle is dropped.
         let _ = SockRef::from(self).shutdown(Shutdown::Both);
         self.signal(Direction::Read);
         Ok(())
     }
 
     /// Takes over what may be blocking.
-    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn take_over(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Self::new(fd))
     }
 
     /// Gives the descriptor out, blocking again.
     pub(crate) fn release(self) -> io::Result<OwnedFd> {
-        let fd = self.into_fd()?;
+        let fd = self.into_fd();
         rustix::io::ioctl_fionbio(&fd, false)?;
         Ok(fd)
     }
@@ -349,11 +362,16 @@ macro_rules! writes {
         impl std::io::Write for &$type {
             #[inline]
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                self.descriptor.$bytes(buf)
+                $crate::net::handle::how_much(self.descriptor.$bytes(buf))
+            }
+
+            /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
+            fn write_all(&mut self, buf: &[u8]) -> std::io::Result<()> {
+                self.descriptor.$bytes(buf).1
             }
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                self.descriptor.$slices(bufs)
+                $crate::net::handle::how_much(self.descriptor.$slices(bufs))
             }
 
             fn flush(&mut self) -> std::io::Result<()> {
@@ -364,11 +382,16 @@ macro_rules! writes {
         impl std::io::Write for $type {
             #[inline]
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                self.descriptor.$bytes(buf)
+                $crate::net::handle::how_much(self.descriptor.$bytes(buf))
+            }
+
+            /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
+            fn write_all(&mut self, buf: &[u8]) -> std::io::Result<()> {
+                self.descriptor.$bytes(buf).1
             }
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                self.descriptor.$slices(bufs)
+                $crate::net::handle::how_much(self.descriptor.$slices(bufs))
             }
 
             fn flush(&mut self) -> std::io::Result<()> {
@@ -398,7 +421,7 @@ macro_rules! descriptor_handle {
 
             /// Takes over what is `std`'s and makes it non-blocking.
             fn try_from(std: $std) -> std::io::Result<Self> {
-                let descriptor = $crate::net::descriptor::Descriptor::adopt(std.into())?;
+                let descriptor = $crate::net::descriptor::Descriptor::take_over(std.into())?;
                 Ok(Self { descriptor: descriptor.into() })
             }
         }

@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::descriptor::{Limit, Limits};
+use super::{
+    descriptor::{Limit, Limits},
+    handle::{Written, how_much},
+};
 use crate::{
     runtime::{driver::source::Side, park, wait::Reason},
     sync::turn::Turn,
@@ -92,8 +95,9 @@ fn perform<R>(
     mut operation: impl FnMut() -> Option<io::Result<R>>,
 ) -> io::Result<R> {
     loop {
-        let deadline = limit.check()?;
+        // Before the limits are read: a change of theirs is signalled as well (I3).
         let tick = side.tick();
+        let deadline = limit.check()?;
         if let Some(result) = operation() {
             park::spend();
             return result;
@@ -144,35 +148,41 @@ impl Half {
         Ok(count)
     }
 
-    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+    fn write(&self, buf: &[u8]) -> Written {
         let limit = self.write.begin();
-        let _turn = self.writers.take(Reason::PipeWrite, || limit.check())?;
+        let _turn = match self.writers.take(Reason::PipeWrite, || limit.check()) {
+            Ok(turn) => turn,
+            Err(error) => return (0, Err(error)),
+        };
         let mut written = 0;
         for piece in buf.chunks(MOST_OFFERED) {
-            match self.offer(piece, limit) {
-                Ok(count) => written += count,
-                // What has been written is told first; the error comes again.
-                Err(_) if written > 0 => break,
-                Err(error) => return Err(error),
+            if let Err(error) = self.offer(piece, limit) {
+                return (written, Err(error));
             }
-            if written % MOST_OFFERED != 0 {
-                break;
+            let (taken, end) = self.taken(limit);
+            written += taken;
+            if end.is_err() {
+                return (written, end);
             }
         }
-        Ok(written)
+        (written, Ok(()))
     }
 
-    /// Has one piece read; how much of it was, or the error when nothing was.
-    fn offer(&self, piece: &[u8], limit: Limit<'_>) -> io::Result<usize> {
+    /// Shows a piece to readers.
+    fn offer(&self, piece: &[u8], limit: Limit<'_>) -> io::Result<()> {
         limit.check()?;
-        {
-            let mut state = self.state.lock();
-            debug_assert!(state.piece.is_empty(), "I1");
-            state.error_for_writer()?;
-            state.piece.extend_from_slice(piece);
-            state.taken = 0;
-        }
+        let mut state = self.state.lock();
+        debug_assert!(state.piece.is_empty(), "I1");
+        state.error_for_writer()?;
+        state.piece.extend_from_slice(piece);
+        state.taken = 0;
+        drop(state);
         self.offered.signal();
+        Ok(())
+    }
+
+    /// Waits until all of the piece that is offered was read, and takes back what was not.
+    fn taken(&self, limit: Limit<'_>) -> Written {
         let result = perform(&self.given, limit, Reason::PipeWrite, || {
             let state = self.state.lock();
             if state.taken == state.piece.len() {
@@ -184,11 +194,7 @@ impl Half {
         let taken = state.taken;
         state.piece.clear();
         state.taken = 0;
-        drop(state);
-        match result {
-            Err(error) if taken == 0 => Err(error),
-            _ => Ok(taken),
-        }
+        (taken, result)
     }
 
     /// The reading side will read no more.
@@ -384,7 +390,12 @@ impl Read for &PipeStream {
 
 impl Write for &PipeStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.ends.outgoing.write(buf)
+        how_much(self.ends.outgoing.write(buf))
+    }
+
+    /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` can be read any more.
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.ends.outgoing.write(buf).1
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -400,7 +411,12 @@ impl Read for PipeStream {
 
 impl Write for PipeStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.ends.outgoing.write(buf)
+        how_much(self.ends.outgoing.write(buf))
+    }
+
+    /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` can be read any more.
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.ends.outgoing.write(buf).1
     }
 
     fn flush(&mut self) -> io::Result<()> {

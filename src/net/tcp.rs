@@ -95,6 +95,8 @@ impl TcpListener {
 
     /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once.
     ///
+    /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
+    ///
     /// # Errors
     ///
     /// `NotConnected` when it was closed before.

@@ -171,7 +171,7 @@ pub struct Child {
 }
 
 fn adopt(end: impl Into<OwnedFd>) -> io::Result<Arc<Descriptor>> {
-    Ok(Arc::new(Descriptor::adopt(end.into())?))
+    Ok(Arc::new(Descriptor::take_over(end.into())?))
 }
 
 #[cfg(target_os = "linux")]
@@ -180,7 +180,7 @@ fn open_pidfd(id: u32) -> Option<Descriptor> {
     let pid = Pid::from_raw(id.try_into().ok()?)?;
     // Not waited for yet, so the number still means our child.
     let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    Descriptor::adopt(fd).ok()
+    Descriptor::take_over(fd).ok()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -11,6 +11,7 @@ use std::{
 use crate::runtime::{
     park::{self, Wake},
     scheduler,
+    threads::Ours,
     unit::Unit,
     wait::Reason,
 };
@@ -171,6 +172,7 @@ impl Pool {
 
     fn serve(&self) {
         scheduler::block_signals();
+        let _ours = Ours::register();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(job) = state.jobs.pop_front() {

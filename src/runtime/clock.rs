@@ -5,14 +5,16 @@
 //! looks at its timers and its poller are counted in these ticks. When nothing has been awake for a while the thread sleeps, and
 //! the next worker that wakes from sleep starts it again.
 //!
-//! - C1: `NOW` only grows, and only this thread writes it.
+//! The same thread looks for deadlocks once everything has been quiet, and for goroutines that hold their worker while it has not.
+//!
+//! - C1: `NOW` only grows: it is the milliseconds since the clock began, written by this thread, and by a worker that finds it asleep.
 //! - C2: the thread sleeps only after it has set `ASLEEP` and then found no activity; a worker that gets up marks activity and
 //!   then looks at `ASLEEP`, with a SeqCst fence between on both sides. So either the thread sees the mark, or the worker sees
 //!   the flag and wakes it.
 
 use std::{
     sync::{
-        Once,
+        Once, OnceLock,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -20,8 +22,10 @@ use std::{
         },
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use crate::{debug::deadlock::Detector, runtime::threads::Ours};
 
 /// The length of a tick.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
@@ -31,8 +35,9 @@ const QUIET: u64 = 100;
 static NOW: AtomicU64 = AtomicU64::new(1);
 static ACTIVITY: AtomicU64 = AtomicU64::new(0);
 static ASLEEP: AtomicBool = AtomicBool::new(false);
+static BEGIN: OnceLock<Instant> = OnceLock::new();
 static START: Once = Once::new();
-static THREAD: std::sync::OnceLock<Thread> = std::sync::OnceLock::new();
+static THREAD: OnceLock<Thread> = OnceLock::new();
 
 /// The tick that passes now.
 #[inline]
@@ -49,8 +54,20 @@ pub(crate) fn active() {
     if ASLEEP.load(Relaxed)
         && let Some(thread) = THREAD.get()
     {
+        // The goroutines that run next are to see the time that has passed meanwhile.
+        advance();
         thread.unpark();
     }
+}
+
+/// The tick that passes now, also while the clock sleeps. Reads a precise clock.
+pub(crate) fn precisely() -> u64 {
+    1 + u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn advance() {
+    // ORDERING: Relaxed, as in `now`.
+    NOW.fetch_max(precisely(), Relaxed);
 }
 
 /// Starts the thread once for the process; without it (no thread to be had) the workers' slices are counted in operations only.
@@ -65,11 +82,12 @@ pub(crate) fn start() {
 
 fn run() {
     super::scheduler::block_signals();
+    let _ours = Ours::register();
     let mut quiet = 0;
     let mut seen = 0;
     loop {
         thread::sleep(TICK);
-        NOW.fetch_add(1, Relaxed);
+        advance();
         let awake = super::lifecycle::supervise();
         let activity = ACTIVITY.load(Relaxed);
         quiet = if awake || activity != seen { 0 } else { quiet + 1 };
@@ -80,8 +98,12 @@ fn run() {
         // C2: announce, fence, look once more, sleep.
         ASLEEP.store(true, Relaxed);
         fence(SeqCst);
+        let mut detector = Detector::new();
         while ACTIVITY.load(Relaxed) == seen && !super::lifecycle::supervise() {
-            thread::park();
+            match detector.look() {
+                Some(pause) => thread::park_timeout(pause),
+                None => thread::park(),
+            }
         }
         ASLEEP.store(false, Relaxed);
         quiet = 0;

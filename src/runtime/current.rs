@@ -7,11 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::runtime::{
-    self, lifecycle,
-    scheduler::{self, Worker},
-    task::{Goroutine, TaskRef},
-    wait::Reason,
+use crate::{
+    debug,
+    runtime::{
+        self, lifecycle,
+        scheduler::{self, Worker},
+        task::{Goroutine, TaskRef},
+        wait::Reason,
+    },
 };
 
 /// The handle of the calling goroutine; on a plain thread, a handle of that thread.
@@ -104,6 +107,7 @@ pub fn exit(code: i32) -> ! {
     if Worker::current().is_none() {
         process::exit(code);
     }
+    debug::deadlock::keep_silent();
     let leave = thread::Builder::new().name("oxigo-exit".into()).spawn(move || process::exit(code));
     if leave.is_err() {
         process::abort();

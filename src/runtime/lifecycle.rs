@@ -25,6 +25,7 @@ use std::{
 use crossbeam_deque::Injector;
 
 use crate::{
+    debug::{quit, watchdog},
     runtime::{
         clock,
         options::{Deadlock, Options, PanicPolicy},
@@ -32,6 +33,7 @@ use crate::{
         scheduler::{Processor, Worker, idle::Idle},
         slot::Slot,
         task::TaskRef,
+        threads::{self, Ours},
     },
     stack::{self, Metadata, Pool},
 };
@@ -72,12 +74,15 @@ impl Shared {
             stacks,
             options,
         });
+        threads::expect(workers + 2);
         clock::start();
+        quit::install();
         for index in 0..workers {
             let runtime = Arc::clone(&shared);
             let name = format!("{}-{index}", shared.options.name);
             let spawned = thread::Builder::new().name(name).spawn(move || {
                 super::scheduler::block_signals();
+                let _ours = Ours::register();
                 let _alternate_stack = stack::overflow::AltStack::install();
                 Worker::new(runtime, index).run();
             });
@@ -180,10 +185,11 @@ impl Shared {
     /// When every worker sleeps and none of its goroutines waits for something outside the runtime: the sum of all that has
     /// happened so far, by which two standstills can be told apart.
     pub(crate) fn standstill(&self) -> Option<u64> {
-        let asleep = self.processors.iter().all(|p| p.doze().is_asleep() && p.inbox().is_empty());
+        let asleep = |p: &Processor| p.doze().is_asleep() && p.inbox().is_empty() && p.given.is_empty();
+        let asleep = self.processors.iter().all(|p| asleep(p));
         fence(SeqCst);
         let waits_outside = self.processors.iter().any(|p| p.published.outside.load(Relaxed) > 0);
-        if !asleep || waits_outside || !self.injector.is_empty() || self.alive() == 0 {
+        if !asleep || waits_outside || super::alarm::is_expected() || !self.injector.is_empty() {
             return None;
         }
         let rounds: u64 = self.processors.iter().map(|p| p.published.rounds.load(Relaxed)).sum();
@@ -219,6 +225,8 @@ pub(crate) fn supervise() -> bool {
         let sleeping = runtime.idle.sleeping();
         if sleeping < workers {
             awake = true;
+            let now = clock::now();
+            runtime.processors.iter().for_each(|p| watchdog::look(p, now));
             // A worker that stands still may have left closures behind: let a sleeper look.
             let leaves = |p: &Processor| !(p.doze().is_resting() || p.stealer.is_empty() && p.given.is_empty());
             if sleeping > 0 && runtime.processors.iter().any(|p| leaves(p)) {
@@ -227,6 +235,12 @@ pub(crate) fn supervise() -> bool {
         }
     }
     awake
+}
+
+/// The runtimes that have not ended.
+pub(crate) fn runtimes() -> Vec<Arc<Shared>> {
+    let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    runtimes.iter().filter_map(Weak::upgrade).collect()
 }
 
 static POOLS: Mutex<Vec<&'static Pool<Slot>>> = Mutex::new(Vec::new());

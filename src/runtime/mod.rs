@@ -3,12 +3,15 @@
 //! From the bottom: [`unit`] (who can wait, and who may end a wait), [`park`] (the seam that everything above uses),
 //! `scheduler` (workers), `slot` and `task` (a goroutine's control block and its closure), and on top what users call.
 
+pub(crate) mod interrupt;
 pub(crate) mod park;
 pub(crate) mod scheduler;
 pub(crate) mod thread_parker;
 pub(crate) mod unit;
 pub(crate) mod wait;
 
+#[cfg(not(loom))]
+pub(crate) mod alarm;
 #[cfg(not(loom))]
 pub(crate) mod blocking;
 #[cfg(not(loom))]
@@ -21,6 +24,8 @@ pub(crate) mod go;
 #[cfg(not(loom))]
 pub(crate) mod lifecycle;
 #[cfg(not(loom))]
+pub(crate) mod locals;
+#[cfg(not(loom))]
 pub(crate) mod options;
 #[cfg(not(loom))]
 pub(crate) mod panics;
@@ -32,7 +37,11 @@ mod scope;
 pub(crate) mod slot;
 #[cfg(not(loom))]
 pub(crate) mod task;
+#[cfg(not(loom))]
+pub(crate) mod threads;
 
+#[cfg(not(loom))]
+pub(crate) use self::scheduler::refuses_new;
 #[cfg(not(loom))]
 pub use self::{
     blocking::blocking,

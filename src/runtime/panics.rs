@@ -34,11 +34,11 @@ fn in_hook(info: &PanicHookInfo<'_>, ordinary: &(dyn Fn(&PanicHookInfo<'_>) + Sy
     worker.in_hook().set(nested);
 }
 
-/// Called at a goroutine's root after its panic was printed.
+/// Called where a goroutine's panic ends, after it was printed: at its root, or where it is kept for somebody who waits.
 #[cold]
 pub(crate) fn policy() {
     let Some(worker) = Worker::current() else { return };
-    if worker.runtime.options().panic == PanicPolicy::Abort && !worker.runtime.is_closed() {
+    if worker.runtime.options().panic == PanicPolicy::Abort {
         process::abort();
     }
 }

@@ -26,7 +26,9 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
-pub(crate) use crate::runtime::scheduler::{WakeBatch, accepted, no_switch, spend};
+pub(crate) use crate::runtime::scheduler::{
+    WakeBatch, accepted, holds_worker, no_switch, place, place_of, spend, tick,
+};
 use crate::runtime::{
     thread_parker::ThreadParker,
     unit::{Ticket, Unit},
@@ -70,9 +72,8 @@ impl Unit {
         if !self.home().is_thread() {
             return crate::runtime::scheduler::park(self, wait);
         }
-        let _ = wait;
         // SAFETY: the unit has no home worker.
-        unsafe { ThreadParker::of(self) }.park();
+        unsafe { ThreadParker::of(self) }.park(wait);
     }
 
     /// Waits for the wake of this wait, or until `deadline`. Called on `current()` only, with the ticket just armed.
@@ -104,7 +105,7 @@ impl Unit {
 }
 
 #[cfg(loom)]
-pub(crate) use model::{WakeBatch, no_switch, spend};
+pub(crate) use model::{WakeBatch, no_switch, place, place_of, spend, tick};
 
 /// In a model every party is a thread.
 #[cfg(loom)]
@@ -124,6 +125,18 @@ mod model {
     }
 
     pub(crate) fn spend() {}
+
+    pub(crate) fn tick() -> u32 {
+        0
+    }
+
+    pub(crate) fn place() -> u32 {
+        0
+    }
+
+    pub(crate) fn place_of(_unit: &'static Unit) -> u32 {
+        0
+    }
 
     pub(crate) fn no_switch() {}
 }

@@ -16,11 +16,13 @@ use std::{
         AtomicPtr,
         Ordering::{Acquire, Relaxed, Release},
     },
+    time::Duration,
 };
 
 use crate::{
-    coroutine::{Coroutine, StackRange, Yielder},
+    coroutine::{self, Coroutine, StackRange, Trace, Yielder},
     runtime::{
+        clock,
         driver::timers::{NOWHERE, Timed},
         panics,
         scheduler::{Linked, Processor},
@@ -46,6 +48,8 @@ pub(crate) struct Slot {
     accepted: Cell<bool>,
     own_stack: Cell<bool>,
     timer: Cell<u32>,
+    /// The tick in which the wait began, cut to 32 bits.
+    wait_since: Cell<u32>,
     bounds: Bounds,
 }
 
@@ -70,6 +74,7 @@ impl Metadata for Slot {
             accepted: Cell::new(false),
             own_stack: Cell::new(false),
             timer: Cell::new(NOWHERE),
+            wait_since: Cell::new(0),
             bounds,
         }
     }
@@ -167,12 +172,25 @@ impl Slot {
     pub(crate) fn suspend(&'static self) {
         // SAFETY: the yielder lives at the root of this goroutine's stack for as long as the goroutine does.
         let yielder = unsafe { &*self.yielder.get() };
-        yielder.suspend(());
+        coroutine::suspend(yielder);
+    }
+
+    /// The frames of this goroutine. Called by its worker's loop between goroutines, when it has started: so it is suspended.
+    pub(crate) fn trace(&'static self) -> Trace {
+        // SAFETY: as in `resume`.
+        let coroutine = unsafe { &mut *self.coroutine.get() };
+        let stack = self.bounds.limit()..=self.bounds.top();
+        coroutine.as_mut().map_or_else(Trace::new, |suspended| suspended.trace(stack))
     }
 
     #[inline]
     pub(crate) fn task(&self) -> Option<TaskRef> {
         self.task.get()
+    }
+
+    #[inline]
+    pub(crate) fn name_task(&self, task: Option<TaskRef>) {
+        self.task.set(task);
     }
 
     /// Forgets the goroutine that has ended.
@@ -187,6 +205,12 @@ impl Slot {
     pub(crate) fn set_wait(&self, wait: Wait) {
         self.wait_reason.set(wait.reason);
         self.wait_object.set(wait.object);
+        self.wait_since.set(clock::now() as u32);
+    }
+
+    /// For how long the goroutine has waited, to about a tick; up to seven weeks.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_millis((clock::precisely() as u32).wrapping_sub(self.wait_since.get()).into())
     }
 
     #[inline]

@@ -2,13 +2,18 @@
 //!
 //! - J1: a task is reference counted. One reference belongs to whoever is to run it (a deque, an injector, the slot), the others
 //!   to handles. Handles, dumps and wakers refer to the task and never to the stack.
-//! - J2: the stage (closure, result or nothing) belongs to the runner until `join` is DONE, and to the one `JoinHandle` after
+//! - J2: the stage (closure, result or nothing) belongs to the runner until DONE is set, and to the one `JoinHandle` after
 //!   that; when no handle takes the result, whoever drops the last reference drops it.
-//! - J3: `join` goes EMPTY → DONE, or EMPTY → a waiter's unit → DONE. There is at most one joiner, since `join` takes the
-//!   handle, so taking its unit out of the word is the claim (U3).
+//! - J3: count, DONE and JOINER are one word, so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
+//!   tells whether somebody waits. The joiner writes its unit before it sets JOINER, and holds a reference until it has been woken. There
+//!   is at most one joiner, since `join` takes the handle; the step that finds JOINER is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
 //!   that holds the handle, never on a worker's own stack (P5).
 //! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
+//! - J6: `locals` is the goroutine's own: only it reads and writes the pointer and the store behind it, and takes both away at its end,
+//!   after its closure and before its result is published. A thread's own task has none.
+//! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
+//!   result that nobody can take before that.
 
 use std::{
     any::Any,
@@ -24,6 +29,7 @@ use std::{
 };
 
 use crate::runtime::{
+    locals::Locals,
     panics,
     park::{self, Wake},
     scheduler,
@@ -46,15 +52,18 @@ impl Exit for () {
 
 /// What all tasks have in common, whatever their closure.
 pub(crate) struct Header {
-    references: AtomicUsize,
+    /// J3: DONE, JOINER, and the references in units of REFERENCE.
+    state: AtomicUsize,
     vtable: &'static VTable,
     id: u64,
     /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
     unit: AtomicPtr<Unit>,
-    /// EMPTY, DONE or the unit of the joiner (J3).
-    join: AtomicPtr<Unit>,
+    /// Who waits for the end, when JOINER is set.
+    joiner: AtomicPtr<Unit>,
     /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
     token: AtomicU64,
+    /// What the goroutine keeps for itself, made by its first use (J6).
+    locals: AtomicPtr<Locals>,
     name: Option<Box<str>>,
     location: &'static Location<'static>,
 }
@@ -68,10 +77,9 @@ struct VTable {
 
 const NOTIFIED: u64 = 1;
 
-#[inline]
-fn done() -> *mut Unit {
-    ptr::without_provenance_mut(1)
-}
+const DONE: usize = 1;
+const JOINER: usize = 2;
+const REFERENCE: usize = 4;
 
 enum Stage<F, T> {
     Fresh(F),
@@ -116,12 +124,13 @@ impl TaskRef {
     {
         let task = Box::new(Task::<F, T, E> {
             header: Header {
-                references: AtomicUsize::new(2),
+                state: AtomicUsize::new(2 * REFERENCE),
                 vtable: const { &VTable { run: run::<F, T, E>, free: free::<F, T, E>, take: take::<F, T, E> } },
                 id,
                 unit: AtomicPtr::new(ptr::null_mut()),
-                join: AtomicPtr::new(ptr::null_mut()),
+                joiner: AtomicPtr::new(ptr::null_mut()),
                 token: AtomicU64::new(0),
+                locals: AtomicPtr::new(ptr::null_mut()),
                 name,
                 location,
             },
@@ -169,8 +178,22 @@ impl TaskRef {
     /// One more counted reference, for handles.
     pub(crate) fn goroutine(&self) -> Goroutine {
         // ORDERING: Relaxed. A new reference is made from one that exists.
-        self.header().references.fetch_add(1, Relaxed);
+        self.header().state.fetch_add(REFERENCE, Relaxed);
         Goroutine(self.0)
+    }
+
+    /// Calls `f` with the store of goroutine-locals. Called by the goroutine itself only (J6); `f` does not park.
+    pub(crate) fn with_locals<R>(&self, f: impl FnOnce(&Locals) -> R) -> R {
+        let word = &self.header().locals;
+        // ORDERING: Relaxed. Only the goroutine, on its one thread, touches the word.
+        let mut locals = word.load(Relaxed);
+        if locals.is_null() {
+            locals = Box::into_raw(Box::default());
+            word.store(locals, Relaxed);
+        }
+        // SAFETY: made above or earlier by this goroutine, and freed only at its end (J6), which this call is not: `end_locals` takes the pointer
+        // away first and nothing of the user's runs between that and the freeing. Shared references only.
+        f(unsafe { &*locals })
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -208,24 +231,87 @@ where
     } else {
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
+    // SAFETY: the runner's reference is still there.
+    end_locals(unsafe { header.as_ref() });
     let failed = outcome.is_err();
     // SAFETY: as above; the stage is Empty, so the assignment drops nothing of the user's.
     unsafe { (*task).stage = Stage::Ended(outcome) };
-    scheduler::ended();
-
-    // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration.
-    // SAFETY: the runner's reference is still there.
-    let waiter = unsafe { header.as_ref() }.join.swap(done(), AcqRel);
-    if !waiter.is_null() {
-        // SAFETY: J3: the joiner registered its own unit, which is type-stable (U2), and we took it out.
-        unsafe { &*waiter }.wake(Wake::Handoff);
-    }
 
     // SAFETY: the runner's reference, given up once; from here on the task is not touched.
-    unsafe { release(header) };
+    unsafe { finish::<F, T, E>(header) };
     if let Some(exit) = exit {
         exit.exited(failed);
     }
+}
+
+/// J3: sets DONE, gives up the runner's reference and wakes the joiner.
+///
+/// A result that nobody can take any more is dropped before that, on this goroutine, which must know who it is meanwhile: the result's
+/// `Drop` may ask, or park: it has not ended before, or its worker might (W1). Afterwards the slot names no task, since nothing keeps it alive (a signal handler or a panic hook may look at any moment).
+///
+/// # Safety
+///
+/// As for `run`, at its end.
+#[inline]
+unsafe fn finish<F, T, E>(header: NonNull<Header>) {
+    // SAFETY: the runner's reference is there until the end of this function.
+    let state = &unsafe { header.as_ref() }.state;
+    loop {
+        // ORDERING: Acquire. Pairs with the Release of the last handle's drop.
+        let now = state.load(Acquire);
+        if now / REFERENCE == 1 {
+            // SAFETY: J2: without a handle the stage belongs to the runner, the last holder of a reference.
+            let stage = unsafe { &mut (*header.cast::<Task<F, T, E>>().as_ptr()).stage };
+            drop_quietly(std::mem::replace(stage, Stage::Empty));
+            // SAFETY: the runner's reference is still there.
+            end_locals(unsafe { header.as_ref() });
+            scheduler::ended();
+            scheduler::name_task(None);
+            // ORDERING: AcqRel. As below, for handles that the `Drop` above has made; they find an empty stage. Most often there are none,
+            // and then nobody can make one.
+            if state.load(Acquire) / REFERENCE == 1 || state.fetch_sub(REFERENCE - DONE, AcqRel) / REFERENCE == 1 {
+                // SAFETY: ours was the last reference.
+                unsafe { free::<F, T, E>(header) };
+            }
+            return;
+        }
+        scheduler::ended();
+        scheduler::name_task(None);
+        // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration. DONE was not set.
+        if state.compare_exchange(now, now - REFERENCE + DONE, AcqRel, Relaxed).is_err() {
+            // A handle came or went, or somebody has begun to wait.
+            scheduler::name_task(Some(TaskRef(header)));
+            scheduler::not_ended();
+            continue;
+        }
+        if now & JOINER != 0 {
+            // ORDERING: Relaxed. Published by the joiner's Release.
+            // SAFETY: the joiner waits for our wake and has a reference until then (J3), so the task is still there.
+            let joiner = unsafe { header.as_ref() }.joiner.load(Relaxed);
+            // SAFETY: the joiner registered its own unit, which is type-stable (U2).
+            unsafe { &*joiner }.wake(Wake::Handoff);
+        }
+        return;
+    }
+}
+
+/// Drops the goroutine's own values, on the goroutine (J4, J6).
+#[inline]
+fn end_locals(header: &Header) {
+    // ORDERING: Relaxed, as in `with_locals`.
+    let locals = header.locals.load(Relaxed);
+    if !locals.is_null() {
+        end_locals_slow(header, locals);
+    }
+}
+
+#[cold]
+fn end_locals_slow(header: &Header, locals: *mut Locals) {
+    // SAFETY: made by `with_locals` and freed below. `Drop`s of the values come back to it by shared references.
+    unsafe { &*locals }.end();
+    header.locals.store(ptr::null_mut(), Relaxed);
+    // SAFETY: as above; the pointer has been taken away, so nobody comes back. No value is left whose `Drop` could.
+    drop(unsafe { Box::from_raw(locals) });
 }
 
 /// Drops a value of the user's; a panic in it has been printed by the hook and ends here.
@@ -242,7 +328,7 @@ unsafe fn release(header: NonNull<Header>) {
     let task = unsafe { header.as_ref() };
     let free = task.vtable.free;
     // ORDERING: Release. What this reference's holder did comes before the freeing; pairs with the fence below.
-    if task.references.fetch_sub(1, Release) != 1 {
+    if task.state.fetch_sub(REFERENCE, Release) / REFERENCE != 1 {
         return;
     }
     // ORDERING: Acquire. Takes over what all other holders did.
@@ -378,8 +464,8 @@ impl Goroutine {
 
     /// Whether the goroutine has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        // ORDERING: Acquire. Pairs with the AcqRel in `run`.
-        self.header().join.load(Acquire) == done()
+        // ORDERING: Acquire. Pairs with the AcqRel in `finish`.
+        self.header().state.load(Acquire) & DONE != 0
     }
 
     /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
@@ -388,10 +474,12 @@ impl Goroutine {
             return park::spend();
         }
         let unit = park::current();
-        let word = &self.header().join;
-        // ORDERING: Release publishes the unit; Acquire on failure takes over the result.
-        if word.compare_exchange(ptr::null_mut(), ptr::from_ref(unit).cast_mut(), Release, Acquire).is_ok() {
-            unit.park(Reason::Join.on(self.header()));
+        let header = self.header();
+        // ORDERING: Relaxed. Published by the Release below.
+        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
+        // ORDERING: Release publishes the unit; Acquire takes over the result when the end came first.
+        if header.state.fetch_or(JOINER, AcqRel) & DONE == 0 {
+            unit.park(Reason::Join.on(header));
             // ORDERING: Acquire. Takes over the result published before the wake.
             fence(Acquire);
         }

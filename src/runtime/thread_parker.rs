@@ -4,14 +4,19 @@
 //!   with its system call may touch a parker that belongs to another thread by then, which costs that thread a look.
 //! - T2: the word goes EMPTY → NOTIFIED once for each wait (U3), and NOTIFIED → EMPTY by the thread itself. So a wait
 //!   returns for no other reason than its wake.
+//! - T3: while a thread waits without a time limit, `seen` says for what. A thread *sleeps* when it does and its word says so: nobody has
+//!   notified it. The count of waits tells two sleeps apart.
 
 #[cfg(not(loom))]
 use std::sync::Mutex as StdMutex;
 use std::{cell::Cell, time::Instant};
 
+#[cfg(not(loom))]
+use crate::runtime::threads::{self, Tid};
 use crate::runtime::{
     park::Parked,
     unit::{Ticket, Unit},
+    wait::Wait,
 };
 
 /// The unit of a plain thread, and what it sleeps on.
@@ -19,13 +24,55 @@ use crate::runtime::{
 pub(crate) struct ThreadParker {
     unit: Unit,
     signal: Signal,
+    /// T3. Guards itself; never held across a wait.
+    #[cfg(not(loom))]
+    seen: StdMutex<Seen>,
+}
+
+/// What others may know of a thread's waits.
+#[cfg(not(loom))]
+#[derive(Debug, Default)]
+struct Seen {
+    thread: Tid,
+    wait: Option<Wait>,
+    waits: u64,
+}
+
+/// A thread that sleeps in an operation of ours without a time limit.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sleeper {
+    pub(crate) thread: Tid,
+    pub(crate) wait: Wait,
+    /// Tells this sleep from the thread's others.
+    pub(crate) waits: u64,
+}
+
+/// All threads that sleep, as far as one look tells.
+#[cfg(not(loom))]
+pub(crate) fn sleepers() -> Vec<Sleeper> {
+    let all = ALL.lock().unwrap_or_else(|e| e.into_inner());
+    let sleeper = |parker: &&'static ThreadParker| {
+        let seen = parker.seen.lock().unwrap_or_else(|e| e.into_inner());
+        let wait = seen.wait.filter(|_| parker.signal.is_asleep())?;
+        Some(Sleeper { thread: seen.thread, wait, waits: seen.waits })
+    };
+    all.iter().filter_map(sleeper).collect()
 }
 
 impl ThreadParker {
     fn leak_new() -> &'static Self {
-        let parker = Box::leak(Box::new(Self { unit: Unit::new(), signal: Signal::new() }));
+        let parker = Box::leak(Box::new(Self {
+            unit: Unit::new(),
+            signal: Signal::new(),
+            #[cfg(not(loom))]
+            seen: StdMutex::default(),
+        }));
         // From now on only shared references are made, all from this one.
         parker.unit.home().set_parker(std::ptr::from_ref(parker).cast());
+        #[cfg(not(loom))]
+        ALL.lock().unwrap_or_else(|e| e.into_inner()).push(parker);
+        parker.belongs_to_caller();
         parker
     }
 
@@ -62,8 +109,29 @@ impl ThreadParker {
     }
 
     /// Sleeps until the one wake of this wait.
-    pub(crate) fn park(&self) {
+    pub(crate) fn park(&self, wait: Wait) {
+        self.show(Some(wait));
         self.signal.wait();
+        self.show(None);
+    }
+
+    /// T3.
+    fn show(&self, wait: Option<Wait>) {
+        #[cfg(not(loom))]
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(|e| e.into_inner());
+            seen.waits += u64::from(wait.is_some());
+            seen.wait = wait;
+        }
+        #[cfg(loom)]
+        let _ = wait;
+    }
+
+    fn belongs_to_caller(&self) {
+        #[cfg(not(loom))]
+        {
+            self.seen.lock().unwrap_or_else(|e| e.into_inner()).thread = threads::current();
+        }
     }
 
     /// Sleeps until the wake, or claims its own wait back at `deadline`.
@@ -88,6 +156,9 @@ impl ThreadParker {
 /// Gives the parker back when the thread ends.
 struct Mine(Cell<Option<&'static ThreadParker>>);
 
+/// Every parker there is.
+#[cfg(not(loom))]
+static ALL: StdMutex<Vec<&'static ThreadParker>> = StdMutex::new(Vec::new());
 #[cfg(not(loom))]
 static FREE: StdMutex<Vec<&'static ThreadParker>> = StdMutex::new(Vec::new());
 
@@ -103,7 +174,14 @@ loom::thread_local! {
 
 #[cfg(not(loom))]
 fn take() -> &'static ThreadParker {
-    FREE.lock().unwrap_or_else(|e| e.into_inner()).pop().unwrap_or_else(ThreadParker::leak_new)
+    let spare = FREE.lock().unwrap_or_else(|e| e.into_inner()).pop();
+    match spare {
+        Some(parker) => {
+            parker.belongs_to_caller();
+            parker
+        }
+        None => ThreadParker::leak_new(),
+    }
 }
 
 /// A model's parkers belong to one execution of it; they leak, a few hundred bytes each.
@@ -205,6 +283,12 @@ mod futex_signal {
             }
         }
 
+        /// Whether a thread sleeps and has not been notified. A hint.
+        pub(super) fn is_asleep(&self) -> bool {
+            // ORDERING: Relaxed. Whoever looks does so twice, with time between.
+            self.0.load(Relaxed) == SLEEPING
+        }
+
         /// Consumes a notification.
         fn take(&self) -> bool {
             // ORDERING: Acquire. Takes over what the waker did before `notify`.
@@ -267,6 +351,12 @@ mod condvar_signal {
             crate::facade::thread::yield_now();
             let mut notified = self.notified.lock().unwrap();
             std::mem::replace(&mut *notified, false)
+        }
+
+        /// Whether no notification is there. A hint, about a thread that is known to wait.
+        #[cfg(not(loom))]
+        pub(super) fn is_asleep(&self) -> bool {
+            !*self.notified.lock().unwrap()
         }
 
         pub(super) fn notify(&self) {

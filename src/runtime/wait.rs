@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What kind of operation parked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(crate) enum Reason {
     /// Not waiting: running or in a run queue.
@@ -17,6 +17,13 @@ pub(crate) enum Reason {
     Join,
     Park,
     WaitGroup,
+    Mutex,
+    RwLockRead,
+    RwLockWrite,
+    Condvar,
+    Once,
+    Barrier,
+    Semaphore,
     Accept,
     Connect,
     Read,
@@ -40,6 +47,13 @@ impl Reason {
             Self::Join => "join",
             Self::Park => "park",
             Self::WaitGroup => "WaitGroup.wait",
+            Self::Mutex => "Mutex.lock",
+            Self::RwLockRead => "RwLock.read",
+            Self::RwLockWrite => "RwLock.write",
+            Self::Condvar => "Condvar.wait",
+            Self::Once => "Once",
+            Self::Barrier => "Barrier.wait",
+            Self::Semaphore => "Semaphore.acquire",
             Self::Accept => "accept",
             Self::Connect => "connect",
             Self::Read => "read",
@@ -54,7 +68,10 @@ impl Reason {
     /// Whether the wait may end by something that no goroutine does.
     #[inline]
     pub(crate) fn ends_outside(self) -> bool {
-        matches!(self, Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking)
+        matches!(
+            self,
+            Self::Sleep | Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking
+        )
     }
 
     /// This reason, on the object at `object`.
@@ -81,4 +98,14 @@ impl fmt::Display for Reason {
 pub(crate) struct Wait {
     pub(crate) reason: Reason,
     pub(crate) object: usize,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)?;
+        if self.reason != Reason::None && self.object != 0 {
+            write!(f, " on {:#x}", self.object)?;
+        }
+        Ok(())
+    }
 }

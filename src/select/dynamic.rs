@@ -24,6 +24,7 @@ use crate::{
         core::Grant,
     },
     runtime::{park, wait::Reason},
+    util::lock::RawLock,
 };
 
 /// Selects from a list of channel operations that is made at run time.
@@ -51,7 +52,8 @@ pub struct Select<'a> {
     biased: bool,
 }
 
-// SAFETY: the handles are ends of channels, which are `Sync` when their values are `Send`; `recv` and `send` take only such.
+// SAFETY: a select moves values between places under locks and never looks at them. A value that may not leave its thread can be sent,
+// received or dropped only with the ends themselves, which do not leave it either, and which outlive the select.
 unsafe impl Send for Select<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Select<'_> {}
@@ -309,7 +311,12 @@ impl SelectedOperation<'_> {
     /// Never parks.
     pub fn send<T>(self, sender: &Sender<T>, value: T) -> Result<(), SendError<T>> {
         self.check(sender);
-        let State::Granted(grant) = self.state else { unreachable!("a send ends with a grant") };
+        let grant = match self.state {
+            State::Granted(grant) => grant,
+            // Closed while the select waited.
+            State::Closed => Grant::Closed,
+            State::Done | State::Passed => unreachable!("a send ends with a grant or closed"),
+        };
         std::mem::forget(self);
         handle::send_granted(sender, grant, value).map_err(SendError)
     }
@@ -341,7 +348,8 @@ impl SelectedOperation<'_> {
     }
 
     fn check(&self, end: &dyn Handle) {
-        let same = end.address() == self.handle.address() && end.sends() == self.handle.sends();
+        let address = |handle: &dyn Handle| handle.raw().map_or(0, RawLock::address);
+        let same = address(end) == address(self.handle) && end.sends() == self.handle.sends();
         assert!(same, "passed an end that this operation was not made from");
     }
 }

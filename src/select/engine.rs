@@ -20,12 +20,15 @@ use crate::{
         park::{self, Parked, Wake},
         wait::Reason,
     },
+    util::lock::RawLock,
 };
 
 /// One operation of a select, and where its value is.
 #[allow(missing_debug_implementations, reason = "reached by macro code only")]
 pub struct Arm<'a> {
     handle: &'a dyn Handle,
+    /// None: nothing ever happens on this arm.
+    lock: Option<&'a RawLock>,
     place: *mut (),
     node: MaybeUninit<Node>,
     state: State,
@@ -48,7 +51,7 @@ impl<'a> Arm<'a> {
     ///
     /// `place` is what [`Handle`] asks for, and stays valid while the select runs.
     pub(crate) unsafe fn new(handle: &'a dyn Handle, place: *mut ()) -> Self {
-        Self { handle, place, node: MaybeUninit::uninit(), state: State::Passed }
+        Self { handle, lock: handle.raw(), place, node: MaybeUninit::uninit(), state: State::Passed }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -61,6 +64,12 @@ impl<'a> Arm<'a> {
 
     pub(crate) fn place(&self) -> *mut () {
         self.place
+    }
+
+    /// By which locks are ordered; zero without one.
+    #[inline]
+    fn address(&self) -> usize {
+        self.lock.map_or(0, RawLock::address)
     }
 }
 
@@ -102,9 +111,9 @@ pub(crate) fn run(arms: &mut [Arm<'_>], biased: bool, otherwise: Otherwise, purp
     for (i, place) in order.iter_mut().enumerate() {
         *place = i as u32;
     }
-    order.sort_unstable_by_key(|&i| arms[i as usize].handle.address());
-    let address = |i: &u32| arms[*i as usize].handle.address();
-    let duplicates = order.windows(2).any(|pair| address(&pair[0]) == address(&pair[1]));
+    order.sort_unstable_by_key(|&i| arms[i as usize].address());
+    let address = |i: u32| arms[i as usize].address();
+    let duplicates = order.windows(2).any(|pair| address(pair[0]) == address(pair[1]));
     let select = Select { order, duplicates, biased, purpose };
     let mut how = if purpose == Purpose::Tell { Enqueue::Watch } else { Enqueue::Last };
     loop {
@@ -152,26 +161,29 @@ enum Looked {
 }
 
 impl Select<'_> {
-    /// Each lock once, in order: the first arm of those that share it stands for all.
-    fn each_lock(&self, arms: &[Arm<'_>], mut each: impl FnMut(&dyn Handle)) {
+    /// An arm for each lock, in order: the first of those that share it stands for all.
+    #[inline]
+    fn each_lock<'a>(&self, arms: &[Arm<'a>], mut each: impl FnMut(&'a RawLock, &'a dyn Handle)) {
         let mut last = 0;
         for &index in self.order {
-            let handle = arms[index as usize].handle;
-            let address = handle.address();
-            if address != last {
-                last = address;
-                each(handle);
+            let arm = &arms[index as usize];
+            let Some(lock) = arm.lock else { continue };
+            if lock.address() != last {
+                last = lock.address();
+                each(lock, arm.handle);
             }
         }
     }
 
+    #[inline]
     fn lock(&self, arms: &[Arm<'_>]) {
-        self.each_lock(arms, |handle| handle.lock());
+        self.each_lock(arms, |lock, _| lock.lock());
     }
 
+    #[inline]
     fn unlock(&self, arms: &[Arm<'_>]) {
         // SAFETY: `lock` took them.
-        self.each_lock(arms, |handle| unsafe { handle.unlock() });
+        self.each_lock(arms, |lock, _| unsafe { lock.unlock() });
     }
 
     /// Under all locks: chooses and completes an arm, and leaves the locks; or finds none, and keeps them.
@@ -220,7 +232,7 @@ impl Select<'_> {
         let mut ready = 0;
         for (index, arm) in arms.iter().enumerate() {
             // SAFETY: locked.
-            if arm.handle.address() == 0 || !unsafe { arm.handle.is_ready() } {
+            if arm.lock.is_none() || !unsafe { arm.handle.is_ready() } {
                 continue;
             }
             if self.biased {
@@ -228,7 +240,7 @@ impl Select<'_> {
             }
             // The n-th ready one takes the place of what was chosen with chance 1/n: all end up equally likely.
             ready += 1;
-            if random(ready) == 0 {
+            if ready == 1 || random(ready) == 0 {
                 chosen = Some(index);
             }
         }
@@ -270,7 +282,7 @@ impl Select<'_> {
             // X3 for arms that share a channel: whose node is the first in its queue is left to chance.
             let arm = &mut arms[shuffled.as_ref().map_or(i, |order| order[i] as usize)];
             let node = arm.node.write(Node::new(unit, Some(ticket), arm.place));
-            if arm.handle.address() == 0 {
+            if arm.lock.is_none() {
                 continue;
             }
             // SAFETY: locked.
@@ -286,7 +298,7 @@ impl Select<'_> {
         } else {
             self.unlock(arms);
         }
-        let reason = if arms.iter().all(|arm| arm.handle.address() == 0) { Reason::Forever } else { Reason::Select };
+        let reason = if arms.iter().all(|arm| arm.lock.is_none()) { Reason::Forever } else { Reason::Select };
         let parked = unit.park_until(ticket, limit, reason.alone());
 
         // X5.
@@ -294,12 +306,15 @@ impl Select<'_> {
         for (index, arm) in arms.iter_mut().enumerate() {
             // SAFETY: written above.
             let node = unsafe { arm.node.assume_init_ref() };
-            if arm.handle.address() != 0 {
-                arm.handle.lock();
+            // Only who wins the ticket writes an outcome, and has taken that node out (Q2, Q3); the others are taken out here.
+            if let Some(lock) = arm.lock
+                && (parked == Parked::TimedOut || node.outcome() == Outcome::Waiting)
+            {
+                lock.lock();
                 // SAFETY: locked.
                 unsafe { arm.handle.withdraw(node, how) };
-                // SAFETY: locked.
-                unsafe { arm.handle.unlock() };
+                // SAFETY: locked above.
+                unsafe { lock.unlock() };
             }
             if parked == Parked::TimedOut {
                 continue;
@@ -330,7 +345,7 @@ impl Select<'_> {
 
     fn unlock_telling(&self, arms: &[Arm<'_>]) {
         let mut told = None;
-        self.each_lock(arms, |handle| {
+        self.each_lock(arms, |_, handle| {
             // SAFETY: locked.
             if let Some(watchers) = unsafe { handle.take_watchers() } {
                 match &mut told {

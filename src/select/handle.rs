@@ -7,10 +7,10 @@ use crate::{
         Receiver, Sender,
         core::{Ended, Grant, State, Step},
         ends::Source,
-        timer::Timer,
         waitq::{Node, WaitQueue},
     },
     runtime::unit::Unit,
+    util::lock::RawLock,
 };
 
 /// What an attempt under the lock has come to.
@@ -31,13 +31,10 @@ pub(crate) enum Attempt {
 /// # Safety
 ///
 /// `place` is room for a value of the end's type, holding one for senders; null places are for two-step sends only. What is marked
-/// *locked* is called between `lock` and `unlock`.
+/// *locked* is called while [`raw`](Self::raw) is held.
 pub(crate) unsafe trait Handle {
-    /// Where the lock is: the order in which locks are taken, equal for equal channels. Zero: there is none, and nothing ever happens.
-    fn address(&self) -> usize;
-    fn lock(&self);
-    /// Locked.
-    unsafe fn unlock(&self);
+    /// The lock of the channel, the same for all its ends. None: nothing ever happens on this end.
+    fn raw(&self) -> Option<&RawLock>;
     /// Locked. Whether an attempt may succeed; it may yet be lost to another.
     unsafe fn is_ready(&self) -> bool;
     /// Locked. Completes the operation if that is possible now.
@@ -89,26 +86,18 @@ fn join(queue: &WaitQueue, node: &Node, how: Enqueue) {
 
 // SAFETY: the methods keep to the contract of the channel's own.
 unsafe impl<T> Handle for Sender<T> {
-    fn address(&self) -> usize {
-        self.channel().address()
-    }
-
-    fn lock(&self) {
-        self.channel().raw().lock_raw();
-    }
-
-    unsafe fn unlock(&self) {
-        // SAFETY: by the caller.
-        unsafe { self.channel().raw().unlock_raw() };
+    #[inline]
+    fn raw(&self) -> Option<&RawLock> {
+        Some(self.channel().state().raw())
     }
 
     unsafe fn is_ready(&self) -> bool {
         // SAFETY: locked by the caller.
-        unsafe { self.channel().raw().with_raw(|state| state.can_send()) }
+        unsafe { self.channel().state().with_raw(|state| state.can_send()) }
     }
 
     unsafe fn attempt(&self, place: *mut ()) -> Attempt {
-        let raw = self.channel().raw();
+        let raw = self.channel().state();
         if place.is_null() {
             // SAFETY: locked by the caller.
             return unsafe { raw.with_raw(|state| state.grant()) }.map_or(Attempt::WouldBlock, Attempt::Granted);
@@ -127,13 +116,13 @@ unsafe impl<T> Handle for Sender<T> {
             _ => join(state.senders(), node, how),
         };
         // SAFETY: locked by the caller.
-        unsafe { self.channel().raw().with_raw(join) };
+        unsafe { self.channel().state().with_raw(join) };
     }
 
     unsafe fn withdraw(&self, node: &Node, how: Enqueue) {
         // SAFETY: locked by the caller.
         unsafe {
-            self.channel().raw().with_raw(|state| match how {
+            self.channel().state().with_raw(|state| match how {
                 Enqueue::Last | Enqueue::First => state.senders().remove(node),
                 Enqueue::Watch => state.watchers().remove(node),
             });
@@ -142,7 +131,7 @@ unsafe impl<T> Handle for Sender<T> {
 
     unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed> {
         // SAFETY: locked by the caller.
-        unsafe { self.channel().raw().with_raw(|state| state.take_watchers()) }
+        unsafe { self.channel().state().with_raw(|state| state.take_watchers()) }
     }
 
     unsafe fn deadline(&self) -> Option<Instant> {
@@ -168,38 +157,21 @@ unsafe impl<T> Handle for Sender<T> {
 
 // SAFETY: as above.
 unsafe impl<T> Handle for Receiver<T> {
-    fn address(&self) -> usize {
+    #[inline]
+    fn raw(&self) -> Option<&RawLock> {
         match self.source() {
-            Source::Channel(channel) => channel.address(),
-            Source::Timer(timer) => std::ptr::from_ref::<Timer<T>>(timer).addr(),
-            Source::Never => 0,
-        }
-    }
-
-    fn lock(&self) {
-        match self.source() {
-            Source::Channel(channel) => channel.raw().lock_raw(),
-            Source::Timer(timer) => timer.raw().lock_raw(),
-            Source::Never => {}
-        }
-    }
-
-    unsafe fn unlock(&self) {
-        match self.source() {
-            // SAFETY: by the caller.
-            Source::Channel(channel) => unsafe { channel.raw().unlock_raw() },
-            // SAFETY: by the caller.
-            Source::Timer(timer) => unsafe { timer.raw().unlock_raw() },
-            Source::Never => {}
+            Source::Channel(channel) => Some(channel.state().raw()),
+            Source::Timer(timer) => Some(timer.state().raw()),
+            Source::Never => None,
         }
     }
 
     unsafe fn is_ready(&self) -> bool {
         match self.source() {
             // SAFETY: locked by the caller.
-            Source::Channel(channel) => unsafe { channel.raw().with_raw(|state| state.can_receive()) },
+            Source::Channel(channel) => unsafe { channel.state().with_raw(|state| state.can_receive()) },
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.is_due()) },
+            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| state.is_due()) },
             Source::Never => false,
         }
     }
@@ -212,11 +184,11 @@ unsafe impl<T> Handle for Receiver<T> {
                     unsafe { state.receive(place.cast()) }
                 };
                 // SAFETY: locked by the caller.
-                attempt_of(unsafe { channel.raw().with_raw(receive) })
+                attempt_of(unsafe { channel.state().with_raw(receive) })
             }
             Source::Timer(timer) => {
                 // SAFETY: locked by the caller.
-                let due = unsafe { timer.raw().with_raw(|state| state.take(Instant::now())) };
+                let due = unsafe { timer.state().with_raw(|state| state.take(Instant::now())) };
                 let Some(due) = due else { return Attempt::WouldBlock };
                 // SAFETY: the place is room for a value.
                 unsafe { place.cast::<T>().write(timer.value(due)) };
@@ -234,10 +206,10 @@ unsafe impl<T> Handle for Receiver<T> {
                     _ => join(state.receivers(), node, how),
                 };
                 // SAFETY: locked by the caller.
-                unsafe { channel.raw().with_raw(join) };
+                unsafe { channel.state().with_raw(join) };
             }
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| join(state.waiters(), node, how)) },
+            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| join(state.waiters(), node, how)) },
             Source::Never => {}
         }
     }
@@ -246,13 +218,13 @@ unsafe impl<T> Handle for Receiver<T> {
         match self.source() {
             // SAFETY: locked by the caller.
             Source::Channel(channel) => unsafe {
-                channel.raw().with_raw(|state| match how {
+                channel.state().with_raw(|state| match how {
                     Enqueue::Last | Enqueue::First => state.receivers().remove(node),
                     Enqueue::Watch => state.watchers().remove(node),
                 });
             },
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.waiters().remove(node)) },
+            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| state.waiters().remove(node)) },
             Source::Never => {}
         }
     }
@@ -260,7 +232,7 @@ unsafe impl<T> Handle for Receiver<T> {
     unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed> {
         match self.source() {
             // SAFETY: locked by the caller.
-            Source::Channel(channel) => unsafe { channel.raw().with_raw(|state| state.take_watchers()) },
+            Source::Channel(channel) => unsafe { channel.state().with_raw(|state| state.take_watchers()) },
             _ => None,
         }
     }
@@ -268,7 +240,7 @@ unsafe impl<T> Handle for Receiver<T> {
     unsafe fn deadline(&self) -> Option<Instant> {
         match self.source() {
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.raw().with_raw(|state| state.next()) },
+            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| state.next()) },
             _ => None,
         }
     }

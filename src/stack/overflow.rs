@@ -190,7 +190,7 @@ impl Drop for AltStack {
 }
 
 /// Keeps asynchronous signals away from the calling thread, so that a program's handlers run on threads of its own. Faults still
-/// arrive, and SIGPROF, for profilers.
+/// arrive, and so do SIGPROF, for profilers, and SIGURG, by which the watchdog asks.
 pub(crate) fn block_asynchronous_signals() {
     let set = asynchronous_signals();
     // SAFETY: a valid set.
@@ -233,6 +233,7 @@ fn asynchronous_signals() -> libc::sigset_t {
         libc::SIGABRT,
         libc::SIGSYS,
         libc::SIGPROF,
+        libc::SIGURG,
     ];
     for signal in synchronous {
         // SAFETY: a valid set and signal.

@@ -1,6 +1,51 @@
 //! Waiting for each other: Go's `sync`.
 
+/// A `new` that is `const`, except in models, whose atomics cannot be made in constants.
+macro_rules! const_new {
+    ($(#[$attribute:meta])* $visibility:vis fn new($($parameter:ident: $type:ty),*) -> Self $body:block) => {
+        $(#[$attribute])*
+        #[cfg(not(loom))]
+        $visibility const fn new($($parameter: $type),*) -> Self $body
+
+        $(#[$attribute])*
+        #[cfg(loom)]
+        $visibility fn new($($parameter: $type),*) -> Self $body
+    };
+}
+
+mod barrier;
+mod condvar;
+#[cfg(not(loom))]
+mod err_group;
+#[cfg(loom)]
+mod loom_models;
+mod mutex;
+mod once;
+mod once_lock;
+mod rwlock;
+mod semaphore;
+#[cfg(not(loom))]
+mod single_flight;
 pub(crate) mod turn;
 mod wait_group;
 
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::Condvar;
+#[cfg(not(loom))]
+pub use condvar::WaitTimeoutResult;
+#[cfg(not(loom))]
+pub use err_group::{ErrGroup, TaskFailed};
+pub use mutex::RawMutex;
+#[cfg(not(loom))]
+pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
+pub use once::{Once, OnceState};
+pub use once_lock::{LazyLock, OnceLock};
+pub use rwlock::RawRwLock;
+#[cfg(not(loom))]
+pub use rwlock::{
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, const_rwlock,
+};
+pub use semaphore::{OwnedPermit, Permit, Semaphore};
+#[cfg(not(loom))]
+pub use single_flight::SingleFlight;
 pub use wait_group::{DoneGuard, WaitGroup};

@@ -18,6 +18,8 @@ pub(crate) struct Turn(Lock<State>);
 #[derive(Debug)]
 struct State {
     taken: bool,
+    /// Counts calls of [`Turn::look_again`]: a limit that was read before one is not waited with after it.
+    changes: u64,
     queue: WaitQueue,
 }
 
@@ -27,7 +29,7 @@ pub(crate) struct MyTurn<'a>(&'a Turn);
 
 impl Turn {
     pub(crate) fn new() -> Self {
-        Self(Lock::new(State { taken: false, queue: WaitQueue::new() }))
+        Self(Lock::new(State { taken: false, changes: 0, queue: WaitQueue::new() }))
     }
 
     /// Waits for the caller's turn; `limit` says until when, and is asked anew after each wake.
@@ -42,20 +44,24 @@ impl Turn {
                 state.taken = true;
                 return Ok(MyTurn(self));
             }
+            let changes = state.changes;
             drop(state);
             let deadline = limit()?;
             let unit = park::current();
             let ticket = deadline.map(|_| unit.arm());
             let node = Node::new(unit, ticket, std::ptr::null_mut());
             let mut state = self.0.lock();
-            if !state.taken {
-                state.taken = true;
+            if !state.taken || state.changes != changes {
+                let mine = !std::mem::replace(&mut state.taken, true);
                 drop(state);
                 if let Some(ticket) = ticket {
-                    let mine = unit.try_claim(ticket);
-                    debug_assert!(mine, "nobody has seen this ticket");
+                    let unseen = unit.try_claim(ticket);
+                    debug_assert!(unseen, "nobody has seen this ticket");
                 }
-                return Ok(MyTurn(self));
+                if mine {
+                    return Ok(MyTurn(self));
+                }
+                continue;
             }
             // SAFETY: the node stays in this frame until it is out of the queue.
             unsafe { state.queue.push(&node) };
@@ -77,7 +83,10 @@ impl Turn {
 
     /// Has all who wait ask for their limits again.
     pub(crate) fn look_again(&self) {
-        let woken = self.0.lock().queue.claim_all(Outcome::Again);
+        let mut state = self.0.lock();
+        state.changes += 1;
+        let woken = state.queue.claim_all(Outcome::Again);
+        drop(state);
         woken.wake();
     }
 }
@@ -96,5 +105,48 @@ impl Drop for MyTurn<'_> {
         let unit = next.unit();
         drop(state);
         unit.wake(Wake::Queue);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_turn {
+    use loom::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::Relaxed},
+        },
+        thread,
+    };
+
+    use super::*;
+
+    /// A limit that changes while somebody decides to wait is seen, however the two meet.
+    #[test]
+    fn a_change_of_limits_is_not_missed() {
+        loom::model(|| {
+            let (turn, over) = (Arc::new(Turn::new()), Arc::new(AtomicBool::new(false)));
+            let holder = turn.take(Reason::Write, || Ok::<_, ()>(None)).unwrap();
+            let (t, o) = (turn.clone(), over.clone());
+            let waiter = thread::spawn(move || {
+                let limit = || if o.load(Relaxed) { Err(()) } else { Ok(None) };
+                assert!(t.take(Reason::Write, limit).is_err());
+            });
+            over.store(true, Relaxed);
+            turn.look_again();
+            waiter.join().unwrap();
+            drop(holder);
+        });
+    }
+
+    /// The turn passes on to whoever waits.
+    #[test]
+    fn a_turn_is_passed_on() {
+        loom::model(|| {
+            let turn = Arc::new(Turn::new());
+            let other = turn.clone();
+            let waiter = thread::spawn(move || drop(other.take(Reason::Write, || Ok::<_, ()>(None))));
+            drop(turn.take(Reason::Write, || Ok::<_, ()>(None)));
+            waiter.join().unwrap();
+        });
     }
 }

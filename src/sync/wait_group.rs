@@ -1,7 +1,8 @@
 //! `WaitGroup`: waits until a number of tasks are done.
 //!
 //! - V1: count and queue are behind one lock. Whoever takes the count to zero releases all who wait, in the same step.
-//! - V2: `waiters` counts the parties in the queue, `returning` those that were released and have not looked at the state yet.
+//! - V2: `waiters` counts the parties in the queue, also one whose time has just passed and that is about to leave it (so a count of zero
+//!   with waiters is no misuse); `returning` those that were released and have not looked at the state yet.
 //! - V3: the inner part is behind an `Arc`, so that a `done` which releases the waiter that then drops the group touches nothing that is
 //!   gone.
 
@@ -17,11 +18,15 @@ use std::{
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
     runtime::{
+        interrupt::{self, Interrupt},
         park::{self, Parked},
         wait::Reason,
     },
     util::Lock,
 };
+
+#[cfg(not(loom))]
+use crate::runtime::{panics, refuses_new};
 
 /// Waits for a collection of goroutines to finish; Go's `sync.WaitGroup`.
 ///
@@ -42,6 +47,13 @@ use crate::{
 /// }
 /// tasks.wait();
 /// assert_eq!(sum.load(Ordering::Relaxed), 10);
+/// ```
+///
+/// A copy would be a second count:
+///
+/// ```compile_fail,E0599
+/// let tasks = oxigo::WaitGroup::new();
+/// let copy = tasks.clone();
 /// ```
 #[derive(Default)]
 pub struct WaitGroup {
@@ -94,8 +106,8 @@ impl WaitGroup {
     ///
     /// # Panics
     ///
-    /// With "negative WaitGroup counter" when the count would fall below zero; it stays as it was. When misuse is detected: adding from
-    /// zero while a `wait` is in progress.
+    /// With "negative WaitGroup counter" when the count would fall below zero; it stays as it was. (Adding
+    /// from zero before all who were released have returned is misuse, which the late `wait` reports with a panic of its own.)
     ///
     /// # Blocking
     ///
@@ -140,7 +152,8 @@ impl WaitGroup {
 
     /// Adds one, starts `f` as a goroutine, and takes one back when it has ended.
     ///
-    /// When `f` panics, the first [`wait`](Self::wait) re-raises its panic after all others are done.
+    /// When `f` panics, the first [`wait`](Self::wait) re-raises its panic after all others are done. When its runtime is dropped before
+    /// `f` has started, that is a failure too.
     ///
     /// # Panics
     ///
@@ -155,9 +168,12 @@ impl WaitGroup {
     where
         F: FnOnce() + Send + 'static,
     {
-        let guard = self.guard();
-        // Dropped without having run, when the runtime is given up, the guard counts down all the same.
-        crate::go(move || guard.run(f));
+        if refuses_new() {
+            // Not a failure of the group: the caller is told.
+            return drop(crate::go(|| ()));
+        }
+        let member = Member { guard: self.guard(), started: false };
+        crate::go(move || member.run(f));
     }
 
     /// Waits until the count is zero.
@@ -172,7 +188,7 @@ impl WaitGroup {
     /// Parks the goroutine, or blocks the thread.
     #[track_caller]
     pub fn wait(&self) {
-        let done = self.wait_until(None);
+        let done = self.wait_until(None, None);
         debug_assert!(done);
     }
 
@@ -187,16 +203,48 @@ impl WaitGroup {
     /// Parks the goroutine, or blocks the thread.
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(Instant::now().checked_add(timeout))
+        self.wait_until(Instant::now().checked_add(timeout), None)
+    }
+
+    /// As [`wait`](Self::wait), until `ctx` ends at the latest.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    ///
+    /// let tasks = oxigo::WaitGroup::new();
+    /// let _never_done = tasks.guard();
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// oxigo::go(move || cancel.cancel());
+    /// assert_eq!(tasks.wait_ctx(&ctx), Err(ContextError::Canceled));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, when it had before the count was zero.
+    ///
+    /// # Panics
+    ///
+    /// As `wait`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub fn wait_ctx(&self, ctx: &crate::context::Context) -> Result<(), crate::context::ContextError> {
+        ctx.check()?;
+        if self.wait_until(None, Some(ctx)) { Ok(()) } else { ctx.check() }
     }
 
     #[track_caller]
-    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>, interrupt: Option<&dyn Interrupt>) -> bool {
         let inner = &*self.inner;
         let mut state = inner.state.lock();
         if state.count > 0 {
             let unit = park::current();
-            let ticket = deadline.map(|_| unit.arm());
+            let ticket = (deadline.is_some() || interrupt.is_some()).then(|| unit.arm());
             let node = Node::new(unit, ticket, std::ptr::null_mut());
             // SAFETY: the node stays in this frame until it is out of the queue.
             unsafe { state.queue.push(&node) };
@@ -205,11 +253,16 @@ impl WaitGroup {
             match ticket {
                 None => unit.park(Reason::WaitGroup.on(inner)),
                 Some(ticket) => {
-                    if unit.park_until(ticket, deadline, Reason::WaitGroup.on(inner)) == Parked::TimedOut {
+                    let wait = Reason::WaitGroup.on(inner);
+                    let parked = match interrupt {
+                        None => unit.park_until(ticket, deadline, wait),
+                        Some(interrupt) => interrupt::park_until(unit, ticket, deadline, interrupt, wait),
+                    };
+                    if parked == Parked::TimedOut || node.outcome() == Outcome::Waiting {
                         let mut state = inner.state.lock();
                         state.queue.remove(&node);
-                        // Released in the same moment: `release` has counted only those it won.
-                        state.waiters = state.waiters.saturating_sub(1);
+                        // Whoever released the others in the same moment has counted only those it won.
+                        state.waiters -= 1;
                         return false;
                     }
                 }
@@ -251,9 +304,6 @@ impl Inner {
         let misuse = match state.count.checked_add(delta) {
             None => Some("WaitGroup counter overflow"),
             Some(count) if count < 0 => Some("negative WaitGroup counter"),
-            Some(_) if delta > 0 && state.count == 0 && state.waiters > 0 => {
-                Some("WaitGroup misuse: add called concurrently with wait")
-            }
             Some(_) => None,
         };
         if let Some(text) = misuse {
@@ -306,12 +356,31 @@ pub struct DoneGuard {
     inner: Arc<Inner>,
 }
 
-impl DoneGuard {
-    /// Runs a task; its panic becomes the group's.
-    #[cfg(not(loom))]
-    fn run(self, f: impl FnOnce()) {
+/// One goroutine of [`WaitGroup::go`].
+#[cfg(not(loom))]
+struct Member {
+    guard: DoneGuard,
+    started: bool,
+}
+
+#[cfg(not(loom))]
+impl Member {
+    /// Runs the task; its panic becomes the group's.
+    fn run(mut self, f: impl FnOnce()) {
+        self.started = true;
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
-            self.inner.fail(payload);
+            panics::policy();
+            self.guard.inner.fail(payload);
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Member {
+    /// A closure that is dropped unrun by its runtime has failed. One that could not be started has not: the caller knows.
+    fn drop(&mut self) {
+        if !self.started && refuses_new() {
+            self.guard.inner.fail(Box::new("the runtime was dropped before this goroutine started"));
         }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn quiesce() {
 }
 
 /// A value that counts how often it was dropped.
+#[derive(Debug)]
 pub(crate) struct Counted(pub(crate) Arc<AtomicUsize>);
 
 impl Drop for Counted {

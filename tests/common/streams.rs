@@ -18,6 +18,7 @@ use oxigo::{go, scope, time};
 pub(crate) trait Stream: Send + Sync + 'static {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
+    fn try_write_all(&self, buf: &[u8]) -> io::Result<()>;
     fn set_read_deadline(&self, deadline: Option<Instant>);
     fn set_write_deadline(&self, deadline: Option<Instant>);
     fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
@@ -63,6 +64,9 @@ macro_rules! stream {
             fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
                 std::io::Write::write(&mut &*self, buf)
             }
+            fn try_write_all(&self, buf: &[u8]) -> std::io::Result<()> {
+                std::io::Write::write_all(&mut &*self, buf)
+            }
             fn set_read_deadline(&self, deadline: Option<std::time::Instant>) {
                 <$type>::set_read_deadline(self, deadline);
             }
@@ -107,6 +111,7 @@ macro_rules! conformance {
                 nt_15_dribbling_does_not_postpone_a_deadline = dribble,
                 nt_16_concurrent_methods = concurrent_methods,
                 nt_16_writes_are_contiguous = contiguous_writes,
+                nt_16_write_all_ends_with_its_time_out = write_all_times_out,
                 nt_17_zero_length_operations_do_not_wait = zero_length,
             }
         }
@@ -561,6 +566,36 @@ pub(crate) fn contiguous_writes<S: Stream>((near, far): (S, S)) {
         for part in heard.chunks(LENGTH) {
             assert!(part.iter().all(|&b| b == part[0]), "two writes are mixed");
         }
+    });
+}
+
+/// `write_all` that ran into its time-out does not go on behind another writer that has come meanwhile.
+pub(crate) fn write_all_times_out<S: Stream>((near, far): (S, S)) {
+    const LIMIT: Duration = Duration::from_millis(100);
+    near.set_write_timeout(Some(LIMIT)).unwrap();
+    far.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    scope(|s| {
+        let first = s.go(|| {
+            let begin = Instant::now();
+            // More than any buffer keeps, and nobody reads but the first byte.
+            let result = near.try_write_all(&vec![1; 32 << 20]);
+            assert_timed_out(&result);
+            assert!(begin.elapsed() >= LIMIT);
+        });
+        let mut byte = [0];
+        far.read_exact(&mut byte);
+        assert_eq!(byte, [1]);
+        // The first has begun. From here on nothing else times out.
+        near.set_write_timeout(None).unwrap();
+        let second = s.go(|| {
+            near.try_write_all(&[2; 1000]).unwrap();
+            near.shutdown(Shutdown::Write).unwrap();
+        });
+        first.join().unwrap();
+        let heard = far.read_to_end();
+        second.join().unwrap();
+        let ones = heard.iter().take_while(|byte| **byte == 1).count();
+        assert!(heard[ones..] == [2; 1000]);
     });
 }
 

@@ -21,6 +21,9 @@
 //! - D3: sources are never freed, and used again with a new generation. An event that was fetched before its descriptor was deregistered
 //!   carries the old generation and does nothing; one that passes the check in the last moment costs its new owner one look.
 //! - D4: a descriptor is deregistered before it is closed.
+//! - D5: *a descriptor outlives the worker that watches it.* A worker that ends first says so and then counts an event on all sources
+//!   it watched. Whoever waits asks after R1 whether the source is watched, and has its own worker adopt it if not. One who was told that
+//!   it is watched, and parks all the same, has read the tick before that event, and is woken by it (D1).
 //!
 //! Models: `loom_source` below.
 
@@ -44,6 +47,13 @@ use crate::{
 pub(crate) struct Ready {
     pub(crate) read: bool,
     pub(crate) write: bool,
+}
+
+/// One direction of a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
 }
 
 const READY: u64 = 1;
@@ -115,7 +125,7 @@ impl Side {
 }
 
 #[cfg(not(loom))]
-pub(crate) use table::dispatch;
+pub(crate) use table::{dispatch, worker_has_ended};
 
 /// The table of all sources.
 #[cfg(not(loom))]
@@ -133,7 +143,7 @@ mod table {
         },
     };
 
-    use super::{Ready, Side};
+    use super::{Direction, Ready, Side};
     use crate::runtime::scheduler::{self, Processor};
 
     /// One registered descriptor.
@@ -141,8 +151,18 @@ mod table {
     pub(crate) struct Source {
         index: u32,
         generation: AtomicU32,
-        pub(crate) read: Side,
-        pub(crate) write: Side,
+        /// Whose poller watches it; null for a source that is not in use.
+        watcher: AtomicPtr<Processor>,
+        read: Side,
+        write: Side,
+    }
+
+    impl Source {
+        /// The key of its events (E2).
+        fn key(&self) -> u64 {
+            // ORDERING: Relaxed. The pool's lock has ordered us after the last owner.
+            u64::from(self.generation.load(Relaxed)) << 32 | u64::from(self.index)
+        }
     }
 
     const CHUNK: usize = 256;
@@ -163,6 +183,7 @@ mod table {
         let sources = std::array::from_fn(|i| Source {
             index: (chunk * CHUNK + i) as u32,
             generation: AtomicU32::new(0),
+            watcher: AtomicPtr::new(ptr::null_mut()),
             read: Side::new(),
             write: Side::new(),
         });
@@ -197,7 +218,6 @@ mod table {
     #[derive(Debug)]
     pub(crate) struct Registration {
         source: &'static Source,
-        processor: &'static Processor,
     }
 
     impl Registration {
@@ -205,29 +225,93 @@ mod table {
         pub(crate) fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
             let processor = scheduler::driver_for_current()?;
             let source = take()?;
-            // ORDERING: Relaxed. The pool's lock has ordered us after the last owner.
-            let key = u64::from(source.generation.load(Relaxed)) << 32 | u64::from(source.index);
-            if let Err(error) = processor.poller().add(fd, key) {
+            if let Err(error) = processor.poller().add(fd, source.key()) {
                 give_back(source);
                 return Err(error);
             }
             processor.sockets_changed(1);
-            Ok(Self { source, processor })
+            let registration = Self { source };
+            registration.set_watcher(processor);
+            Ok(registration)
         }
 
-        pub(crate) fn source(&self) -> &'static Source {
-            self.source
+        #[inline]
+        pub(crate) fn side(&self, direction: Direction) -> &'static Side {
+            match direction {
+                Direction::Read => &self.source.read,
+                Direction::Write => &self.source.write,
+            }
+        }
+
+        fn watcher(&self) -> &'static Processor {
+            // ORDERING: Acquire. Pairs with the Release in `set_watcher`.
+            let processor = self.source.watcher.load(Acquire);
+            // SAFETY: set by `new` and not null before `end`; processors are never freed.
+            unsafe { &*processor }
+        }
+
+        fn set_watcher(&self, processor: &'static Processor) {
+            // ORDERING: Release. Whoever finds the watcher finds the descriptor in its poller.
+            self.source.watcher.store(ptr::from_ref(processor).cast_mut(), Release);
+        }
+
+        /// Whether a worker polls for it (D5).
+        #[inline]
+        pub(crate) fn is_watched(&self) -> bool {
+            self.watcher().is_polled()
+        }
+
+        /// Moves the registration to the caller's worker, unless it is watched. Not called twice at a time.
+        pub(crate) fn adopt(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+            let old = self.watcher();
+            if old.is_polled() {
+                return Ok(());
+            }
+            let new = scheduler::driver_for_current()?;
+            if ptr::eq(old, new) {
+                // Its worker is about to begin.
+                return Ok(());
+            }
+            // What is ready already comes as an event of the new poller. Twice is better than never: the old one comes out last.
+            new.poller().add(fd, self.source.key())?;
+            old.poller().remove(fd);
+            old.sockets_changed(-1);
+            new.sockets_changed(1);
+            self.set_watcher(new);
+            Ok(())
         }
 
         /// D4.
         pub(crate) fn end(&self, fd: BorrowedFd<'_>) {
-            self.processor.poller().remove(fd);
-            self.processor.sockets_changed(-1);
+            let processor = self.watcher();
+            processor.poller().remove(fd);
+            processor.sockets_changed(-1);
             give_back(self.source);
         }
     }
 
+    /// D5: called by a worker that ends, after it has said so.
+    pub(crate) fn worker_has_ended(processor: &'static Processor) {
+        let chunks = FREE.lock().unwrap_or_else(PoisonError::into_inner).1;
+        for chunk in &TABLE[..chunks] {
+            // ORDERING: Acquire. Pairs with the Release in `take`.
+            let chunk = chunk.load(Acquire);
+            // SAFETY: a chunk that is counted was published before; chunks are leaked.
+            let sources = unsafe { &*chunk };
+            for source in sources {
+                // ORDERING: Relaxed. What this worker watched it has registered itself, or for threads that use the default
+                // runtime, whose workers do not end. A source that changes hands at this moment gets a look for nothing.
+                if ptr::eq(source.watcher.load(Relaxed), processor) {
+                    source.read.signal();
+                    source.write.signal();
+                }
+            }
+        }
+    }
+
     fn give_back(source: &'static Source) {
+        // ORDERING: Relaxed. See `worker_has_ended`.
+        source.watcher.store(ptr::null_mut(), Relaxed);
         // ORDERING: Relaxed. See `dispatch`; the pool's lock orders owners.
         source.generation.fetch_add(1, Relaxed);
         FREE.lock().unwrap_or_else(PoisonError::into_inner).0.push(source);
@@ -291,6 +375,48 @@ mod loom_source {
             pipe.bytes.fetch_add(2, AcqRel);
             pipe.side.signal();
             read(&pipe);
+            reader.join().unwrap();
+        });
+    }
+
+    /// Reads until told to stop; what tells it is looked at before or after the tick is read.
+    fn read_or_stop(pipe: &Pipe, stop: &AtomicUsize, tick_first: bool) {
+        loop {
+            let early = (!tick_first).then(|| stop.load(Relaxed));
+            let tick = pipe.side.tick();
+            if early.unwrap_or_else(|| stop.load(Relaxed)) == 1 {
+                return;
+            }
+            pipe.side.clear(tick);
+            assert!(pipe.side.wait(None, Reason::Read));
+        }
+    }
+
+    /// Changes of limits, `shutdown` and `close` are signalled as events are (descriptor.rs): whoever waits sees them.
+    #[test]
+    fn a_change_is_an_event() {
+        loom::model(|| {
+            let pipe = Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let stop = Arc::new(AtomicUsize::new(0));
+            let (p, s) = (pipe.clone(), stop.clone());
+            let reader = thread::spawn(move || read_or_stop(&p, &s, true));
+            stop.store(1, Relaxed);
+            pipe.side.signal();
+            reader.join().unwrap();
+        });
+    }
+
+    /// Looking before the tick is read loses a change between the two: the check must bite.
+    #[test]
+    #[should_panic]
+    fn looking_before_the_tick_is_caught() {
+        loom::model(|| {
+            // Leaked, as below.
+            let pipe: &'static Pipe = Box::leak(Box::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) }));
+            let stop: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+            let reader = thread::spawn(move || read_or_stop(pipe, stop, false));
+            stop.store(1, Relaxed);
+            pipe.side.signal();
             reader.join().unwrap();
         });
     }

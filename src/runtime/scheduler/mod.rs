@@ -40,6 +40,11 @@ mod native {
         Worker::current()?.running()
     }
 
+    /// Whether the caller would hold its own worker by waiting: in a panic hook on a goroutine.
+    pub(crate) fn holds_worker() -> bool {
+        Worker::current().is_some_and(|worker| worker.running().is_none())
+    }
+
     /// The task of the calling goroutine.
     pub(crate) fn current_task() -> Option<TaskRef> {
         current_slot()?.task()
@@ -179,6 +184,35 @@ mod native {
         }
     }
 
+    /// A number for the worker that the caller runs on, 0 on a plain thread. Goroutines of one worker never run at the same time, so
+    /// one of them spins in vain for another. Two workers may share a number: a hint, no more. The lower 16 bits are 0.
+    #[inline]
+    pub(crate) fn place() -> u32 {
+        Worker::current().map_or(0, |worker| number(worker.processor))
+    }
+
+    /// The [`place`] of the goroutine or thread that `unit` is part of.
+    #[inline]
+    pub(crate) fn place_of(unit: &'static Unit) -> u32 {
+        if unit.home().is_thread() {
+            return 0;
+        }
+        // SAFETY: not a thread's.
+        number(unsafe { Slot::of(unit) }.processor())
+    }
+
+    #[inline]
+    fn number(processor: &'static Processor) -> u32 {
+        // Processors begin on cache lines, whose six bits of offset are worth nothing here.
+        ((std::ptr::from_ref(processor).addr() >> 6) as u32) << 16
+    }
+
+    /// The coarse clock, in milliseconds. It stands still while no worker is awake.
+    #[inline]
+    pub(crate) fn tick() -> u32 {
+        crate::runtime::clock::now() as u32
+    }
+
     #[cold]
     fn spend_slow(worker: &Worker) {
         let Some(slot) = worker.running() else { return };
@@ -212,6 +246,22 @@ mod native {
     pub(crate) fn ended() {
         if let Some(worker) = Worker::current() {
             count(&worker.processor.published.ended);
+        }
+    }
+
+    /// Takes back the last `ended`.
+    #[cold]
+    pub(crate) fn not_ended() {
+        if let Some(worker) = Worker::current() {
+            uncount(&worker.processor.published.ended);
+        }
+    }
+
+    /// Sets the task that the calling goroutine's slot names.
+    #[inline]
+    pub(crate) fn name_task(task: Option<TaskRef>) {
+        if let Some(slot) = Worker::current().and_then(Worker::running_or_panicking) {
+            slot.name_task(task);
         }
     }
 

@@ -18,7 +18,10 @@ use crossbeam_deque::{Injector, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 
 use super::{idle::Doze, inbox::Inbox, worker::Worker};
-use crate::runtime::{driver::poller::Poller, slot::Slot, task::TaskRef};
+use crate::{
+    debug::watchdog::Watch,
+    runtime::{driver::poller::Poller, slot::Slot, task::TaskRef, threads::Tid},
+};
 
 /// See the module.
 pub(crate) struct Processor {
@@ -35,6 +38,10 @@ pub(crate) struct Processor {
     errands: Mutex<Vec<Errand>>,
     has_errands: AtomicBool,
     poller: Poller,
+    /// A worker polls.
+    polled: AtomicBool,
+    /// What the clock thread remembers of the worker.
+    pub(crate) watch: CachePadded<Watch>,
 }
 
 /// Runs on the worker's own stack (P5: no user code).
@@ -47,7 +54,7 @@ pub(crate) struct Published {
     pub(crate) load: AtomicU32,
     /// Counts scheduling points. A processor whose count stands still for a while is busy with one goroutine.
     pub(crate) rounds: AtomicU64,
-    /// The owner has passed a scheduling point and left fresh closures behind.
+    /// The owner has passed a scheduling point and left many fresh closures behind.
     pub(crate) fresh_left: AtomicBool,
     /// Goroutines started through this worker's `go`, ended on it, and started on it.
     pub(crate) spawned: AtomicU64,
@@ -102,6 +109,8 @@ impl Processor {
             errands: Mutex::new(Vec::new()),
             has_errands: AtomicBool::new(false),
             poller: Poller::new()?,
+            polled: AtomicBool::new(false),
+            watch: CachePadded::new(Watch::default()),
         })))
     }
 
@@ -116,7 +125,8 @@ impl Processor {
             counter.store(0, Relaxed);
         }
         p.outside.store(0, Relaxed);
-        p.sockets.store(0, Relaxed);
+        // `sockets` stays: what is still registered here is watched by the next worker, until somebody adopts it (D5 of `source`).
+        self.watch.reset();
         self.doze.reset();
         self.errands.lock().unwrap_or_else(PoisonError::into_inner).clear();
         SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self);
@@ -130,6 +140,12 @@ impl Processor {
     /// Puts back what [`take_deque`](Self::take_deque) gave.
     pub(crate) fn put_deque(&self, deque: Deque<TaskRef>) {
         *self.deque.lock().unwrap_or_else(PoisonError::into_inner) = Some(deque);
+    }
+
+    /// The worker's thread; 0 when it has ended or not begun.
+    pub(crate) fn thread(&self) -> Tid {
+        // ORDERING: Relaxed. A hint.
+        Tid::try_from(self.watch.thread.load(Relaxed)).unwrap_or(0)
     }
 
     #[inline]
@@ -209,6 +225,28 @@ impl Processor {
     pub(crate) fn give(&self, task: TaskRef) {
         self.given.push(task);
         self.notify();
+    }
+
+    /// Whether anybody looks at the poller (D5 of `source`).
+    #[inline]
+    pub(crate) fn is_polled(&self) -> bool {
+        // ORDERING: Relaxed. The tick that the caller has read before orders this look (D5).
+        self.polled.load(Relaxed)
+    }
+
+    /// The worker begins.
+    pub(crate) fn start_polling(&self) {
+        // ORDERING: Relaxed. Stands for itself: whoever sees it is served, sooner or later.
+        self.polled.store(true, Relaxed);
+    }
+
+    /// The worker ends: whoever waits for a descriptor that it watched finds another watcher.
+    pub(crate) fn stop_polling(&'static self) {
+        // ORDERING: Relaxed. The events counted below publish it.
+        self.polled.store(false, Relaxed);
+        if self.sockets() > 0 {
+            crate::runtime::driver::source::worker_has_ended(self);
+        }
     }
 
     pub(crate) fn sockets_changed(&self, by: i64) {

@@ -23,9 +23,10 @@
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the
 //!   oldest may start, at most every other round, and only where no other worker is less loaded; otherwise a less loaded one is
 //!   made sure to be awake, and takes it.
-//! - B2: others may take a fresh closure once its owner has passed a scheduling point without taking it, or has not passed one
-//!   for a while: a pair that talks stays together, load spreads as soon as it exists. They take one at a time, the oldest. One that
-//!   was placed by a hint they take only from a worker that stands still.
+//! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
+//!   (at least `MANY`), others may take them, one at a time, the oldest. Fewer are taken only from an owner that has stood still for a
+//!   while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
+//!   is left to its worker unless that one stands still for long (`STALL_PLACED`).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections.
 
@@ -54,6 +55,7 @@ use crate::{
         park::Wake,
         slot::Slot,
         task::TaskRef,
+        threads,
     },
     stack::Cache,
 };
@@ -71,6 +73,10 @@ const SEARCH_MIN: Duration = Duration::from_micros(2);
 /// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
 const NAP_MIN: Duration = Duration::from_micros(20);
 const NAP_MAX: Duration = Duration::from_millis(2);
+/// Fresh closures that are many enough for thieves to share at once.
+const MANY: usize = 4;
+/// Scheduling points within one tick that pass over fewer before one of them is started.
+const PATIENCE: u32 = 16;
 /// A closure behind an owner that has stood still this long may be taken.
 const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
@@ -102,6 +108,11 @@ pub(crate) struct Worker {
     fresh_since: Cell<u64>,
     fresh_credit: Cell<usize>,
     fresh_turn: Cell<bool>,
+    /// B2: scheduling points before a few fresh closures are started, zero when there were none; in which tick they were counted; the tick
+    /// in which a thief was last woken for a few.
+    fresh_patience: Cell<u32>,
+    fresh_tick: Cell<u64>,
+    few_woken: Cell<u64>,
     /// The last goroutine gave up its turn by itself.
     yielded: Cell<bool>,
     timers: RefCell<Timers<Slot>>,
@@ -145,6 +156,9 @@ impl Worker {
             fresh_since: Cell::new(0),
             fresh_credit: Cell::new(0),
             fresh_turn: Cell::new(false),
+            fresh_patience: Cell::new(0),
+            fresh_tick: Cell::new(0),
+            few_woken: Cell::new(0),
             yielded: Cell::new(false),
             timers: RefCell::new(Timers::new()),
             stacks: RefCell::new(Cache::new(runtime.stacks())),
@@ -174,6 +188,9 @@ impl Worker {
     /// Runs until the runtime has been given up and the last goroutine of this worker has ended.
     pub(crate) fn run(self) {
         CURRENT.set(&self);
+        self.processor.start_polling();
+        // ORDERING: Relaxed. The clock thread may learn of it late.
+        self.processor.watch.thread.store(threads::current().into(), Relaxed);
         self.count_round();
         self.processor.doze().wake_up();
         clock::active();
@@ -185,7 +202,12 @@ impl Worker {
                 None => self.rest(),
             }
         }
+        // To the others a worker that has ended is one that sleeps.
+        self.runtime.idle().sleeps();
+        self.processor.doze().announce();
+        self.processor.watch.thread.store(0, Relaxed);
         CURRENT.set(std::ptr::null());
+        self.processor.stop_polling();
         self.runtime.give_back_credits(self.credits.get());
         self.stacks.borrow_mut().give_back_all();
         self.processor.put_deque(self.fresh);
@@ -397,6 +419,9 @@ impl Worker {
         if self.current.get().is_some_and(|slot| slot.accepted().take()) {
             return self.place_connection(task);
         }
+        if self.fresh_patience.get() == 0 {
+            self.fresh_patience.set(PATIENCE);
+        }
         self.fresh.push(task);
     }
 
@@ -418,6 +443,11 @@ impl Worker {
 
     #[inline]
     fn next(&self) -> Option<Next> {
+        if self.fresh_patience.get() != 0
+            && let Some(task) = self.few_fresh()
+        {
+            return Some(Next::Fresh(task));
+        }
         if let Some(slot) = self.handoff.take() {
             let budget = self.budget.get();
             if budget > 1 && (!budget.is_multiple_of(16) || clock::now().wrapping_sub(self.slice_start.get()) < SLICE) {
@@ -447,15 +477,15 @@ impl Worker {
             }
             let slot = self.queue.pop_front();
             self.processor.set_load(self.queue.len());
-            self.publish_fresh();
+            self.publish_fresh(now);
             return slot.map(Next::Started);
         }
         self.processor.set_load(0);
         if let Some(task) = self.fresh.pop() {
-            self.publish_fresh();
+            self.publish_fresh(now);
             return Some(Next::Fresh(task));
         }
-        self.publish_fresh();
+        self.publish_fresh(now);
         self.next_elsewhere()
     }
 
@@ -483,18 +513,40 @@ impl Worker {
         self.processor.inbox().take(|slot| self.queue.push_back(slot));
     }
 
-    /// B2: tells thieves whether a scheduling point has passed over fresh closures, and wakes one when this is news.
+    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, and wakes one when some are left.
     #[inline]
-    fn publish_fresh(&self) {
-        let left = !self.fresh.is_empty();
+    fn publish_fresh(&self, now: u64) {
+        let left = self.fresh.len();
+        let many = left >= MANY;
         let flag = &self.processor.published.fresh_left;
         // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
-        if left != flag.load(Relaxed) {
-            flag.store(left, Relaxed);
+        if many != flag.load(Relaxed) {
+            flag.store(many, Relaxed);
         }
-        if left && self.runtime.idle().wants_waking() {
+        // A few are most often started here before anybody has got up, so that is tried once a tick.
+        if left > 0 && self.runtime.idle().wants_waking() && (many || self.few_woken.replace(now) != now) {
             self.runtime.wake_one();
         }
+    }
+
+    /// B2: when a few fresh closures have been passed over by a number of quick scheduling points, the newest. Its owner would be back
+    /// here long before a thief had got up, and what it talks to is here.
+    fn few_fresh(&self) -> Option<TaskRef> {
+        let now = clock::now();
+        if self.fresh_tick.get() != now {
+            self.fresh_tick.set(now);
+            self.fresh_patience.set(PATIENCE);
+        }
+        let left = self.fresh_patience.get() - 1;
+        self.fresh_patience.set(left);
+        if left > 0 {
+            return None;
+        }
+        let few = self.fresh.len();
+        if few > 1 {
+            self.fresh_patience.set(PATIENCE);
+        }
+        if few < MANY { self.fresh.pop() } else { None }
     }
 
     /// B1. Called with a run queue and fresh closures that wait behind it.
@@ -662,6 +714,14 @@ impl Worker {
         processors.iter().enumerate().any(|(i, p)| i != self.index && p.leaves_fresh())
     }
 
+    fn others_stand_still(&self) -> bool {
+        let processors = self.runtime.processors();
+        processors
+            .iter()
+            .enumerate()
+            .any(|(i, p)| i != self.index && !p.stealer.is_empty() && self.stall(i, p) >= STALL)
+    }
+
     /// Searches, then sleeps, until there may be something to do.
     #[cold]
     fn rest(&self) {
@@ -695,6 +755,9 @@ impl Worker {
                 for _ in 0..20 {
                     std::hint::spin_loop();
                 }
+            }
+            if self.others_stand_still() {
+                return true;
             }
             if begin.elapsed() >= limit {
                 self.search.set((limit / 2).max(SEARCH_MIN));

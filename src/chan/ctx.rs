@@ -1,0 +1,147 @@
+//! Channel operations that a context may end.
+
+use std::{error::Error, fmt};
+
+use super::{Receiver, RecvError, SendError, Sender};
+use crate::{
+    context::{Context, ContextError},
+    select_biased,
+};
+
+impl<T> Receiver<T> {
+    /// As [`recv`](Self::recv), until `ctx` ends at the latest. A context that has ended already comes before a value that is there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{chan::RecvCtxError, context::{Context, ContextError}};
+    ///
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// tx.send(1).unwrap();
+    /// assert_eq!(rx.recv_ctx(&ctx), Ok(1));
+    /// oxigo::go(move || cancel.cancel());
+    /// assert_eq!(rx.recv_ctx(&ctx), Err(RecvCtxError::Context(ContextError::Canceled)));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Context` when the context has ended, `Disconnected` as `recv`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_ctx(&self, ctx: &Context) -> Result<T, RecvCtxError> {
+        select_biased! {
+            recv(ctx.done()) -> _ => Err(RecvCtxError::Context(ended(ctx))),
+            recv(self) -> value => value.map_err(RecvCtxError::from),
+        }
+    }
+}
+
+impl<T> Sender<T> {
+    /// As [`send`](Self::send), until `ctx` ends at the latest. A context that has ended already comes before a receiver that waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{chan::SendCtxError, context::Context};
+    /// use std::time::Duration;
+    ///
+    /// let (tx, _rx) = oxigo::unbuffered();
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(2));
+    /// let error = tx.send_ctx("back again", &ctx).unwrap_err();
+    /// assert!(matches!(error, SendCtxError::Context("back again", e) if e.is_timeout()));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// With the value: `Context` when the context has ended, `Disconnected` as `send`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn send_ctx(&self, value: T, ctx: &Context) -> Result<(), SendCtxError<T>> {
+        let mut value = Some(value);
+        select_biased! {
+            recv(ctx.done()) -> _ => {
+                let value = value.take().expect("a value that was not sent is still there");
+                Err(SendCtxError::Context(value, ended(ctx)))
+            }
+            send(self, from value) -> result => result.map_err(SendCtxError::from),
+        }
+    }
+}
+
+/// Why `ctx`, whose `done` is closed, has ended.
+fn ended(ctx: &Context) -> ContextError {
+    ctx.err().expect("a context whose done is closed has an error")
+}
+
+/// Why [`Receiver::recv_ctx`] received nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvCtxError {
+    /// The channel is closed and empty.
+    Disconnected,
+    /// The context has ended.
+    Context(ContextError),
+}
+
+impl fmt::Display for RecvCtxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected => RecvError.fmt(f),
+            Self::Context(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for RecvCtxError {}
+
+impl From<RecvError> for RecvCtxError {
+    fn from(_: RecvError) -> Self {
+        Self::Disconnected
+    }
+}
+
+/// Why [`Sender::send_ctx`] sent nothing; with the value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum SendCtxError<T> {
+    /// The channel is closed, or no receiver is left.
+    Disconnected(T),
+    /// The context has ended.
+    Context(T, ContextError),
+}
+
+impl<T> SendCtxError<T> {
+    /// The value that was not sent.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Disconnected(value) | Self::Context(value, _) => value,
+        }
+    }
+}
+
+impl<T> fmt::Display for SendCtxError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disconnected(_) => SendError(()).fmt(f),
+            Self::Context(_, error) => error.fmt(f),
+        }
+    }
+}
+
+/// The same text as `Display`, so that `unwrap` shows it.
+impl<T> fmt::Debug for SendCtxError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<T> Error for SendCtxError<T> {}
+
+impl<T> From<SendError<T>> for SendCtxError<T> {
+    fn from(error: SendError<T>) -> Self {
+        Self::Disconnected(error.0)
+    }
+}

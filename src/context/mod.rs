@@ -1,0 +1,404 @@
+//! Cancellation, deadlines and values that belong to a task and to all it starts: Go's `context`.
+//!
+//! A [`Context`] is handed down to whatever works for the same purpose. It is made from another one, and ends when that one ends, when its
+//! own [`CancelHandle`] is used or dropped, or when its deadline comes. Blocking operations have forms that take one: [`Context::sleep`],
+//! [`Receiver::recv_ctx`], [`Sender::send_ctx`](crate::Sender::send_ctx), [`WaitGroup::wait_ctx`](crate::WaitGroup::wait_ctx);
+//! for everything else `select!` on [`Context::done`].
+//!
+//! | Go | here |
+//! |---|---|
+//! | `context.Background()` | [`Context::background()`] |
+//! | `ctx, cancel := context.WithCancel(parent)` | `let (ctx, cancel) =` [`parent.with_cancel()`](Context::with_cancel) |
+//! | `defer cancel()` | dropping the handle |
+//! | `context.WithTimeout(parent, d)` | [`parent.with_timeout(d)`](Context::with_timeout) |
+//! | `context.WithValue(parent, key, v)` | [`parent.with_value(v)`](Context::with_value): the type is the key |
+//! | `<-ctx.Done()` | [`ctx.done().recv()`](Context::done) |
+//! | `ctx.Err()`, `context.Cause(ctx)` | [`ctx.err()`](Context::err), [`ctx.cause()`](Context::cause) |
+//! | `context.AfterFunc(ctx, f)` | [`ctx.after_func(f)`](Context::after_func) |
+#![forbid(unsafe_code)]
+
+mod node;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{
+    error::Error,
+    fmt, io,
+    panic::{RefUnwindSafe, UnwindSafe},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+pub(crate) use self::node::Registration;
+pub use self::scope::{ContextScope, scope_ctx};
+use self::{
+    node::{Failure, Node},
+    values::Values,
+};
+use crate::{
+    chan::{Receiver, RecvTimeoutError, never},
+    runtime::{
+        interrupt::Interrupt,
+        unit::{Ticket, Unit},
+    },
+    time::AfterFunc,
+};
+
+/// What a task and all that it starts share: whether it has been cancelled and why, its deadline, and values.
+///
+/// Clones are the same context. See the [module](self).
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::context::{Context, ContextError};
+///
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// let worker = oxigo::go({
+///     let ctx = ctx.clone();
+///     move || {
+///         ctx.done().recv().unwrap_err();
+///         ctx.err()
+///     }
+/// });
+/// cancel.cancel();
+/// assert_eq!(worker.join().unwrap(), Some(ContextError::Canceled));
+/// ```
+#[derive(Clone)]
+pub struct Context {
+    /// None: it cannot be cancelled.
+    node: Option<Arc<Node>>,
+    values: Values,
+}
+
+// Every change of a context is one step, whoever panics around it.
+impl UnwindSafe for Context {}
+impl RefUnwindSafe for Context {}
+impl UnwindSafe for CancelHandle {}
+impl RefUnwindSafe for CancelHandle {}
+
+/// A cause of a cancellation.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+impl Context {
+    /// The context that is never cancelled, has no deadline and no values: where others begin.
+    pub fn background() -> Self {
+        Self { node: None, values: Values::default() }
+    }
+
+    /// A context that ends when this one does, or by the handle.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn with_cancel(&self) -> (Self, CancelHandle) {
+        self.derive(None)
+    }
+
+    /// As [`with_deadline`](Self::with_deadline), `timeout` from now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(2));
+    /// assert_eq!(ctx.sleep(Duration::from_secs(3600)), Err(ContextError::DeadlineExceeded));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `with_deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn with_timeout(&self, timeout: Duration) -> (Self, CancelHandle) {
+        // A timeout that the clock cannot count to is none.
+        self.derive(Instant::now().checked_add(timeout))
+    }
+
+    /// A context that ends when this one does, by the handle, or at `deadline`. It can shorten this one's deadline, not extend it.
+    ///
+    /// With a deadline that has passed it has ended when this returns.
+    ///
+    /// # Panics
+    ///
+    /// When the thread that keeps the deadlines cannot be started.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn with_deadline(&self, deadline: Instant) -> (Self, CancelHandle) {
+        self.derive(Some(deadline))
+    }
+
+    fn derive(&self, deadline: Option<Instant>) -> (Self, CancelHandle) {
+        let node = Node::child_of([self.node.as_ref(), None], deadline);
+        (Self { node: Some(Arc::clone(&node)), values: self.values.clone() }, CancelHandle { node: Some(node) })
+    }
+
+    /// This context, and a value that is found by its type with [`value`](Self::value). It hides a value of the same type that was there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::Context;
+    ///
+    /// struct RequestId(u64);
+    ///
+    /// let ctx = Context::background().with_value(RequestId(17));
+    /// assert_eq!(ctx.value::<RequestId>().unwrap().0, 17);
+    /// assert!(ctx.value::<String>().is_none());
+    /// ```
+    pub fn with_value<T: Send + Sync + 'static>(&self, value: T) -> Self {
+        Self { node: self.node.clone(), values: self.values.with(value) }
+    }
+
+    /// The values of this context, without its cancellation and its deadline.
+    pub fn without_cancel(&self) -> Self {
+        Self { node: None, values: self.values.clone() }
+    }
+
+    /// Closes when the context ends; nothing is ever sent. Always the same channel.
+    pub fn done(&self) -> &Receiver<()> {
+        static NEVER: OnceLock<Receiver<()>> = OnceLock::new();
+        match &self.node {
+            Some(node) => node.done(),
+            None => NEVER.get_or_init(never),
+        }
+    }
+
+    /// Why the context has ended; none while it has not. When there is an error [`done`](Self::done) is closed.
+    pub fn err(&self) -> Option<ContextError> {
+        self.failure().map(|failure| failure.error)
+    }
+
+    /// What [`cancel_with`](CancelHandle::cancel_with) gave as the reason, here or in the context whose end ended this one; otherwise the
+    /// same as [`err`](Self::err). None while the context has not ended.
+    pub fn cause(&self) -> Option<Cause> {
+        let failure = self.failure()?;
+        Some(failure.cause.clone().unwrap_or_else(|| Arc::new(failure.error)))
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        self.node.as_ref()?.failure()
+    }
+
+    /// When the context will end by itself, if it will.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.node.as_ref()?.deadline()
+    }
+
+    /// The value of type `T`, the one that was added last.
+    pub fn value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.values.get()
+    }
+
+    /// Starts `f` in a goroutine of its own when the context ends; at once if it has ended.
+    ///
+    /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the handle leaves `f` to run. When
+    /// the context can no longer end, since it, its children and its handles are gone, `f` is dropped; so it is when its runtime is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// let (ctx, cancel) = oxigo::context::Context::background().with_cancel();
+    /// ctx.after_func(move || tx.send("cleaned up").unwrap());
+    /// drop(cancel);
+    /// assert_eq!(rx.recv(), Ok("cleaned up"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the default runtime cannot be started.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn after_func<F>(&self, f: F) -> AfterFunc
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        AfterFunc::of_context(Registration::new(self.node.as_ref(), Box::new(f)))
+    }
+
+    /// Waits for `duration`, or until the context ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended; also for a duration of zero.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn sleep(&self, duration: Duration) -> Result<(), ContextError> {
+        match self.done().recv_timeout(duration) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            _ => self.check(),
+        }
+    }
+
+    /// An error when the context has ended: for loops that do not wait.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn check(&self) -> Result<(), ContextError> {
+        self.err().map_or(Ok(()), Err)
+    }
+}
+
+/// A context that ends when one of two does, or by the handle; its values are `a`'s, then `b`'s.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::context::{Context, merge};
+///
+/// let (request, _cancel) = Context::background().with_cancel();
+/// let (server, shutdown) = Context::background().with_cancel();
+/// let (ctx, _both) = merge(&request, &server);
+/// shutdown.cancel_with("the server shuts down");
+/// assert_eq!(ctx.cause().unwrap().to_string(), "the server shuts down");
+/// ```
+///
+/// # Blocking
+///
+/// Never parks.
+pub fn merge(a: &Context, b: &Context) -> (Context, CancelHandle) {
+    let node = Node::child_of([a.node.as_ref(), b.node.as_ref()], None);
+    let context = Context { node: Some(Arc::clone(&node)), values: a.values.or(&b.values) };
+    (context, CancelHandle { node: Some(node) })
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::background()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.node.is_none() && self.values.is_empty() {
+            return f.pad("Context::background()");
+        }
+        f.debug_struct("Context").field("err", &self.err()).field("deadline", &self.deadline()).finish_non_exhaustive()
+    }
+}
+
+impl Interrupt for Context {
+    fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
+        // What cannot be cancelled has nothing to forget either.
+        self.node.as_ref().map_or(Some(0), |node| node.watch(unit, ticket))
+    }
+
+    fn unwatch(&self, key: u64) {
+        if let Some(node) = &self.node {
+            node.forget(key);
+        }
+    }
+}
+
+/// The right to end a context. Dropping it ends the context.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::context::Context;
+///
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// drop(cancel);
+/// assert!(ctx.err().is_some());
+/// ```
+#[must_use = "dropping the handle cancels the context"]
+pub struct CancelHandle {
+    node: Option<Arc<Node>>,
+}
+
+impl CancelHandle {
+    /// Ends the context and all that were made from it; only the first end counts. When this returns, all of them are marked and their `done`
+    /// is closed. It does not wait for their tasks.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn cancel(&self) {
+        self.end(None);
+    }
+
+    /// As [`cancel`](Self::cancel), with a reason that [`Context::cause`] tells.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn cancel_with(&self, cause: impl Into<Box<dyn Error + Send + Sync>>) {
+        self.end(Some(Arc::from(cause.into())));
+    }
+
+    fn end(&self, cause: Option<Cause>) {
+        if let Some(node) = &self.node {
+            node.cancel(Failure { error: ContextError::Canceled, cause });
+        }
+    }
+
+    /// Gives the right up: the context ends with the one it was made from, or at its deadline.
+    pub fn forget(mut self) {
+        self.node = None;
+    }
+}
+
+impl Drop for CancelHandle {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("CancelHandle { .. }")
+    }
+}
+
+/// Why a context has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContextError {
+    /// By its handle, or its parent's.
+    Canceled,
+    /// Its deadline, or its parent's, has passed.
+    DeadlineExceeded,
+}
+
+impl ContextError {
+    /// Whether time ran out.
+    pub fn is_timeout(self) -> bool {
+        self == Self::DeadlineExceeded
+    }
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Canceled => "context canceled",
+            Self::DeadlineExceeded => "context deadline exceeded",
+        })
+    }
+}
+
+impl Error for ContextError {}
+
+/// `TimedOut` for a deadline; `Other` for a cancellation (not `Interrupted`, which `std` takes as a reason to try again).
+impl From<ContextError> for io::Error {
+    fn from(error: ContextError) -> Self {
+        let kind = if error.is_timeout() { io::ErrorKind::TimedOut } else { io::ErrorKind::Other };
+        Self::new(kind, error)
+    }
+}

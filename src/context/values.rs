@@ -1,0 +1,70 @@
+//! The values of a context: a list that grows at the front and is shared with those it grew from.
+
+use std::{
+    any::{Any, TypeId},
+    sync::Arc,
+};
+
+/// See the module.
+#[derive(Clone, Default)]
+pub(super) struct Values(Option<Arc<Link>>);
+
+struct Link {
+    content: Content,
+    next: Values,
+}
+
+enum Content {
+    Value(TypeId, Arc<dyn Any + Send + Sync>),
+    /// A whole list, looked through before `next`.
+    List(Values),
+}
+
+impl Values {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn with<T: Send + Sync + 'static>(&self, value: T) -> Self {
+        let content = Content::Value(TypeId::of::<T>(), Arc::new(value));
+        Self(Some(Arc::new(Link { content, next: self.clone() })))
+    }
+
+    /// These, then `other`'s.
+    pub(super) fn or(&self, other: &Self) -> Self {
+        match (self.is_empty(), other.is_empty()) {
+            (true, _) => other.clone(),
+            (_, true) => self.clone(),
+            _ => Self(Some(Arc::new(Link { content: Content::List(self.clone()), next: other.clone() }))),
+        }
+    }
+
+    pub(super) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let mut lists = vec![];
+        let mut list = self;
+        loop {
+            let Some(link) = &list.0 else {
+                list = lists.pop()?;
+                continue;
+            };
+            match &link.content {
+                Content::Value(id, value) if *id == TypeId::of::<T>() => return Arc::clone(value).downcast().ok(),
+                Content::Value(..) => list = &link.next,
+                Content::List(inner) => {
+                    lists.push(&link.next);
+                    list = inner;
+                }
+            }
+        }
+    }
+}
+
+/// A long list is dropped in a loop: a goroutine's stack is small.
+impl Drop for Values {
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(link) = next {
+            next = Arc::into_inner(link).and_then(|mut link| link.next.0.take());
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The dump: every goroutine, what it waits for and for how long, where it was started, and its back trace.
+//!
+//! A parked goroutine is looked at by its own worker, between two goroutines: it is resumed for just as long as it takes to walk its
+//! frames (on the worker's stack), and parks again. A worker spends [`TURN`] on this at a time and runs goroutines in between. Addresses
+//! become names on the thread that asked.
+//!
+//! - Z1: a dump never hangs: a worker that has made no progress for [`PATIENCE`] is left out, and whoever holds it is named.
+//! - Z2: goroutines that are started while the dump is being made may be missing.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    io::{self, Write},
+    panic::Location,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    coroutine::Trace,
+    debug::watchdog,
+    runtime::{
+        lifecycle::{self, Shared},
+        scheduler::{Processor, Worker},
+        slot::Slot,
+        wait::{Reason, Wait},
+    },
+};
+
+/// Z1.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// For how long a worker looks at its goroutines before it runs some.
+const TURN: Duration = Duration::from_millis(2);
+/// How many ids of a group are printed.
+const MOST_IDS: usize = 16;
+
+/// Writes a list of all goroutines of the process: id, name, what each waits for and for how long, where it was started, and its back
+/// trace. Those with equal traces are written once, with their number.
+///
+/// The program goes on: no worker is stopped for longer than a few milliseconds at a time. A worker that one goroutine holds is left out
+/// after half a second, and that goroutine is named. `SIGQUIT` prints the same and ends the process with status 2, unless the program
+/// deals with that signal itself.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = oxigo::unbuffered::<()>();
+/// let waits = oxigo::Builder::new().name("reader".into()).spawn(move || rx.recv())?;
+/// let mut text = Vec::new();
+/// # std::thread::sleep(std::time::Duration::from_millis(50));
+/// oxigo::debug::dump(&mut text)?;
+/// assert!(String::from_utf8_lossy(&text).contains("[reader]: chan receive"));
+/// drop(tx);
+/// assert!(waits.join().unwrap().is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of `out`.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread, for the time that looking takes.
+pub fn dump(out: &mut impl Write) -> io::Result<()> {
+    // A goroutine that waited here would hold its own worker, which could not answer.
+    let text = crate::blocking(|| gather(&lifecycle::runtimes()));
+    out.write_all(text.as_bytes())
+}
+
+/// One goroutine as its worker saw it.
+#[derive(Debug)]
+struct Entry {
+    id: u64,
+    name: Option<String>,
+    wait: Wait,
+    waited: Duration,
+    started_at: &'static Location<'static>,
+    trace: Trace,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    entries: Vec<Entry>,
+    /// Workers that have come to the end of their list.
+    done: Vec<usize>,
+    progress: u64,
+}
+
+/// What one dump asks of the workers of one runtime.
+#[derive(Debug, Default)]
+struct Request {
+    answers: Mutex<Answers>,
+    changed: Condvar,
+}
+
+impl Request {
+    /// Looks at goroutines of `slots` for a turn, and asks for another turn if some are left.
+    fn turn(self: Arc<Self>, processor: &'static Processor, mut slots: Vec<&'static Slot>) {
+        let begin = Instant::now();
+        let mut entries = Vec::new();
+        while let Some(slot) = slots.pop() {
+            // Slots go from goroutine to goroutine, and from worker to worker; ours stay ours during this turn.
+            if std::ptr::eq(slot.worker_address(), processor)
+                && let Some(task) = slot.task()
+            {
+                entries.push(Entry {
+                    id: task.id(),
+                    name: task.name().map(str::to_owned),
+                    wait: slot.wait(),
+                    waited: slot.waited(),
+                    started_at: task.location(),
+                    trace: slot.trace(),
+                });
+            }
+            if begin.elapsed() >= TURN {
+                break;
+            }
+        }
+        let done = slots.is_empty();
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.entries.append(&mut entries);
+        answers.progress += 1;
+        if done {
+            answers.done.push(std::ptr::from_ref(processor).addr());
+        }
+        self.changed.notify_all();
+        drop(answers);
+        if !done {
+            processor.ask(Box::new(move |_: &Worker| self.turn(processor, slots)));
+        }
+    }
+
+    /// Waits for `workers` of them. What has been gathered when all are done, or when nothing has come for a while.
+    fn wait(&self, workers: usize) -> Answers {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut seen, mut since) = (answers.progress, Instant::now());
+        while answers.done.len() < workers && since.elapsed() < PATIENCE {
+            let waited = self.changed.wait_timeout(answers, PATIENCE.saturating_sub(since.elapsed()));
+            answers = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if answers.progress != seen {
+                (seen, since) = (answers.progress, Instant::now());
+            }
+        }
+        std::mem::take(&mut *answers)
+    }
+}
+
+/// All goroutines of `runtimes`, as text. Called on a thread that is no worker of theirs.
+pub(crate) fn gather(runtimes: &[Arc<Shared>]) -> String {
+    let mut text = String::new();
+    for runtime in runtimes.iter().filter(|runtime| runtime.alive() > 0) {
+        gather_one(runtime, &mut text);
+    }
+    text
+}
+
+fn gather_one(runtime: &Arc<Shared>, text: &mut String) {
+    let mut lists: HashMap<usize, Vec<&'static Slot>> = HashMap::new();
+    lifecycle::each_slot(|slot| {
+        let worker = slot.worker_address().addr();
+        if worker != 0 {
+            lists.entry(worker).or_default().push(slot);
+        }
+    });
+    let request = Arc::new(Request::default());
+    let mut asked = Vec::new();
+    for &processor in runtime.processors() {
+        if let Some(slots) = lists.remove(&std::ptr::from_ref(processor).addr()) {
+            let request = Arc::clone(&request);
+            asked.push(processor);
+            processor.ask(Box::new(move |_: &Worker| request.turn(processor, slots)));
+        }
+    }
+    let answers = request.wait(asked.len());
+    let seen = answers.entries.len();
+    render(answers.entries, text);
+    for processor in asked {
+        if !answers.done.contains(&std::ptr::from_ref(processor).addr()) {
+            let thread = processor.thread();
+            let _ = write!(text, "worker thread {thread} is held and could not be asked");
+            if let Some(holder) = watchdog::ask(thread) {
+                let name = holder.name.map(|name| format!(" [{name}]")).unwrap_or_default();
+                let _ = write!(text, ":\ngoroutine {}{name}: running\n    started at {}", holder.id, holder.started_at);
+            }
+            text.push_str("\n\n");
+        }
+    }
+    let unseen = runtime.alive().saturating_sub(seen);
+    if unseen > 0 {
+        let _ = writeln!(text, "and {unseen} more that have not started, have just begun, or could not be looked at\n");
+    }
+}
+
+/// What the goroutines of a group have in common: trace, reason, and where they were started.
+type Group = (Trace, Reason, *const Location<'static>);
+
+fn render(entries: Vec<Entry>, text: &mut String) {
+    let mut groups: HashMap<Group, Vec<Entry>> = HashMap::new();
+    for mut entry in entries {
+        let key = (std::mem::take(&mut entry.trace), entry.wait.reason, std::ptr::from_ref(entry.started_at));
+        groups.entry(key).or_default().push(entry);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.iter_mut().for_each(|(_, entries)| entries.sort_unstable_by_key(|entry| entry.id));
+    groups.sort_unstable_by_key(|(_, entries)| entries[0].id);
+    let mut frames = Frames::default();
+    for ((trace, ..), entries) in groups {
+        let first = &entries[0];
+        let name = first.name.as_ref().map(|name| format!(" [{name}]")).unwrap_or_default();
+        let _ = write!(text, "goroutine {}{name}: {}", first.id, first.wait);
+        if first.wait.reason != Reason::None {
+            let _ = write!(text, ", {}", duration(first.waited));
+        }
+        if entries.len() > 1 {
+            let _ = write!(text, "\n    and {} more like it: goroutines", entries.len() - 1);
+            for entry in entries[1..].iter().take(MOST_IDS) {
+                let _ = write!(text, " {}", entry.id);
+            }
+            text.push_str(if entries.len() > MOST_IDS + 1 { " ..." } else { "" });
+        }
+        let _ = writeln!(text, "\n    started at {}", first.started_at);
+        frames.render(&trace, text);
+        text.push('\n');
+    }
+}
+
+/// A time that people read.
+fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ 1..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// The functions at one address, inlined ones first, each with its place in the source.
+type Functions = Vec<(String, String)>;
+
+/// Names of addresses, each looked up once.
+#[derive(Default)]
+struct Frames(HashMap<usize, Functions>);
+
+impl Frames {
+    fn functions(&mut self, address: usize) -> &Functions {
+        self.0.entry(address).or_insert_with(|| {
+            let mut functions = Vec::new();
+            backtrace::resolve(std::ptr::without_provenance_mut(address), |symbol| {
+                let name = symbol.name().map_or_else(|| "?".to_owned(), |name| format!("{name:#}"));
+                let place = match (symbol.filename(), symbol.lineno()) {
+                    (Some(file), Some(line)) => format!("{}:{line}", file.display()),
+                    _ => format!("{address:#x}"),
+                };
+                functions.push((name, place));
+            });
+            functions
+        })
+    }
+
+    /// From the operation that waits, down to the goroutine's closure: how it got to the worker's loop is the same for all.
+    fn render(&mut self, trace: &Trace, text: &mut String) {
+        let mut functions: Functions = Vec::new();
+        for &address in trace {
+            let found = self.functions(address);
+            match found.iter().position(|(name, _)| name.contains("oxigo::runtime::task::run")) {
+                Some(end) => {
+                    functions.extend_from_slice(&found[..end]);
+                    break;
+                }
+                None => functions.extend_from_slice(found),
+            }
+        }
+        let switch = functions.iter().rposition(|(name, _)| is_switch(name)).map_or(0, |at| at + 1);
+        let mut rest = &functions[switch..];
+        while let Some(((name, _), before)) = rest.split_last()
+            && is_root(name)
+        {
+            rest = before;
+        }
+        for (name, place) in rest {
+            let _ = writeln!(text, "  {name}\n        at {place}");
+        }
+    }
+}
+
+/// Whether a function is part of leaving the thread to others.
+fn is_switch(name: &str) -> bool {
+    ["oxigo::coroutine::", "oxigo::runtime::slot::", "oxigo::runtime::scheduler::", "oxigo::runtime::park::"]
+        .iter()
+        .any(|module| name.contains(module))
+}
+
+/// Whether a function is part of catching panics below a goroutine's closure.
+fn is_root(name: &str) -> bool {
+    ["std::panic", "core::panic", "core::ops::function", "__rust_try", "<core::panic"]
+        .iter()
+        .any(|p| name.starts_with(p))
+}

@@ -1,0 +1,237 @@
+//! The watchdog: names the goroutine that has held its worker for too long.
+//!
+//! The clock thread looks once a tick, while any worker is awake. A worker that comes to no scheduling point is held; how long its
+//! thread has really run is asked of the kernel, so that a machine that is merely busy is not blamed on the program. Who holds it is
+//! known to the worker's thread alone: it is asked by a signal (SIGURG, whose default is to do nothing) and answers from the handler.
+//!
+//! - G1: the handler allocates nothing, takes no lock and calls nothing of the user's. It copies words.
+//! - G3: a slot names its task only while the runner's reference to it is there (`task::run`), so the handler may follow it.
+//! - G2: one question at a time: only the clock thread asks, and waits for the answer, for a few milliseconds at most. An answer that
+//!   comes later is thrown away with the next question, whose number it does not have.
+
+use std::{
+    collections::HashSet,
+    panic::Location,
+    sync::{
+        Mutex, Once, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    debug,
+    runtime::{
+        scheduler::{Processor, Worker},
+        threads::{self, Tid},
+    },
+};
+
+/// Ticks for which a goroutine may hold its worker, and the processor time of which it is then accused, in nanoseconds.
+const HELD: u64 = 100;
+const HELD_CPU: u64 = 98_000_000;
+/// Ticks from which on a worker that is held is looked at more closely.
+const SUSPECT: u64 = 2;
+/// After this many reports there are no more, so that a program that is wrong throughout is not drowned in them.
+const MOST_REPORTS: usize = 1000;
+
+/// What the clock thread remembers of one worker; written by that thread alone, except for `thread`.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// The worker's thread.
+    pub(crate) thread: AtomicU64,
+    /// The count of scheduling points at the last look, and the tick in which it was first seen so.
+    rounds: AtomicU64,
+    since: AtomicU64,
+    /// The thread's processor time soon after that, and 0 before.
+    cpu: AtomicU64,
+    asked: AtomicBool,
+    /// The most ticks without a scheduling point.
+    longest: AtomicU64,
+}
+
+impl Watch {
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_millis(self.longest.load(Relaxed))
+    }
+
+    pub(crate) fn reset(&self) {
+        for word in [&self.thread, &self.rounds, &self.since, &self.cpu, &self.longest] {
+            word.store(0, Relaxed);
+        }
+        self.asked.store(false, Relaxed);
+    }
+}
+
+/// One look of the clock thread at one worker. All words are the clock thread's own or hints: Relaxed.
+pub(crate) fn look(processor: &Processor, now: u64) {
+    let watch = &processor.watch;
+    let rounds = processor.published.rounds.load(Relaxed);
+    if processor.doze().is_resting() || rounds != watch.rounds.load(Relaxed) {
+        watch.rounds.store(rounds, Relaxed);
+        watch.since.store(now, Relaxed);
+        watch.cpu.store(0, Relaxed);
+        watch.asked.store(false, Relaxed);
+        return;
+    }
+    let held = now.saturating_sub(watch.since.load(Relaxed));
+    if held > watch.longest.load(Relaxed) {
+        watch.longest.store(held, Relaxed);
+    }
+    if held >= SUSPECT && !watch.asked.load(Relaxed) {
+        suspect(processor, held);
+    }
+}
+
+#[cold]
+fn suspect(processor: &Processor, held: u64) {
+    let watch = &processor.watch;
+    let thread = processor.thread();
+    // A thread that waits for something costs a call a few times a second only.
+    if thread == 0 || held > HELD && !held.is_multiple_of(16) {
+        return;
+    }
+    let before = watch.cpu.load(Relaxed);
+    if before != 0 && held < HELD {
+        return;
+    }
+    let Some(cpu) = threads::cpu_time(thread) else { return };
+    if before == 0 {
+        watch.cpu.store(cpu.max(1), Relaxed);
+    } else if cpu.saturating_sub(before) >= HELD_CPU {
+        watch.asked.store(true, Relaxed);
+        report(thread, held);
+    }
+}
+
+fn report(thread: Tid, held: u64) {
+    static REPORTED: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
+    if !is_on() {
+        return;
+    }
+    let Some(holder) = ask(thread) else { return };
+    let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let reported = reported.get_or_insert_default();
+    if reported.len() >= MOST_REPORTS || !reported.insert(holder.id) {
+        return;
+    }
+    debug::write_error(&format!(
+        "oxigo: goroutine {}{}, started at {}, has held its worker for {held} ms without a scheduling point; every goroutine of that \
+         worker waits. Let it call yield_now now and then, or run calls that block the thread in blocking. \
+         OXIGO_WATCHDOG=off silences this.\n",
+        holder.id,
+        holder.name.map(|name| format!(" [{name}]")).unwrap_or_default(),
+        holder.started_at,
+    ));
+}
+
+/// `OXIGO_WATCHDOG=off`, looked up once.
+fn is_on() -> bool {
+    static ON: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ON.get_or_init(|| std::env::var_os("OXIGO_WATCHDOG").is_none_or(|value| value != "off"))
+}
+
+/// Who runs on a worker.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) id: u64,
+    pub(crate) name: Option<String>,
+    pub(crate) started_at: &'static Location<'static>,
+}
+
+const NAME_WORDS: usize = 8;
+
+/// The answer, in words (G1). `number` is that of the question once the rest is written.
+struct Answer {
+    question: AtomicU64,
+    number: AtomicU64,
+    id: AtomicU64,
+    location: std::sync::atomic::AtomicPtr<Location<'static>>,
+    name_len: AtomicU64,
+    name: [AtomicU64; NAME_WORDS],
+}
+
+static ANSWER: Answer = Answer {
+    question: AtomicU64::new(0),
+    number: AtomicU64::new(0),
+    id: AtomicU64::new(0),
+    location: std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()),
+    name_len: AtomicU64::new(0),
+    name: [const { AtomicU64::new(0) }; NAME_WORDS],
+};
+/// G2.
+static ASKING: Mutex<()> = Mutex::new(());
+
+/// Asks the worker whose thread this is for the goroutine that runs on it. None when it does not answer, or nobody runs.
+#[cfg(target_os = "linux")]
+pub(crate) fn ask(thread: Tid) -> Option<Holder> {
+    if !install() {
+        return None;
+    }
+    let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let question = ANSWER.question.load(Relaxed) + 1;
+    // ORDERING: Release. Nothing of the last answer is read after this; the handler's Acquire pairs with it.
+    ANSWER.question.store(question, Release);
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: a signal that our handler, or none, deals with; a thread that has ended is an error.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread.cast_signed(), libc::SIGURG) };
+    if sent != 0 {
+        return None;
+    }
+    for _ in 0..50 {
+        // ORDERING: Acquire. Pairs with the Release at the end of `answer`.
+        if ANSWER.number.load(Acquire) == question {
+            return read_answer();
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn ask(_thread: Tid) -> Option<Holder> {
+    None
+}
+
+fn read_answer() -> Option<Holder> {
+    // SAFETY: null, or the address of a `Location` that lives for ever, as `answer` stored it.
+    let started_at = unsafe { ANSWER.location.load(Relaxed).as_ref() }?;
+    let bytes: Vec<u8> = ANSWER.name.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes()).collect();
+    let len = ANSWER.name_len.load(Relaxed) as usize;
+    let name = (len > 0).then(|| String::from_utf8_lossy(&bytes[..len.min(bytes.len())]).into_owned());
+    Some(Holder { id: ANSWER.id.load(Relaxed), name, started_at })
+}
+
+/// The handler. Does nothing on threads that are no workers.
+extern "C" fn answer(_signal: libc::c_int) {
+    let Some(worker) = Worker::current() else { return };
+    // ORDERING: Acquire, as in `ask`.
+    let question = ANSWER.question.load(Acquire);
+    let task = worker.running_or_panicking().and_then(crate::runtime::slot::Slot::task);
+    let location = task.map_or(std::ptr::null(), |task| std::ptr::from_ref(task.location()));
+    ANSWER.location.store(location.cast_mut(), Relaxed);
+    if let Some(task) = task {
+        ANSWER.id.store(task.id(), Relaxed);
+        let name = task.name().unwrap_or_default().as_bytes();
+        ANSWER.name_len.store(name.len() as u64, Relaxed);
+        for (word, bytes) in ANSWER.name.iter().zip(name.chunks(8)) {
+            let mut padded = [0; 8];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(padded), Relaxed);
+        }
+    }
+    // ORDERING: Release. Publishes the words above.
+    ANSWER.number.store(question, Release);
+}
+
+/// Installs the handler, unless the program has one of its own for this signal.
+fn install() -> bool {
+    static ONCE: Once = Once::new();
+    static OURS: AtomicBool = AtomicBool::new(false);
+    ONCE.call_once(|| OURS.store(debug::signal::install(libc::SIGURG, answer), Relaxed));
+    OURS.load(Relaxed)
+}

@@ -1,0 +1,233 @@
+//! Alarms: closures that run at a time, wherever they were set and whatever the workers do meanwhile.
+//!
+//! A goroutine that waits has its deadline in its own worker's heap. What has no goroutine yet (`after_func`, a context's deadline) lives
+//! here: what it starts is a fresh closure, so any thread may start it, and one thread of ours does, at once even if a worker is held.
+//!
+//! - R1: an alarm is in its shard's map until it is cancelled or fires. Taking it out, under the shard's lock, is the right to run or drop
+//!   its action, so exactly one side gets it.
+//! - R2: actions run on the alarm thread, one after the other. They are short code of this crate that never parks; the user's closures
+//!   start as goroutines. Actions are dropped outside the lock.
+//! - R3: the thread sleeps until `wake_at`, or for ever. Whoever puts an earlier alarm at the head of its shard says so under the keeper's
+//!   lock. While the thread looks through the shards `wake_at` is none, so that it looks again before it sleeps. An alarm behind another of its
+//!   shard says nothing: the thread wakes for that one no later, be it cancelled meanwhile, and looks again.
+//!
+//! Setting and cancelling cost one lock that few share and O(log n).
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Condvar, Mutex, Once, PoisonError, Weak,
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    runtime::{
+        go::Builder,
+        lifecycle::{self, Shared},
+    },
+    util::Lock,
+};
+
+type Action = Box<dyn FnOnce() + Send>;
+type Key = (Instant, u64);
+
+const SHARDS: usize = 8;
+
+/// What is set, earliest first. The locks are leaves: nothing else is taken under them.
+static SET: [Lock<BTreeMap<Key, Action>>; SHARDS] = [const { Lock::new(BTreeMap::new()) }; SHARDS];
+
+static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { wake_at: None, changed: false });
+static CHANGED: Condvar = Condvar::new();
+
+/// What may still start or wake goroutines from outside all runtimes.
+static EXPECTED: AtomicUsize = AtomicUsize::new(0);
+
+/// R3.
+struct Keeper {
+    wake_at: Option<Instant>,
+    changed: bool,
+}
+
+/// An alarm that was set. Dropping this leaves it set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alarm {
+    key: Key,
+    shard: usize,
+}
+
+impl Alarm {
+    /// Has `action` run at `when`, not earlier.
+    ///
+    /// # Panics
+    ///
+    /// When the thread that does it cannot be started.
+    pub(crate) fn set(when: Instant, action: impl FnOnce() + Send + 'static) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        start_thread();
+        // ORDERING: Relaxed. Only uniqueness counts.
+        let alarm = Self { key: (when, SERIAL.fetch_add(1, Relaxed)), shard: shard() };
+        let action = Box::new(action);
+        expect();
+        let mut set = SET[alarm.shard].lock();
+        set.insert(alarm.key, action);
+        let first = set.first_key_value().is_some_and(|(key, _)| *key == alarm.key);
+        drop(set);
+        if first {
+            let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
+            if keeper.wake_at.is_none_or(|at| when < at) {
+                keeper.changed = true;
+                drop(keeper);
+                CHANGED.notify_one();
+            }
+        }
+        alarm
+    }
+
+    /// Takes the alarm back and drops its action. False when it has fired or was cancelled before.
+    pub(crate) fn cancel(&self) -> bool {
+        let action = SET[self.shard].lock().remove(&self.key);
+        if action.is_some() {
+            no_longer_expect();
+        }
+        action.is_some()
+    }
+
+    /// Whether it is still going to fire.
+    #[cfg(test)]
+    pub(crate) fn is_set(&self) -> bool {
+        SET[self.shard].lock().contains_key(&self.key)
+    }
+}
+
+/// Counts one more thing that may wake goroutines from outside: no standstill is for ever while there is one.
+pub(crate) fn expect() {
+    // ORDERING: Relaxed. A standstill is judged by two looks some time apart.
+    EXPECTED.fetch_add(1, Relaxed);
+}
+
+/// Takes back one [`expect`], after what it may have woken has been woken.
+pub(crate) fn no_longer_expect() {
+    // ORDERING: AcqRel. Who finds nothing expected finds what was started; pairs with `is_expected`.
+    EXPECTED.fetch_sub(1, AcqRel);
+}
+
+/// Whether anything is expected.
+pub(crate) fn is_expected() -> bool {
+    // ORDERING: Acquire, see `no_longer_expect`.
+    EXPECTED.load(Acquire) > 0
+}
+
+/// The calling thread's shard.
+fn shard() -> usize {
+    thread_local! {
+        static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let mine = MINE.get();
+    if mine < SHARDS {
+        return mine;
+    }
+    // ORDERING: Relaxed. Spreads threads over shards, no more.
+    let mine = NEXT.fetch_add(1, Relaxed) % SHARDS;
+    MINE.set(mine);
+    mine
+}
+
+fn start_thread() {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        let started = thread::Builder::new().name("oxigo-alarm".into()).spawn(keep);
+        if let Err(error) = started {
+            panic!("cannot start the thread for timers: {error}");
+        }
+    });
+}
+
+/// The alarm thread.
+fn keep() {
+    super::scheduler::block_signals();
+    loop {
+        {
+            let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
+            keeper.wake_at = None;
+            keeper.changed = false;
+        }
+        let next = fire(Instant::now());
+        let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
+        keeper.wake_at = next;
+        while !keeper.changed {
+            match next {
+                None => keeper = CHANGED.wait(keeper).unwrap_or_else(PoisonError::into_inner),
+                Some(next) => {
+                    let left = next.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    keeper = CHANGED.wait_timeout(keeper, left).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+}
+
+/// Runs what is due, in the order of the deadlines, and says when the next one is.
+fn fire(now: Instant) -> Option<Instant> {
+    let mut due = Vec::new();
+    let mut next = None;
+    for shard in &SET {
+        let mut set = shard.lock();
+        while let Some(first) = set.first_entry() {
+            if first.key().0 > now {
+                next = Some(next.map_or(first.key().0, |next: Instant| next.min(first.key().0)));
+                break;
+            }
+            due.push(first.remove_entry());
+        }
+    }
+    due.sort_unstable_by_key(|(key, _)| *key);
+    for (_, action) in due {
+        // A closure that cannot be started any more is dropped in there, and its `Drop` may panic; the hook has printed it.
+        let _ = panic::catch_unwind(AssertUnwindSafe(action));
+        no_longer_expect();
+    }
+    next
+}
+
+/// The deadline `after` from now; if the clock cannot count to it, one that nobody lives to see.
+pub(crate) fn deadline(after: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(after).unwrap_or_else(|| now + CENTURY)
+}
+
+/// The runtime on which closures are to be started later, which this does not keep alive.
+#[derive(Clone, Debug)]
+pub(crate) struct Home(Weak<Shared>);
+
+impl Home {
+    /// The caller's runtime, or the default one.
+    ///
+    /// # Panics
+    ///
+    /// When the default runtime cannot be started.
+    pub(crate) fn here() -> Self {
+        let runtime =
+            lifecycle::current_or_default().unwrap_or_else(|error| panic!("cannot start the default runtime: {error}"));
+        Self(Arc::downgrade(&runtime))
+    }
+
+    /// Starts `f` as a goroutine there. Dropped unrun when the runtime has been given up or has no stack left.
+    pub(crate) fn go(&self, f: impl FnOnce() + Send + 'static) {
+        if let Some(runtime) = self.0.upgrade() {
+            let _ = Builder::new().spawn_on(&runtime, f);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The process's threads: which of them this crate has started, and which there are.
+//!
+//! - N1: a thread of ours is registered by itself, from its first to its last instruction of ours. So a thread that is about to begin
+//!   or has nearly ended looks foreign, which errs on the side of saying nothing.
+
+use std::{
+    fs,
+    sync::{Mutex, PoisonError},
+};
+
+/// How the system calls a thread.
+pub(crate) type Tid = u32;
+
+static OURS: Mutex<Vec<Tid>> = Mutex::new(Vec::new());
+
+/// Marks the calling thread as one that this crate has started, until dropped.
+pub(crate) struct Ours(Tid);
+
+impl Ours {
+    pub(crate) fn register() -> Self {
+        let thread = current();
+        OURS.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Self(thread)
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let mut ours = OURS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = ours.iter().position(|thread| *thread == self.0) {
+            ours.swap_remove(at);
+        }
+    }
+}
+
+/// Makes room for so many more, so that the threads themselves need not: their first allocation reserves address space.
+pub(crate) fn expect(count: usize) {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner).reserve(count);
+}
+
+/// The threads that are registered.
+pub(crate) fn ours() -> Vec<Tid> {
+    OURS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The calling thread; 0 where the system's list cannot be read anyway.
+pub(crate) fn current() -> Tid {
+    #[cfg(target_os = "linux")]
+    return rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
+/// All threads of the process in the order of their numbers, as the system tells; none where it does not.
+pub(crate) fn all() -> Option<Vec<Tid>> {
+    let mut threads = Vec::new();
+    for entry in fs::read_dir("/proc/self/task").ok()? {
+        threads.push(entry.ok()?.file_name().to_str()?.parse().ok()?);
+    }
+    threads.sort_unstable();
+    Some(threads)
+}
+
+/// The name of a thread, cut to what the system keeps of it.
+pub(crate) fn name(thread: Tid) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Nanoseconds for which a thread has run on a processor; none when it has ended, or where the system does not tell.
+#[cfg(target_os = "linux")]
+pub(crate) fn cpu_time(thread: Tid) -> Option<u64> {
+    // The kernel's numbering of clocks: the complement of the thread's number, "of one thread", "as the scheduler counts".
+    let clock: libc::clockid_t = (!thread.cast_signed() << 3) | 4 | 2;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a place of the right type; a clock that does not exist is an error.
+    let answer = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    (answer == 0).then(|| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn cpu_time(_thread: Tid) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_calling_thread_is_listed_and_its_time_runs() {
+        let me = current();
+        assert!(all().unwrap().contains(&me));
+        let registered = Ours::register();
+        assert!(ours().contains(&me));
+        drop(registered);
+        assert!(!ours().contains(&me));
+        let before = cpu_time(me).unwrap();
+        while cpu_time(me).unwrap() == before {
+            std::hint::spin_loop();
+        }
+    }
+}

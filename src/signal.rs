@@ -1,0 +1,336 @@
+//! Signals of the operating system as values in a channel, or as the end of a context: Go's `os/signal`.
+//!
+//! Handlers do next to nothing: they note the signal and wake a thread of ours through a pipe (the `signal-hook` crate), and that thread
+//! tells the subscribers. Worker threads block asynchronous signals, so no goroutine is ever interrupted.
+//!
+//! - N1: subscribers are told under the hub's lock, and a subscription ends under it: after [`Subscription::stop`] has returned nothing
+//!   is delivered to it. A signal that was on its way finds the subscribers that are left.
+//! - N2: a signal that was subscribed to once and finds no subscriber has its default action taken, as if it had never been.
+//! - N3: contexts are ended outside the lock, since that may run code of the user's.
+#![forbid(unsafe_code)]
+
+use std::{
+    error::Error,
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use signal_hook::{
+    iterator::{Handle, Signals},
+    low_level,
+};
+
+use crate::{
+    chan::{Receiver, Sender, TrySendError, bounded},
+    context::{CancelHandle, Context},
+    runtime::alarm,
+};
+
+/// A signal's number, with names for those that programs ask for.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::signal::Signal;
+///
+/// assert_eq!(Signal::TERM.to_string(), "SIGTERM");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// The terminal has gone; for daemons: read the configuration again.
+    pub const HUP: Self = Self(libc::SIGHUP);
+    /// Interrupt: Ctrl-C.
+    pub const INT: Self = Self(libc::SIGINT);
+    /// Quit: Ctrl-\.
+    pub const QUIT: Self = Self(libc::SIGQUIT);
+    /// The polite request to end.
+    pub const TERM: Self = Self(libc::SIGTERM);
+    /// For the program's own use.
+    pub const USR1: Self = Self(libc::SIGUSR1);
+    /// For the program's own use.
+    pub const USR2: Self = Self(libc::SIGUSR2);
+    /// A child process has changed.
+    pub const CHLD: Self = Self(libc::SIGCHLD);
+    /// Going on after a stop.
+    pub const CONT: Self = Self(libc::SIGCONT);
+    /// Stop: Ctrl-Z.
+    pub const TSTP: Self = Self(libc::SIGTSTP);
+    /// The terminal has another size.
+    pub const WINCH: Self = Self(libc::SIGWINCH);
+
+    /// The signal of this number.
+    pub const fn from_raw(number: i32) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn as_raw(self) -> i32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match low_level::signal_name(self.0) {
+            Some(name) => f.pad(name),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A receiver of these signals, instead of their default action.
+///
+/// It has room for one of each; what does not fit is dropped, as in Go. When the receiver and its clones are gone, the next such signal has
+/// its default action again. To use a channel of your own, or to stop at a certain moment, take [`notify_to`].
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::signal::{self, Signal};
+///
+/// let hangups = signal::notify(&[Signal::HUP]);
+/// # rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP).unwrap();
+/// // Elsewhere: kill -HUP
+/// assert_eq!(hangups.recv(), Ok(Signal::HUP));
+/// ```
+///
+/// # Panics
+///
+/// When one of the signals cannot be handled: `SIGKILL`, `SIGSTOP`, `SIGSEGV`, `SIGILL`, `SIGFPE`, or no signal at all. When the thread that
+/// takes signals cannot be started.
+///
+/// # Blocking
+///
+/// Never parks.
+#[track_caller]
+pub fn notify(signals: &[Signal]) -> Receiver<Signal> {
+    let (tx, rx) = bounded(signals.len().max(1));
+    subscribe(signals, Target::Channel(tx));
+    rx
+}
+
+/// Sends these signals to a channel, until the subscription is stopped or dropped, or the channel closed.
+///
+/// Never waits: what finds the channel full, or for an unbuffered one no receiver waiting, is dropped.
+///
+/// # Panics
+///
+/// As [`notify`].
+///
+/// # Blocking
+///
+/// Never parks.
+#[track_caller]
+pub fn notify_to(sender: &Sender<Signal>, signals: &[Signal]) -> Subscription {
+    Subscription { id: Some(subscribe(signals, Target::Channel(sender.clone()))), cancel: None }
+}
+
+/// A context that the first of these signals ends; Go's `signal.NotifyContext`. Its [cause](Context::cause) is [`SignalReceived`].
+///
+/// Further signals are ignored until the subscription is stopped or dropped, which also ends the context.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::signal::{self, Signal};
+///
+/// let (ctx, _until) = signal::context(&[Signal::INT, Signal::TERM]);
+/// # rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+/// // Serve until somebody presses Ctrl-C or says: kill
+/// ctx.done().recv().unwrap_err();
+/// assert_eq!(ctx.cause().unwrap().to_string(), "SIGTERM received");
+/// ```
+///
+/// # Panics
+///
+/// As [`notify`].
+///
+/// # Blocking
+///
+/// Never parks.
+#[track_caller]
+pub fn context(signals: &[Signal]) -> (Context, Subscription) {
+    context_below(&Context::background(), signals)
+}
+
+/// As [`context`], made from `parent`.
+///
+/// # Panics
+///
+/// As [`notify`].
+///
+/// # Blocking
+///
+/// Never parks.
+#[track_caller]
+pub fn context_below(parent: &Context, signals: &[Signal]) -> (Context, Subscription) {
+    let (ctx, cancel) = parent.with_cancel();
+    let cancel = Arc::new(cancel);
+    let id = subscribe(signals, Target::Context(Arc::clone(&cancel)));
+    (ctx, Subscription { id: Some(id), cancel: Some(cancel) })
+}
+
+/// Signals that are being delivered. Dropping this stops it.
+#[must_use = "dropping the subscription stops it"]
+pub struct Subscription {
+    id: Option<u64>,
+    cancel: Option<Arc<CancelHandle>>,
+}
+
+impl Subscription {
+    /// Stops the delivery, and ends the context if there is one. After this a signal that nobody else subscribes to has its default action; one
+    /// that came before is not lost: it is delivered, or has its default action.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(id) = self.id.take() {
+            unsubscribe(id);
+        }
+        if let Some(cancel) = self.cancel.take() {
+            cancel.cancel();
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Subscription { .. }")
+    }
+}
+
+/// The cause of a context that a signal has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalReceived(pub Signal);
+
+impl fmt::Display for SignalReceived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} received", self.0)
+    }
+}
+
+impl Error for SignalReceived {}
+
+static HUB: Mutex<Hub> = Mutex::new(Hub { thread: None, subscribers: Vec::new(), next_id: 0 });
+
+struct Hub {
+    thread: Option<Handle>,
+    subscribers: Vec<Subscriber>,
+    next_id: u64,
+}
+
+struct Subscriber {
+    id: u64,
+    signals: Box<[Signal]>,
+    target: Target,
+}
+
+enum Target {
+    Channel(Sender<Signal>),
+    Context(Arc<CancelHandle>),
+}
+
+#[track_caller]
+fn subscribe(signals: &[Signal], target: Target) -> u64 {
+    let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
+    let subscribed = signals.iter().try_for_each(|signal| hub.take(*signal));
+    if let Err(error) = subscribed {
+        drop(hub);
+        panic!("cannot subscribe to {signals:?}: {error}");
+    }
+    let id = hub.next_id;
+    hub.next_id += 1;
+    hub.subscribers.push(Subscriber { id, signals: signals.into(), target });
+    drop(hub);
+    // A signal may come at any time: nobody waits for it for ever.
+    alarm::expect();
+    id
+}
+
+fn unsubscribe(id: u64) {
+    let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = hub.subscribers.iter().position(|subscriber| subscriber.id == id);
+    let gone = at.map(|at| hub.subscribers.swap_remove(at));
+    drop(hub);
+    if gone.is_some() {
+        alarm::no_longer_expect();
+    }
+}
+
+impl Hub {
+    /// Has a signal come to us from now on.
+    fn take(&mut self, signal: Signal) -> io::Result<()> {
+        // Beyond that signal-hook panics; below, the system says what there is not.
+        if !(1..128).contains(&signal.0) || signal_hook::consts::FORBIDDEN.contains(&signal.0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{signal} cannot be handled")));
+        }
+        let thread = match &self.thread {
+            Some(thread) => thread,
+            None => {
+                let signals = Signals::new([0_i32; 0])?;
+                let handle = signals.handle();
+                thread::Builder::new().name("oxigo-signals".into()).spawn(move || deliver(signals))?;
+                self.thread.insert(handle)
+            }
+        };
+        thread.add_signal(signal.0)
+    }
+}
+
+/// The signal thread.
+fn deliver(mut signals: Signals) {
+    for signal in signals.forever() {
+        let signal = Signal(signal);
+        let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut contexts = Vec::new();
+        let before = hub.subscribers.len();
+        let mut found = false;
+        hub.subscribers.retain(|subscriber| {
+            if !subscriber.signals.contains(&signal) {
+                return true;
+            }
+            let stays = match &subscriber.target {
+                Target::Channel(tx) => !matches!(tx.try_send(signal), Err(TrySendError::Disconnected(_))),
+                Target::Context(cancel) => {
+                    contexts.push(Arc::clone(cancel));
+                    true
+                }
+            };
+            found |= stays;
+            stays
+        });
+        let gone = before - hub.subscribers.len();
+        drop(hub);
+        for _ in 0..gone {
+            alarm::no_longer_expect();
+        }
+        // N3.
+        for cancel in contexts {
+            let _ = std::panic::catch_unwind(|| cancel.cancel_with(SignalReceived(signal)));
+        }
+        if !found {
+            // N2. An error says that the default is not known; then nothing is done.
+            let _ = low_level::emulate_default_handler(signal.0);
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! `Condvar`: waits under a mutex until somebody says that things have changed.
+//!
+//! - D1: a waiter is in the queue before it lets go of the mutex. So whoever takes the mutex after it finds it there (CO-01).
+//! - D2: a wait ends by a notification that took its node out of the queue, or by its time limit, and for no other reason (CO-04).
+//! - D3: the mutex of those who wait is noted with the first of them and forgotten with the last; another one panics.
+//! - D4 (P3): a notification leaves the lock before it wakes; it touches the condition variable only while those it will wake wait.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::mutex::RawMutex;
+use crate::{
+    chan::waitq::{Node, Outcome, WaitQueue},
+    runtime::{
+        park::{self, Parked, Wake},
+        wait::Reason,
+    },
+    util::Lock,
+};
+
+/// Lets goroutines and threads wait, under a [`Mutex`](super::Mutex), until another one says that things have changed. Go's `sync.Cond`,
+/// with `parking_lot`'s interface.
+///
+/// Waiters are notified in the order in which they began to wait. A wait ends only by a notification or by its time limit; still the
+/// condition should be looked at again, since others may have held the lock in between.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::sync::{Condvar, Mutex};
+///
+/// let (ready, changed) = (Mutex::new(false), Condvar::new());
+/// oxigo::scope(|s| {
+///     s.go(|| {
+///         *ready.lock() = true;
+///         changed.notify_one();
+///     });
+///     let mut ready = ready.lock();
+///     while !*ready {
+///         changed.wait(&mut ready);
+///     }
+/// });
+/// ```
+pub struct Condvar {
+    state: Lock<State>,
+}
+
+struct State {
+    queue: WaitQueue,
+    /// The address of the mutex of those who wait: to compare, not to follow (D3).
+    mutex: usize,
+}
+
+impl Condvar {
+    const_new! {
+        /// A condition variable that nobody waits on.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// static CHANGED: oxigo::sync::Condvar = oxigo::sync::Condvar::new();
+        /// assert!(!CHANGED.notify_one());
+        /// ```
+        pub fn new() -> Self {
+            Self { state: Lock::new(State { queue: WaitQueue::new(), mutex: 0 }) }
+        }
+    }
+
+    /// Notifies the one that has waited longest. True if there was one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(!oxigo::sync::Condvar::new().notify_one());
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn notify_one(&self) -> bool {
+        let _p4 = park::no_switch();
+        let state = self.state.lock();
+        let Some(first) = state.queue.claim_first() else { return false };
+        // SAFETY: claimed, so its owner waits for us.
+        let first = unsafe { first.as_ref() };
+        first.set_outcome(Outcome::Done);
+        let unit = first.unit();
+        drop(state);
+        unit.wake(Wake::Queue);
+        true
+    }
+
+    /// Notifies all who wait now. Returns how many there were.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(oxigo::sync::Condvar::new().notify_all(), 0);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn notify_all(&self) -> usize {
+        let _p4 = park::no_switch();
+        let state = self.state.lock();
+        let all = state.queue.claim_all(Outcome::Done);
+        drop(state);
+        let count = all.len();
+        all.wake();
+        count
+    }
+
+    /// Lets go of `mutex`, waits for a notification until `deadline`, and takes `mutex` again. True when notified.
+    ///
+    /// The caller holds `mutex`, and holds it again afterwards.
+    pub(crate) fn wait_raw(&self, mutex: &RawMutex, deadline: Option<Instant>) -> bool {
+        let unit = park::current();
+        let address = std::ptr::from_ref(mutex).addr();
+        let ticket = deadline.map(|_| unit.arm());
+        let node = Node::new(unit, ticket, std::ptr::null_mut());
+        let mut state = self.state.lock();
+        if state.queue.is_empty() {
+            state.mutex = address;
+        } else if state.mutex != address {
+            drop(state);
+            if let Some(ticket) = ticket {
+                let unseen = unit.try_claim(ticket);
+                debug_assert!(unseen, "nobody has seen this ticket");
+            }
+            panic!("attempted to use a condition variable with more than one mutex");
+        }
+        // SAFETY: the node stays in this frame until it is out of the queue.
+        unsafe { state.queue.push(&node) };
+        drop(state);
+        // SAFETY: the caller holds it and lets us. D1: we are in the queue.
+        unsafe { mutex.release() };
+        let notified = match ticket {
+            None => {
+                unit.park(Reason::Condvar.on(self));
+                true
+            }
+            Some(ticket) => {
+                let woken = unit.park_until(ticket, deadline, Reason::Condvar.on(self)) == Parked::Woken;
+                if !woken {
+                    self.state.lock().queue.remove(&node);
+                }
+                woken
+            }
+        };
+        mutex.acquire_again();
+        notified
+    }
+}
+
+#[cfg(not(loom))]
+mod api {
+    use super::{Condvar, Duration, Instant};
+    use crate::sync::MutexGuard;
+
+    impl Condvar {
+        /// Unlocks the mutex, waits for a notification, and locks the mutex again.
+        ///
+        /// A notification by anyone who locked the mutex after this began to wait is not missed.
+        ///
+        /// # Examples
+        ///
+        /// See the [type](Condvar).
+        ///
+        /// # Panics
+        ///
+        /// When others wait on this condition variable with another mutex.
+        ///
+        /// # Blocking
+        ///
+        /// Parks the goroutine, or blocks the thread.
+        pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
+            let notified = self.wait_deadline(guard, None);
+            debug_assert!(notified);
+        }
+
+        /// As [`wait`](Self::wait), until `deadline` at most.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use oxigo::sync::{Condvar, Mutex};
+        ///
+        /// let (value, changed) = (Mutex::new(0), Condvar::new());
+        /// assert!(changed.wait_until(&mut value.lock(), std::time::Instant::now()).timed_out());
+        /// ```
+        ///
+        /// # Panics
+        ///
+        /// As `wait`.
+        ///
+        /// # Blocking
+        ///
+        /// As `wait`. Taking the mutex again may take longer than the time limit.
+        pub fn wait_until<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
+            WaitTimeoutResult(!self.wait_deadline(guard, Some(deadline)))
+        }
+
+        /// As [`wait`](Self::wait), for `timeout` at most.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use oxigo::sync::{Condvar, Mutex};
+        ///
+        /// let (value, changed) = (Mutex::new(0), Condvar::new());
+        /// assert!(changed.wait_for(&mut value.lock(), std::time::Duration::from_millis(1)).timed_out());
+        /// ```
+        ///
+        /// # Panics
+        ///
+        /// As `wait`.
+        ///
+        /// # Blocking
+        ///
+        /// As `wait`.
+        pub fn wait_for<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
+            WaitTimeoutResult(!self.wait_deadline(guard, Instant::now().checked_add(timeout)))
+        }
+
+        /// Waits as long as `condition` is true of the value.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use oxigo::sync::{Condvar, Mutex};
+        ///
+        /// let (left, changed) = (Mutex::new(3), Condvar::new());
+        /// oxigo::scope(|s| {
+        ///     for _ in 0..3 {
+        ///         s.go(|| {
+        ///             *left.lock() -= 1;
+        ///             changed.notify_one();
+        ///         });
+        ///     }
+        ///     changed.wait_while(&mut left.lock(), |left| *left > 0);
+        /// });
+        /// assert_eq!(*left.lock(), 0);
+        /// ```
+        ///
+        /// # Panics
+        ///
+        /// As `wait`.
+        ///
+        /// # Blocking
+        ///
+        /// As `wait`.
+        pub fn wait_while<T, F>(&self, guard: &mut MutexGuard<'_, T>, mut condition: F)
+        where
+            T: ?Sized,
+            F: FnMut(&mut T) -> bool,
+        {
+            while condition(&mut **guard) {
+                self.wait(guard);
+            }
+        }
+
+        /// As [`wait_while`](Self::wait_while), until `deadline` at most. The result says whether the time had
+        /// passed; the condition is not looked at again then.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use oxigo::sync::{Condvar, Mutex};
+        ///
+        /// let (left, changed) = (Mutex::new(0), Condvar::new());
+        /// assert!(!changed.wait_while_until(&mut left.lock(), |left| *left > 0, std::time::Instant::now()).timed_out());
+        /// ```
+        ///
+        /// # Panics
+        ///
+        /// As `wait`.
+        ///
+        /// # Blocking
+        ///
+        /// As `wait`.
+        pub fn wait_while_until<T, F>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            condition: F,
+            deadline: Instant,
+        ) -> WaitTimeoutResult
+        where
+            T: ?Sized,
+            F: FnMut(&mut T) -> bool,
+        {
+            self.wait_while_deadline(guard, condition, Some(deadline))
+        }
+
+        /// As [`wait_while`](Self::wait_while), for `timeout` at most. The result says whether the time had
+        /// passed; the condition is not looked at again then.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use oxigo::sync::{Condvar, Mutex};
+        ///
+        /// let (left, changed) = (Mutex::new(1), Condvar::new());
+        /// let limit = std::time::Duration::from_millis(1);
+        /// assert!(changed.wait_while_for(&mut left.lock(), |left| *left > 0, limit).timed_out());
+        /// ```
+        ///
+        /// # Panics
+        ///
+        /// As `wait`.
+        ///
+        /// # Blocking
+        ///
+        /// As `wait`.
+        pub fn wait_while_for<T, F>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            condition: F,
+            timeout: Duration,
+        ) -> WaitTimeoutResult
+        where
+            T: ?Sized,
+            F: FnMut(&mut T) -> bool,
+        {
+            self.wait_while_deadline(guard, condition, Instant::now().checked_add(timeout))
+        }
+
+        fn wait_while_deadline<T, F>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            mut condition: F,
+            deadline: Option<Instant>,
+        ) -> WaitTimeoutResult
+        where
+            T: ?Sized,
+            F: FnMut(&mut T) -> bool,
+        {
+            let mut notified = true;
+            while notified && condition(&mut **guard) {
+                notified = self.wait_deadline(guard, deadline);
+            }
+            WaitTimeoutResult(!notified)
+        }
+
+        fn wait_deadline<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
+            // SAFETY: the raw mutex is released and taken again, while the exclusive borrow of the guard keeps the value out of reach; at
+            // the return it is held as the guard says.
+            let mutex = unsafe { MutexGuard::mutex(guard).raw() };
+            self.wait_raw(mutex, deadline)
+        }
+    }
+
+    /// Whether a wait with a time limit ended because the time had passed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::{Condvar, Mutex};
+    ///
+    /// let value = Mutex::new(());
+    /// let result = Condvar::new().wait_until(&mut value.lock(), std::time::Instant::now());
+    /// assert!(result.timed_out());
+    /// ```
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct WaitTimeoutResult(bool);
+
+    impl WaitTimeoutResult {
+        /// Whether the time had passed.
+        #[inline]
+        pub fn timed_out(self) -> bool {
+            self.0
+        }
+    }
+}
+
+#[cfg(not(loom))]
+pub use api::WaitTimeoutResult;
+
+impl Default for Condvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condvar").finish_non_exhaustive()
+    }
+}

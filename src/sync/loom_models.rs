@@ -1,0 +1,280 @@
+//! Models of the mutex (hand-over included), the condition variable, the semaphore, the once and the wait group: two or three parties, every order that matters.
+//!
+//! What a lock guards is in loom's own cell, which fails when two parties are in it at once or when an access is not ordered after the
+//! last; a lost wake is a deadlock, which loom reports.
+
+use std::time::{Duration, Instant};
+
+use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use super::{Condvar, Once, Semaphore, WaitGroup, mutex::RawMutex};
+
+/// A counter under a mutex.
+struct Guarded {
+    mutex: RawMutex,
+    count: UnsafeCell<u32>,
+}
+
+// SAFETY: the count is used under the mutex only; loom checks that.
+unsafe impl Send for Guarded {}
+// SAFETY: as above.
+unsafe impl Sync for Guarded {}
+
+impl Guarded {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { mutex: RawMutex::new(), count: UnsafeCell::new(0) })
+    }
+
+    /// Called with the lock held.
+    fn increment(&self) -> u32 {
+        self.count.with_mut(|count| {
+            // SAFETY: the caller holds the lock.
+            let count = unsafe { &mut *count };
+            *count += 1;
+            *count
+        })
+    }
+
+    fn add(&self) {
+        self.mutex.acquire();
+        self.increment();
+        self.unlock();
+    }
+
+    fn unlock(&self) {
+        // SAFETY: called by the holder.
+        unsafe { self.mutex.release() };
+    }
+}
+
+/// MU-01, HB-07. In models a waiter that was woken in vain starves at once, so that this covers waking, overtaking and handing over.
+#[test]
+fn loom_mutex_excludes() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let parties: Vec<_> = (0..2)
+            .map(|_| {
+                let guarded = guarded.clone();
+                thread::spawn(move || guarded.add())
+            })
+            .collect();
+        guarded.add();
+        parties.into_iter().for_each(|party| party.join().unwrap());
+        guarded.mutex.acquire();
+        assert_eq!(guarded.increment(), 4);
+    });
+}
+
+/// The waiter is woken, comes too late, goes back to the front, and is handed the lock.
+#[test]
+fn loom_mutex_hands_over() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let other = guarded.clone();
+        let waiter = thread::spawn(move || other.add());
+        for _ in 0..3 {
+            guarded.add();
+        }
+        waiter.join().unwrap();
+        guarded.mutex.acquire();
+        assert_eq!(guarded.increment(), 5);
+    });
+}
+
+/// A time limit races with the unlock: the lock is taken or it is not, and the next party gets it either way.
+#[test]
+fn loom_mutex_time_limits_lose_no_wake() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let (timed, waiting) = (guarded.clone(), guarded.clone());
+        let timed = thread::spawn(move || {
+            let taken = timed.mutex.acquire_until(Some(Instant::now() + Duration::from_secs(1)));
+            if taken {
+                timed.increment();
+                timed.unlock();
+            }
+            u32::from(taken)
+        });
+        let waiting = thread::spawn(move || waiting.add());
+        guarded.add();
+        let taken = timed.join().unwrap();
+        waiting.join().unwrap();
+        guarded.mutex.acquire();
+        assert_eq!(guarded.increment(), 3 + taken);
+    });
+}
+
+/// HB-08: a successful `try_lock` is a lock.
+#[test]
+fn loom_mutex_try_lock() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let other = guarded.clone();
+        let party = thread::spawn(move || {
+            if other.mutex.try_acquire() {
+                other.increment();
+                other.unlock();
+            }
+        });
+        guarded.add();
+        party.join().unwrap();
+        assert!(guarded.mutex.try_acquire(), "nobody holds it");
+    });
+}
+
+/// CO-01, HB-11: a notification after the waiter let go of the lock is not missed.
+#[test]
+fn loom_condvar_misses_no_notification() {
+    loom::model(|| {
+        let shared = Arc::new((Guarded::new(), Condvar::new()));
+        let other = shared.clone();
+        let party = thread::spawn(move || {
+            let (guarded, changed) = &*other;
+            guarded.add();
+            changed.notify_one();
+        });
+        let (guarded, changed) = &*shared;
+        guarded.mutex.acquire();
+        // SAFETY: the lock is held.
+        while guarded.count.with(|count| unsafe { *count }) == 0 {
+            assert!(changed.wait_raw(&guarded.mutex, None));
+        }
+        guarded.unlock();
+        party.join().unwrap();
+    });
+}
+
+/// SM-01, HB-15: one permit is a lock.
+#[test]
+fn loom_semaphore_of_one_excludes() {
+    loom::model(|| {
+        let shared = Arc::new((Semaphore::new(1), Guarded::new()));
+        let parties: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let _permit = shared.0.acquire(1);
+                    shared.1.increment();
+                })
+            })
+            .collect();
+        parties.into_iter().for_each(|party| party.join().unwrap());
+        let _permit = shared.0.try_acquire(1).expect("all have given back");
+        assert_eq!(shared.1.increment(), 3);
+    });
+}
+
+/// SM-04, SM-05: who gives up leaves its permits to those behind it, and none is lost.
+#[test]
+fn loom_semaphore_loses_no_permit() {
+    loom::model(|| {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let held = semaphore.acquire(1);
+        let (large, small) = (semaphore.clone(), semaphore.clone());
+        let large = thread::spawn(move || drop(large.acquire_timeout(2, Duration::from_secs(1))));
+        let small = thread::spawn(move || drop(small.acquire(1)));
+        drop(held);
+        large.join().unwrap();
+        small.join().unwrap();
+        assert_eq!(semaphore.available(), 2);
+        assert!(semaphore.try_acquire(2).is_some());
+    });
+}
+
+/// ON-01, HB-09.
+#[test]
+fn loom_once_runs_once_and_comes_before() {
+    loom::model(|| {
+        let shared = Arc::new((Once::new(), Guarded::new()));
+        let parties: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    shared.0.call_once(|| {
+                        shared.1.increment();
+                    });
+                    // SAFETY: done, and nobody writes any more.
+                    assert_eq!(shared.1.count.with(|count| unsafe { *count }), 1);
+                })
+            })
+            .collect();
+        assert!(!shared.0.state().poisoned());
+        parties.into_iter().for_each(|party| party.join().unwrap());
+    });
+}
+
+/// A wait that began before the run, with a time limit or without.
+#[test]
+fn loom_once_wakes_those_who_wait() {
+    loom::model(|| {
+        let once = Arc::new(Once::new());
+        let (waits, limited) = (once.clone(), once.clone());
+        let waits = thread::spawn(move || assert!(waits.wait_done(None)));
+        let limited = thread::spawn(move || {
+            let _ = limited.wait_done(Some(Instant::now() + Duration::from_secs(1)));
+        });
+        once.call_once(|| {});
+        waits.join().unwrap();
+        limited.join().unwrap();
+    });
+}
+
+/// WG-01, HB-10.
+#[test]
+fn loom_wait_group_waits_for_all() {
+    loom::model(|| {
+        let group = Arc::new(WaitGroup::new());
+        let done = Arc::new((AtomicBool::new(false), AtomicBool::new(false)));
+        group.add(2);
+        let parties = [0, 1].map(|i| {
+            let (group, done) = (group.clone(), done.clone());
+            thread::spawn(move || {
+                // ORDERING: Relaxed, so that only the group orders.
+                if i == 0 { &done.0 } else { &done.1 }.store(true, Ordering::Relaxed);
+                group.done();
+            })
+        });
+        group.wait();
+        assert!(done.0.load(Ordering::Relaxed) && done.1.load(Ordering::Relaxed));
+        parties.into_iter().for_each(|party| party.join().unwrap());
+    });
+}
+
+/// WG-03: the last `done` releases all who wait.
+#[test]
+fn loom_wait_group_releases_all() {
+    loom::model(|| {
+        let group = Arc::new(WaitGroup::new());
+        let guard = group.guard();
+        let (other, timed) = (group.clone(), group.clone());
+        let waiter = thread::spawn(move || other.wait());
+        let timed = thread::spawn(move || {
+            let _ = timed.wait_timeout(Duration::from_secs(1));
+        });
+        drop(guard);
+        group.wait();
+        waiter.join().unwrap();
+        timed.join().unwrap();
+    });
+}
+
+/// An unlock that looks and acts in two steps loses the waiter that comes in between, which must be caught.
+#[test]
+#[should_panic]
+fn loom_a_lost_wake_is_caught() {
+    loom::model(|| {
+        // Leaked, since loom's objects cannot be dropped while a failure unwinds.
+        let guarded: &'static Arc<Guarded> = Box::leak(Box::new(Guarded::new()));
+        guarded.mutex.acquire();
+        let waiter = thread::spawn(move || guarded.add());
+        guarded.mutex.release_broken();
+        waiter.join().unwrap();
+    });
+}

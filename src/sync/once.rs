@@ -1,0 +1,300 @@
+//! `Once`: something that is done one time, however many come for it.
+//!
+//! - O1: the word is one of four states, with `WAITERS` beside it (never beside `DONE`) when somebody may be in the queue. Who makes it `RUNNING` runs;
+//!   nobody else changes the state until that one has ended.
+//! - O2: `WAITERS` is set under the gate, in the step in which a waiter sees `RUNNING`; so the end of the run sees it and wakes all (no wake is
+//!   lost).
+//! - O3 (P3, last touch): a party that finds `DONE` may free the once. So the end of a run without waiters is one compare-exchange and touches
+//!   nothing afterwards; with waiters, those that are claimed and not woken keep the once alive.
+
+use std::{fmt, time::Instant};
+
+use crate::{
+    chan::waitq::{Node, Outcome, WaitQueue},
+    facade::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+    runtime::{
+        park::{self, Parked},
+        wait::Reason,
+    },
+    util::Lock,
+};
+
+const NEW: u32 = 0;
+const POISONED: u32 = 1;
+const RUNNING: u32 = 2;
+const DONE: u32 = 3;
+/// With all but `DONE`.
+const WAITERS: u32 = 4;
+
+/// How a [`Once`] stands.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::sync::{Once, OnceState};
+///
+/// assert_eq!(Once::new().state(), OnceState::New);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnceState {
+    /// Nobody has run it.
+    New,
+    /// Who ran it last has panicked.
+    Poisoned,
+    /// Somebody runs it now.
+    InProgress,
+    /// It has been run.
+    Done,
+}
+
+impl OnceState {
+    /// Whether who ran it last has panicked.
+    #[inline]
+    pub fn poisoned(self) -> bool {
+        self == Self::Poisoned
+    }
+
+    /// Whether it has been run.
+    #[inline]
+    pub fn done(self) -> bool {
+        self == Self::Done
+    }
+}
+
+/// Runs a closure once, however many call; the others wait until it has ended. Go's `sync.Once`, with `parking_lot`'s interface.
+///
+/// A closure that panics poisons it: further calls of [`call_once`](Self::call_once) panic, until one of
+/// [`call_once_force`](Self::call_once_force) succeeds.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::sync::Once;
+///
+/// static START: Once = Once::new();
+/// for _ in 0..3 {
+///     START.call_once(|| println!("once"));
+/// }
+/// assert!(START.state().done());
+/// ```
+pub struct Once {
+    word: AtomicU32,
+    /// Guards `queue`.
+    gate: Lock<()>,
+    queue: WaitQueue,
+}
+
+// SAFETY: the queue is reached under the gate only; its nodes belong to parties that wait until they are out of it (Q1).
+unsafe impl Send for Once {}
+// SAFETY: as above.
+unsafe impl Sync for Once {}
+// A panic leaves it poisoned, which is a state like the others.
+impl std::panic::RefUnwindSafe for Once {}
+impl std::panic::UnwindSafe for Once {}
+
+impl Once {
+    const_new! {
+        /// One that nobody has run.
+        pub fn new() -> Self {
+            Self { word: AtomicU32::new(NEW), gate: Lock::new(()), queue: WaitQueue::new() }
+        }
+    }
+
+    /// How it stands. Who sees `Done` sees what the closure did.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn state(&self) -> OnceState {
+        // ORDERING: Acquire. Pairs with the Release of the run's end (HB-09).
+        match self.word.load(Acquire) & !WAITERS {
+            NEW => OnceState::New,
+            POISONED => OnceState::Poisoned,
+            RUNNING => OnceState::InProgress,
+            _ => OnceState::Done,
+        }
+    }
+
+    /// Runs `f`, if nobody has; returns when it has been run.
+    ///
+    /// # Examples
+    ///
+    /// See the [type](Once).
+    ///
+    /// # Panics
+    ///
+    /// When it is poisoned. A panic of `f` goes through to the caller.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while another one runs it. A call from within `f` waits for ever.
+    #[inline]
+    pub fn call_once<F: FnOnce()>(&self, f: F) {
+        if !self.is_done() {
+            self.run(false, |_| f());
+        }
+    }
+
+    /// As [`call_once`](Self::call_once), also when it is poisoned; `f` is told how it stands.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::Once;
+    ///
+    /// let once = Once::new();
+    /// once.call_once_force(|state| assert!(!state.poisoned()));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// A panic of `f` goes through to the caller.
+    ///
+    /// # Blocking
+    ///
+    /// As `call_once`.
+    #[inline]
+    pub fn call_once_force<F: FnOnce(OnceState)>(&self, f: F) {
+        if !self.is_done() {
+            self.run(true, f);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        // ORDERING: Acquire. Pairs with the Release of the run's end (HB-09).
+        self.word.load(Acquire) == DONE
+    }
+
+    #[cold]
+    fn run(&self, force: bool, f: impl FnOnce(OnceState)) {
+        park::spend();
+        loop {
+            // ORDERING: Acquire, as in `is_done`.
+            let word = self.word.load(Acquire);
+            match word & !WAITERS {
+                DONE => return,
+                RUNNING => {
+                    let ended = self.wait_while(RUNNING, None);
+                    debug_assert!(ended);
+                }
+                POISONED if !force => panic!("Once instance has previously been poisoned"),
+                // ORDERING: Acquire. Sees what a poisoned run left.
+                before => {
+                    // Those who wait for a run that nobody had begun stay in the queue.
+                    let running = RUNNING | (word & WAITERS);
+                    if self.word.compare_exchange(word, running, Acquire, Relaxed).is_err() {
+                        continue;
+                    }
+                    let mut end = End { once: self, state: POISONED };
+                    f(if before == NEW { OnceState::New } else { OnceState::Poisoned });
+                    end.state = DONE;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of a run, if the state is `state`. False when `deadline` passed first.
+    fn wait_while(&self, state: u32, deadline: Option<Instant>) -> bool {
+        let unit = park::current();
+        let ticket = deadline.map(|_| unit.arm());
+        let node = Node::new(unit, ticket, std::ptr::null_mut());
+        let gate = self.gate.lock();
+        // ORDERING: Relaxed. Queueing publishes nothing by the word, the gate does (O2).
+        let mut word = self.word.load(Relaxed);
+        while word & !WAITERS == state {
+            match self.word.compare_exchange(word, word | WAITERS, Relaxed, Relaxed) {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        if word & !WAITERS != state {
+            drop(gate);
+            if let Some(ticket) = ticket {
+                let unseen = unit.try_claim(ticket);
+                debug_assert!(unseen, "nobody has seen this ticket");
+            }
+            return true;
+        }
+        // SAFETY: the node stays in this frame until it is out of the queue.
+        unsafe { self.queue.push(&node) };
+        drop(gate);
+        match ticket {
+            None => unit.park(Reason::Once.on(self)),
+            Some(ticket) => {
+                if unit.park_until(ticket, deadline, Reason::Once.on(self)) == Parked::TimedOut {
+                    let _gate = self.gate.lock();
+                    self.queue.remove(&node);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Waits until it is done, whoever will run it. False when `deadline` passed first.
+    pub(crate) fn wait_done(&self, deadline: Option<Instant>) -> bool {
+        loop {
+            // ORDERING: Acquire, as in `is_done`.
+            let word = self.word.load(Acquire);
+            if word == DONE {
+                return true;
+            }
+            if !self.wait_while(word & !WAITERS, deadline) {
+                return self.is_done();
+            }
+        }
+    }
+
+    /// Makes the state `state`: the end of a run.
+    fn finish(&self, state: u32) {
+        let _p4 = park::no_switch();
+        loop {
+            // ORDERING: Release. Publishes what the closure did (HB-09). The last touch (O3).
+            if self.word.compare_exchange(RUNNING, state, Release, Relaxed).is_ok() {
+                return;
+            }
+            let gate = self.gate.lock();
+            let waiting = self.queue.claim_all(Outcome::Done);
+            if waiting.len() == 0 {
+                // All had run out of time. O3: the gate first, then the word.
+                // ORDERING: Relaxed. Ours while it is `RUNNING` and we have the gate.
+                self.word.store(RUNNING, Relaxed);
+                drop(gate);
+                continue;
+            }
+            // ORDERING: Release, as above.
+            self.word.store(state, Release);
+            drop(gate);
+            return waiting.wake();
+        }
+    }
+}
+
+/// Ends a run, also when it panics.
+struct End<'a> {
+    once: &'a Once,
+    state: u32,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.once.finish(self.state);
+    }
+}
+
+impl Default for Once {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").field("state", &self.state()).finish()
+    }
+}

@@ -1,0 +1,263 @@
+//! `OnceLock` and `LazyLock`: a value that is made once, at first use.
+//!
+//! - The value is written by the one run of the once that succeeds, and read only after it is done; it is never written again while shared.
+
+use std::{
+    cell::UnsafeCell,
+    fmt,
+    mem::MaybeUninit,
+    ops::Deref,
+    panic::{RefUnwindSafe, UnwindSafe},
+    time::{Duration, Instant},
+};
+
+use super::once::Once;
+
+/// A place that is written once. As `std::sync::OnceLock`, for goroutines.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::sync::OnceLock;
+///
+/// static NAME: OnceLock<String> = OnceLock::new();
+/// assert_eq!(NAME.get(), None);
+/// assert_eq!(NAME.get_or_init(|| "ada".to_owned()), "ada");
+/// assert_eq!(NAME.set("grace".to_owned()), Err("grace".to_owned()));
+/// ```
+pub struct OnceLock<T> {
+    once: Once,
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+// SAFETY: sharing it shares the value, and lets any party put one in that another one takes out.
+unsafe impl<T: Sync + Send> Sync for OnceLock<T> {}
+// SAFETY: sending it sends the value.
+unsafe impl<T: Send> Send for OnceLock<T> {}
+impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
+impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
+
+impl<T> OnceLock<T> {
+    const_new! {
+        /// An empty place.
+        pub fn new() -> Self {
+            Self { once: Once::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
+        }
+    }
+
+    /// The value, if it is there.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[inline]
+    pub fn get(&self) -> Option<&T> {
+        if !self.once.is_done() {
+            return None;
+        }
+        // SAFETY: nobody writes while it is shared and done.
+        let value = unsafe { &*self.value.get() };
+        // SAFETY: done means that the value was written, before us.
+        Some(unsafe { value.assume_init_ref() })
+    }
+
+    /// The value, if it is there, to change.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        if !self.once.is_done() {
+            return None;
+        }
+        // SAFETY: done means that the value was written; `&mut self` excludes others.
+        Some(unsafe { self.value.get_mut().assume_init_mut() })
+    }
+
+    /// Puts `value` in, if the place is empty.
+    ///
+    /// # Errors
+    ///
+    /// Gives `value` back when there is one already.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while another one makes the value.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        let mut value = Some(value);
+        self.get_or_init(|| value.take().expect("run once"));
+        value.map_or(Ok(()), Err)
+    }
+
+    /// The value; `f` makes it if it is not there. Of several callers one makes it, the others wait.
+    ///
+    /// # Panics
+    ///
+    /// A panic of `f` goes through; the place stays empty.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while another one makes the value. A call from within `f` waits for ever.
+    pub fn get_or_init<F: FnOnce() -> T>(&self, f: F) -> &T {
+        self.once.call_once_force(|_| {
+            let value = f();
+            // SAFETY: one run at a time (O1), and nobody reads before it is done.
+            let place = unsafe { &mut *self.value.get() };
+            place.write(value);
+        });
+        self.get().expect("done")
+    }
+
+    /// Waits until the value is there, whoever puts it in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::OnceLock;
+    ///
+    /// static NAME: OnceLock<&str> = OnceLock::new();
+    /// oxigo::go(|| NAME.set("ada"));
+    /// assert_eq!(*NAME.wait(), "ada");
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn wait(&self) -> &T {
+        self.once.wait_done(None);
+        self.get().expect("done")
+    }
+
+    /// As [`wait`](Self::wait), for `timeout` at most.
+    ///
+    /// # Blocking
+    ///
+    /// As `wait`.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<&T> {
+        self.once.wait_done(Instant::now().checked_add(timeout));
+        self.get()
+    }
+
+    /// Takes the value out, and leaves the place empty.
+    pub fn take(&mut self) -> Option<T> {
+        if !self.once.is_done() {
+            return None;
+        }
+        self.once = Once::new();
+        // SAFETY: it was done, so the value was written; now the place counts as empty.
+        Some(unsafe { self.value.get_mut().assume_init_read() })
+    }
+
+    /// The value, if it is there.
+    pub fn into_inner(mut self) -> Option<T> {
+        self.take()
+    }
+}
+
+impl<T> Drop for OnceLock<T> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> From<T> for OnceLock<T> {
+    fn from(value: T) -> Self {
+        let lock = Self::new();
+        let set = lock.set(value);
+        debug_assert!(set.is_ok());
+        lock
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tuple = f.debug_tuple("OnceLock");
+        match self.get() {
+            Some(value) => tuple.field(value),
+            None => tuple.field(&format_args!("<uninit>")),
+        }
+        .finish()
+    }
+}
+
+/// A value that its closure makes at first use. As `std::sync::LazyLock`, for goroutines.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::sync::LazyLock;
+///
+/// static SQUARES: LazyLock<Vec<u32>> = LazyLock::new(|| (0..10).map(|n| n * n).collect());
+/// assert_eq!(SQUARES[3], 9);
+/// ```
+///
+/// # Panics
+///
+/// Using it panics when its closure has panicked: there is no second one to try.
+///
+/// # Blocking
+///
+/// Using it parks the goroutine, or blocks the thread, while another one makes the value.
+pub struct LazyLock<T, F = fn() -> T> {
+    value: OnceLock<T>,
+    make: UnsafeCell<Option<F>>,
+}
+
+// SAFETY: as `OnceLock`; the closure is taken by one party, under the once.
+unsafe impl<T: Sync + Send, F: Send> Sync for LazyLock<T, F> {}
+
+impl<T, F: FnOnce() -> T> LazyLock<T, F> {
+    const_new! {
+        /// A value that `make` will make.
+        pub fn new(make: F) -> Self {
+            Self { value: OnceLock::new(), make: UnsafeCell::new(Some(make)) }
+        }
+    }
+
+    /// Makes the value, if it is not there, and gives it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::LazyLock;
+    ///
+    /// let name = LazyLock::new(|| "ada");
+    /// assert_eq!(*LazyLock::force(&name), "ada");
+    /// ```
+    #[inline]
+    pub fn force(this: &Self) -> &T {
+        this.value.get_or_init(|| {
+            // SAFETY: one run at a time (O1), so nobody else is in the cell.
+            let make = unsafe { &mut *this.make.get() }.take();
+            make.expect("LazyLock instance has previously been poisoned")()
+        })
+    }
+}
+
+impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        Self::force(self)
+    }
+}
+
+impl<T: Default> Default for LazyLock<T> {
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}
+
+impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tuple = f.debug_tuple("LazyLock");
+        match self.value.get() {
+            Some(value) => tuple.field(value),
+            None => tuple.field(&format_args!("<uninit>")),
+        }
+        .finish()
+    }
+}

@@ -1,0 +1,127 @@
+//! `SingleFlight`: one call for all who ask for the same thing at the same time.
+//!
+//! - F1: a call is in the map from its beginning until it has ended, or is forgotten. Who finds it there waits for its outcome and shares it.
+//! - F2: the map is behind our own [`Mutex`], not a small lock, since hashing and comparing keys is the user's code (P6). Calls and their
+//!   values are dropped outside it.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use super::{LazyLock, Mutex, OnceLock};
+
+/// Runs one call for all who ask for the same key at the same time. Go's `singleflight.Group`.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::sync::SingleFlight;
+///
+/// let lookups = SingleFlight::<String, usize>::new();
+/// let (length, shared) = lookups.work("ada".to_owned(), || "ada".len());
+/// assert_eq!((length, shared), (3, false));
+/// ```
+pub struct SingleFlight<K, V> {
+    calls: LazyLock<Mutex<Calls<K, V>>>,
+}
+
+type Calls<K, V> = HashMap<Arc<K>, Arc<Call<V>>>;
+
+struct Call<V> {
+    outcome: OnceLock<Result<V, String>>,
+    shared: AtomicBool,
+}
+
+impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
+    /// No call is running.
+    pub const fn new() -> Self {
+        Self { calls: LazyLock::new(Mutex::default) }
+    }
+
+    /// Runs `f` and gives its value, or, while a call with an equal key is running, waits for that one's. The flag says whether more than one
+    /// got this value.
+    ///
+    /// # Panics
+    ///
+    /// When the call panics: its own caller gets that panic, the others one with the same text.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while another one runs the call. A call for the same key from within `f` waits for ever.
+    pub fn work<F: FnOnce() -> V>(&self, key: K, f: F) -> (V, bool) {
+        let key = Arc::new(key);
+        let mut calls = self.calls.lock();
+        if let Some(call) = calls.get(&*key).cloned() {
+            // ORDERING: Relaxed. Under the lock that the end of the call takes before it looks.
+            call.shared.store(true, Relaxed);
+            drop(calls);
+            return match call.outcome.wait() {
+                Ok(value) => (value.clone(), true),
+                Err(text) => panic!("{text}"),
+            };
+        }
+        let call = Arc::new(Call { outcome: OnceLock::new(), shared: AtomicBool::new(false) });
+        calls.insert(Arc::clone(&key), Arc::clone(&call));
+        drop(calls);
+        let result = catch_unwind(AssertUnwindSafe(f));
+        let mut calls = self.calls.lock();
+        let ended = calls.get(&*key).is_some_and(|current| Arc::ptr_eq(current, &call));
+        let removed = if ended { calls.remove_entry(&*key) } else { None };
+        // ORDERING: Relaxed, as above. From here on nobody finds the call.
+        let shared = call.shared.load(Relaxed);
+        drop(calls);
+        drop(removed);
+        match result {
+            Ok(value) if shared => {
+                // A clone that panics must not leave the others without an outcome.
+                let mine = catch_unwind(AssertUnwindSafe(|| value.clone()));
+                let _ = call.outcome.set(Ok(value));
+                (mine.unwrap_or_else(|payload| resume_unwind(payload)), true)
+            }
+            Ok(value) => (value, false),
+            Err(payload) => {
+                let _ = call.outcome.set(Err(text_of(&*payload)));
+                resume_unwind(payload)
+            }
+        }
+    }
+
+    /// Lets the next [`work`](Self::work) with this key run anew, though a call may be running.
+    ///
+    /// # Blocking
+    ///
+    /// May wait for a moment while another one uses the table of calls.
+    pub fn forget(&self, key: &K) {
+        let removed = self.calls.lock().remove_entry(key);
+        drop(removed);
+    }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    match text {
+        Some(text) => format!("the call that this one shares has panicked: {text}"),
+        None => "the call that this one shares has panicked".to_owned(),
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Default for SingleFlight<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> fmt::Debug for SingleFlight<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SingleFlight").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,87 @@
+//! `after_func`: a function that runs later, in a goroutine of its own.
+
+use std::{
+    fmt,
+    panic::{RefUnwindSafe, UnwindSafe},
+    time::Duration,
+};
+
+use crate::{
+    context::Registration,
+    runtime::alarm::{self, Alarm, Home},
+};
+
+/// Starts `f` in a goroutine of its own after `duration`; Go's `time.AfterFunc`.
+///
+/// It runs on the runtime of the caller, or on the default one. A function that takes long delays no other timer. Dropping the handle
+/// leaves the function to run; [`AfterFunc::stop`] prevents it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let (tx, rx) = oxigo::bounded(1);
+/// let start = Instant::now();
+/// oxigo::time::after_func(Duration::from_millis(3), move || tx.send("now").unwrap());
+/// assert_eq!(rx.recv(), Ok("now"));
+/// assert!(start.elapsed() >= Duration::from_millis(3));
+///
+/// let never = oxigo::time::after_func(Duration::from_secs(3600), || unreachable!());
+/// assert!(never.stop());
+/// ```
+///
+/// # Panics
+///
+/// When the thread that keeps the deadlines, or the default runtime, cannot be started.
+///
+/// # Blocking
+///
+/// Never parks.
+pub fn after_func<F>(duration: Duration, f: F) -> AfterFunc
+where
+    F: FnOnce() + Send + 'static,
+{
+    let home = Home::here();
+    AfterFunc(Kind::Alarm(Alarm::set(alarm::deadline(duration), move || home.go(f))))
+}
+
+/// A function that is to run later: made by [`after_func`] and by [`Context::after_func`](crate::context::Context::after_func).
+///
+/// Dropping it leaves the function to run.
+pub struct AfterFunc(Kind);
+
+enum Kind {
+    Alarm(Alarm),
+    Context(Registration),
+}
+
+// Stopping is one step, and the function is run by nobody who holds this.
+impl UnwindSafe for AfterFunc {}
+impl RefUnwindSafe for AfterFunc {}
+
+impl AfterFunc {
+    pub(crate) fn of_context(registration: Registration) -> Self {
+        Self(Kind::Context(registration))
+    }
+
+    /// Prevents the function from running. True when it did; false when the function was started or stopped before.
+    ///
+    /// After true the function never runs, and has been dropped. After false it may still be running: this does not wait for it.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn stop(&self) -> bool {
+        match &self.0 {
+            Kind::Alarm(alarm) => alarm.cancel(),
+            Kind::Context(registration) => registration.remove(),
+        }
+    }
+}
+
+impl fmt::Debug for AfterFunc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("AfterFunc { .. }")
+    }
+}

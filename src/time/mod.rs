@@ -1,0 +1,99 @@
+//! Time: sleeping, timers, tickers and functions that run later.
+//!
+//! The semantics are those of Go 1.23 and later: after [`Timer::stop`] or [`Timer::reset`] returns, no stale value can be received, and what
+//! they return is true in every race.
+//!
+//! | Go | here |
+//! |---|---|
+//! | `time.Sleep(d)` | [`sleep(d)`](sleep) |
+//! | `time.After(d)`, `time.Tick(d)` | [`after(d)`](after), [`tick(d)`](tick) |
+//! | `time.NewTimer(d)`, `t.C` | [`Timer::new(d)`](Timer::new), [`t.receiver()`](Timer::receiver) |
+//! | `time.NewTicker(d)` | [`Ticker::new(d)`](Ticker::new) |
+//! | `time.AfterFunc(d, f)` | [`after_func(d, f)`](after_func()) |
+#![forbid(unsafe_code)]
+
+#[cfg(not(loom))]
+mod after_func;
+mod timer;
+
+use std::time::{Duration, Instant};
+
+#[cfg(not(loom))]
+pub use self::after_func::{AfterFunc, after_func};
+pub use self::timer::{Ticker, Timer};
+pub use crate::chan::{after, at, tick};
+use crate::{
+    chan::{Receiver, RecvTimeoutError},
+    runtime::{park, wait::Reason},
+};
+
+/// Receives a value, waiting for `duration` at most: the `select!` over a receiver and [`after`] that is written most often.
+///
+/// The same as [`rx.recv_timeout(duration)`](Receiver::recv_timeout). For a goroutine's result, have it send it.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::time::timeout;
+/// use std::time::Duration;
+///
+/// let (tx, rx) = oxigo::bounded(1);
+/// oxigo::go(move || tx.send(6 * 7));
+/// assert_eq!(timeout(Duration::from_secs(60), &rx), Ok(42));
+///
+/// let (_tx, silent) = oxigo::unbuffered::<()>();
+/// assert!(timeout(Duration::from_millis(1), &silent).unwrap_err().is_timeout());
+/// ```
+///
+/// # Errors
+///
+/// `Timeout` when the time has passed, `Disconnected` when the channel is closed and empty.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn timeout<T>(duration: Duration, receiver: &Receiver<T>) -> Result<T, RecvTimeoutError> {
+    receiver.recv_timeout(duration)
+}
+
+/// Waits for `duration`, not less.
+///
+/// A duration of zero returns at once. One that the clock cannot count to waits for ever.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// oxigo::time::sleep(Duration::from_millis(5));
+/// assert!(start.elapsed() >= Duration::from_millis(5));
+/// ```
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn sleep(duration: Duration) {
+    if duration.is_zero() {
+        return;
+    }
+    match Instant::now().checked_add(duration) {
+        Some(deadline) => sleep_until(deadline),
+        None => park::current().park(Reason::Sleep.alone()),
+    }
+}
+
+/// Waits until `deadline` has come; returns at once when it has passed.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn sleep_until(deadline: Instant) {
+    if deadline <= Instant::now() {
+        return;
+    }
+    let unit = park::current();
+    let ticket = unit.arm();
+    // Nobody else knows the ticket, so only the clock ends this wait.
+    let _ = unit.park_until(ticket, Some(deadline), Reason::Sleep.alone());
+}

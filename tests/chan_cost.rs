@@ -1,0 +1,133 @@
+//! What waiting on channels costs: rows CQ-05 and CQ-06 of the conformance list. A file of their own, since they count allocations and
+//! measure time in the whole process.
+
+mod common;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicIsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use common::rt;
+use oxigo::{WaitGroup, bounded, go, select, unbuffered, yield_now};
+
+/// How many bytes are allocated.
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+struct Counting;
+
+// SAFETY: every request goes to the system's allocator as it came; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // ORDERING: Relaxed. A tally; nothing is published by it.
+        LIVE.fetch_add(layout.size() as isize, Relaxed);
+        // SAFETY: by the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Relaxed);
+        // SAFETY: by the caller.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// `parties` selects wait on one channel that they share and on one of their own, and each is woken through its own, in turn. When
+/// leaving the shared queue takes time in proportion to its length, the whole takes four times as long for twice as many.
+fn wake_in_turn(parties: usize) -> Duration {
+    const TIMES: usize = 20;
+    rt(1, || {
+        let (keep, shared) = unbuffered::<()>();
+        let group = WaitGroup::new();
+        let ends: Vec<_> = (0..parties)
+            .map(|_| {
+                let shared = shared.clone();
+                let (tx, rx) = unbuffered();
+                group.go(move || {
+                    for _ in 0..TIMES {
+                        select! {
+                            recv(shared) -> _ => unreachable!("nobody sends"),
+                            recv(rx) -> value => value.unwrap(),
+                        }
+                    }
+                });
+                tx
+            })
+            .collect();
+        (0..3).for_each(|_| yield_now());
+        let begin = Instant::now();
+        for _ in 0..TIMES {
+            // The newest first, and then the others: neither end of the queue is favoured.
+            for tx in ends.iter().rev() {
+                tx.send(()).unwrap();
+            }
+        }
+        group.wait();
+        drop(keep);
+        begin.elapsed()
+    })
+}
+
+/// Go's test/chanlinear.
+#[test]
+fn cq_05_leaving_a_queue_takes_constant_time() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // The machine may be busy with other things: the best of several.
+    let mut ratios = Vec::new();
+    for _ in 0..8 {
+        let once = (0..3).map(|_| wake_in_turn(1000)).min().unwrap();
+        let twice = (0..3).map(|_| wake_in_turn(2000)).min().unwrap();
+        let ratio = twice.as_secs_f64() / once.as_secs_f64();
+        if ratio < 3.0 {
+            return;
+        }
+        ratios.push(ratio);
+    }
+    panic!("twice as many selects take {ratios:?} times as long");
+}
+
+/// Go's test/chan/select2: selects leave nothing behind.
+#[test]
+fn cq_06_selects_do_not_grow_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    rt(1, || {
+        let (tx, rx) = unbuffered();
+        let (quiet, silence) = bounded::<u32>(1);
+        let (stop, stopped) = unbuffered::<()>();
+        let sender = go(move || {
+            for n in 0_u32.. {
+                select! {
+                    send(tx, n) -> sent => sent.unwrap(),
+                    recv(silence) -> _ => unreachable!("nobody sends"),
+                    recv(stopped) -> _ => break,
+                }
+            }
+        });
+        let receive = |times: u32| {
+            for _ in 0..times {
+                select! {
+                    recv(rx) -> value => assert!(value.is_ok()),
+                    recv(oxigo::chan::never::<()>()) -> _ => {}
+                }
+            }
+        };
+        receive(10_000);
+        let before = LIVE.load(Relaxed);
+        receive(100_000);
+        let grown = LIVE.load(Relaxed) - before;
+        assert!(grown < 100_000, "{grown} bytes more after 100,000 selects");
+        stop.close().unwrap();
+        sender.join().unwrap();
+        drop(quiet);
+    });
+}

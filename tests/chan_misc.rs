@@ -1,0 +1,525 @@
+//! Directions, wait queues, and what happens before what: groups CD, CQ and HB-01 to HB-05 of the conformance list.
+//!
+//! What must not compile (CD-01, CD-02) is in `compile_fail` examples of `Sender`, `Receiver` and `Chan`. CQ-05 and CQ-06 measure, and
+//! are in `chan_cost.rs`. The happens-before rows run on plain threads too, in `threads.rs`, where ThreadSanitizer can look at them.
+
+mod common;
+
+use std::{
+    cell::UnsafeCell,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use common::{at_1_2_4, quiesce, rt};
+use oxigo::{Chan, Receiver, Sender, WaitGroup, bounded, chan::never, go, select, unbuffered, yield_now};
+
+#[test]
+fn cd_01_a_two_way_channel_turns_into_either_end() {
+    let chan = Chan::bounded(1);
+    let tx: Sender<u32> = chan.clone().into();
+    let rx: Receiver<u32> = chan.clone().into();
+    fn send(tx: Sender<u32>) {
+        tx.send(1).unwrap();
+    }
+    fn receive(rx: impl Into<Receiver<u32>>) -> u32 {
+        rx.into().recv().unwrap()
+    }
+    send(chan.clone().into());
+    assert_eq!(receive(chan.clone()), 1);
+    tx.send(2).unwrap();
+    assert_eq!(rx.recv(), Ok(2));
+    drop(chan);
+    drop(tx);
+    assert!(rx.recv().is_err(), "the clones have gone into what they turned into");
+}
+
+#[test]
+fn cd_02_a_sending_end_may_close() {
+    let (tx, rx) = unbuffered::<u8>();
+    tx.close().unwrap();
+    assert!(rx.is_closed());
+}
+
+#[test]
+fn cd_03_channels_carry_channels_of_any_direction() {
+    at_1_2_4(|| {
+        // A request carries the end on which the answer is wanted, and the answer carries a channel too.
+        let requests = Chan::<Sender<Chan<Receiver<u32>>>>::unbuffered();
+        let served = requests.receiver();
+        let server = go(move || {
+            for reply in served {
+                let chan = Chan::bounded(1);
+                let (tx, rx) = bounded(1);
+                tx.send(17).unwrap();
+                chan.send(rx).unwrap();
+                reply.send(chan).unwrap();
+            }
+        });
+        for _ in 0..10 {
+            let (reply, answer) = unbuffered();
+            requests.send(reply).unwrap();
+            assert_eq!(answer.recv().unwrap().recv().unwrap().recv(), Ok(17));
+            assert!(answer.recv().is_err(), "the server's end went with the request");
+        }
+        requests.close().unwrap();
+        server.join().unwrap();
+    });
+}
+
+/// How a party waits: all kinds stand in one queue.
+fn wait_as(kind: usize, rx: &Receiver<usize>) -> usize {
+    match kind % 3 {
+        0 => rx.recv().unwrap(),
+        1 => rx.recv_timeout(Duration::from_secs(600)).unwrap(),
+        _ => select! { recv(rx) -> v => v.unwrap(), recv(never::<()>()) -> _ => unreachable!("never") },
+    }
+}
+
+#[test]
+fn cq_01_receivers_are_served_in_the_order_they_came() {
+    for capacity in [0, 4] {
+        rt(1, || {
+            let (tx, rx) = bounded(capacity);
+            let receivers: Vec<_> = (0..100)
+                .map(|n| {
+                    let rx = rx.clone();
+                    let receiver = go(move || wait_as(n, &rx));
+                    // Until it waits: on one worker nothing else runs after so many turns.
+                    (0..3).for_each(|_| yield_now());
+                    receiver
+                })
+                .collect();
+            quiesce();
+            (0..100).for_each(|n| tx.send(n).unwrap());
+            for (n, receiver) in receivers.into_iter().enumerate() {
+                assert_eq!(receiver.join().unwrap(), n);
+            }
+        });
+    }
+}
+
+#[test]
+fn cq_01_senders_are_served_in_the_order_they_came() {
+    rt(1, || {
+        let (tx, rx) = unbuffered();
+        let senders: Vec<_> = (0..100)
+            .map(|n| {
+                let tx = tx.clone();
+                let sender = go(move || match n % 3 {
+                    0 => tx.send(n).unwrap(),
+                    1 => tx.send_timeout(n, Duration::from_secs(600)).unwrap(),
+                    _ => select! { send(tx, n) -> r => r.unwrap(), recv(never::<()>()) -> _ => {} },
+                });
+                (0..3).for_each(|_| yield_now());
+                sender
+            })
+            .collect();
+        quiesce();
+        assert!((0..100).all(|n| rx.recv() == Ok(n)));
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+/// One who has given up is passed over, and those behind it move up.
+#[test]
+fn cq_01_who_has_given_up_is_passed_over() {
+    rt(1, || {
+        let (tx, rx) = unbuffered::<usize>();
+        let spawn = |limit: Duration| {
+            let rx = rx.clone();
+            let receiver = go(move || rx.recv_timeout(limit).ok());
+            quiesce();
+            receiver
+        };
+        let brief = Duration::from_millis(5);
+        let long = Duration::from_secs(600);
+        let waiting = [long, brief, brief, long, brief, long].map(spawn);
+        let [a, b, c, d, e, f] = waiting;
+        for gone in [b, c, e] {
+            assert_eq!(gone.join().unwrap(), None);
+        }
+        (0..3).for_each(|n| tx.send(n).unwrap());
+        assert_eq!([a, d, f].map(|r| r.join().unwrap()), [Some(0), Some(1), Some(2)]);
+    });
+}
+
+/// Go's test/chan/select6: a receiver waits, behind it a select on the same channel that is completed through another one, and behind
+/// that one more receiver. Two sends must reach the two receivers.
+#[test]
+fn cq_02_a_select_that_was_completed_elsewhere_leaves_the_queue() {
+    at_1_2_4(|| {
+        for _ in 0..100 {
+            let (tx, rx) = unbuffered();
+            let (other, elsewhere) = unbuffered();
+            let from = rx.clone();
+            let first = go(move || from.recv().unwrap());
+            let from = rx.clone();
+            let selecting = go(move || {
+                select! {
+                    recv(from) -> _ => panic!("it lost on this channel"),
+                    recv(elsewhere) -> value => value.unwrap(),
+                }
+            });
+            (0..20).for_each(|_| yield_now());
+            other.send(true).unwrap();
+            assert!(selecting.join().unwrap());
+            let second = go(move || rx.recv().unwrap());
+            tx.send(1).unwrap();
+            tx.send(2).unwrap();
+            let mut values = [first.join().unwrap(), second.join().unwrap()];
+            values.sort_unstable();
+            assert_eq!(values, [1, 2]);
+        }
+    });
+}
+
+/// Go's TestSelectDuplicateChannel.
+#[test]
+fn cq_03_one_party_may_stand_in_a_queue_several_times() {
+    at_1_2_4(|| {
+        for _ in 0..100 {
+            let (tx, rx) = unbuffered();
+            let (other_tx, other) = unbuffered();
+            let (from, also) = (rx.clone(), other.clone());
+            // Stands three times for `rx`, and is served once.
+            let many = go(move || {
+                select! {
+                    recv(from) -> v => v.unwrap(),
+                    recv(also) -> v => v.unwrap(),
+                    recv(from) -> v => v.unwrap(),
+                    recv(from) -> v => v.unwrap(),
+                }
+            });
+            let behind = go(move || rx.recv().unwrap());
+            (0..10).for_each(|_| yield_now());
+            tx.send(1).unwrap();
+            tx.send(2).unwrap();
+            assert_eq!(many.join().unwrap() + behind.join().unwrap(), 3);
+            drop(other_tx);
+            assert!(other.recv().is_err());
+        }
+    });
+}
+
+/// Go's test/chan/doubleselect: a sender that selects over four channels, merged by four readers; a value that was sent by two arms would
+/// come twice, one sent by none would be missing.
+#[test]
+fn cq_04_one_partner_completes_a_select() {
+    const N: u32 = 5000;
+    at_1_2_4(|| {
+        let (ends, readers): (Vec<Sender<u32>>, Vec<_>) = (0..4).map(|_| unbuffered()).unzip();
+        let (merged, values) = unbuffered();
+        for rx in readers {
+            let merged = merged.clone();
+            go(move || rx.iter().for_each(|v| merged.send(v).unwrap()));
+        }
+        drop(merged);
+        go(move || {
+            for n in 0..N {
+                select! {
+                    send(ends[0], n) -> r => r.unwrap(),
+                    send(ends[1], n) -> r => r.unwrap(),
+                    send(ends[2], n) -> r => r.unwrap(),
+                    send(ends[3], n) -> r => r.unwrap(),
+                }
+            }
+        });
+        let mut all: Vec<_> = values.iter().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..N));
+    });
+}
+
+/// The same for a select that receives: two senders race for it, on two channels.
+#[test]
+fn cq_04_two_senders_race_for_one_select() {
+    const N: usize = 3000;
+    at_1_2_4(|| {
+        let (ends, from): (Vec<Sender<usize>>, Vec<_>) = (0..2).map(|_| unbuffered()).unzip();
+        let senders: Vec<_> = ends.into_iter().map(|tx| go(move || (0..N).for_each(|n| tx.send(n).unwrap()))).collect();
+        let mut next = [0, 0];
+        for _ in 0..2 * N {
+            let (who, value) = select! {
+                recv(from[0]) -> v => (0, v),
+                recv(from[1]) -> v => (1, v),
+            };
+            match value {
+                Ok(value) => {
+                    assert_eq!(value, next[who], "none lost, none twice");
+                    next[who] += 1;
+                }
+                // One has sent all it had; the other's values come in order.
+                Err(_) => {
+                    assert_eq!(next[who], N);
+                    from[1 - who].iter().for_each(|value| {
+                        assert_eq!(value, next[1 - who]);
+                        next[1 - who] += 1;
+                    });
+                    break;
+                }
+            }
+        }
+        assert_eq!(next, [N, N]);
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+/// Of senders and receivers only one kind can be left waiting, so as many are done as there are pairs.
+#[test]
+fn cq_07_senders_and_receivers_never_wait_side_by_side() {
+    rt(1, || {
+        let mut seed = 12345_u64;
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        for round in 0..60 {
+            let (tx, rx) = unbuffered();
+            let sent = Arc::new(AtomicUsize::new(0));
+            let received = Arc::new(AtomicUsize::new(0));
+            let group = Arc::new(WaitGroup::new());
+            let (mut senders, mut receivers) = (0, 0);
+            for _ in 0..random(40) {
+                if random(2) == 0 {
+                    senders += 1;
+                    let (tx, count) = (tx.clone(), Arc::clone(&sent));
+                    let selects = random(2) == 0;
+                    group.go(move || {
+                        let result = if selects {
+                            select! { send(tx, 1) -> r => r, recv(never::<()>()) -> _ => Ok(()) }
+                        } else {
+                            tx.send(1)
+                        };
+                        count.fetch_add(usize::from(result.is_ok()), SeqCst);
+                    });
+                } else {
+                    receivers += 1;
+                    let (rx, count) = (rx.clone(), Arc::clone(&received));
+                    let selects = random(2) == 0;
+                    group.go(move || {
+                        let result = if selects {
+                            select! { recv(rx) -> v => v, recv(never::<()>()) -> _ => Ok(0) }
+                        } else {
+                            rx.recv()
+                        };
+                        count.fetch_add(usize::from(result.is_ok()), SeqCst);
+                    });
+                }
+                if random(3) == 0 {
+                    (0..random(50)).for_each(|_| yield_now());
+                }
+            }
+            (0..200).for_each(|_| yield_now());
+            let pairs = senders.min(receivers);
+            assert_eq!((sent.load(SeqCst), received.load(SeqCst)), (pairs, pairs), "round {round}");
+            tx.close().unwrap();
+            group.wait();
+            assert_eq!((sent.load(SeqCst), received.load(SeqCst)), (pairs, pairs), "round {round}, after the close");
+        }
+    });
+}
+
+/// A party that waits in both queues of a channel does not meet itself, but does meet another that does the same.
+#[test]
+fn cq_07_one_party_in_both_queues() {
+    rt(1, || {
+        let chan = Chan::unbuffered();
+        let both = |me: usize| {
+            let chan = chan.clone();
+            move || {
+                let (tx, rx) = (chan.sender(), chan.receiver());
+                select! {
+                    send(tx, me) -> r => { r.unwrap(); None }
+                    recv(rx) -> v => Some(v.unwrap()),
+                }
+            }
+        };
+        let first = go(both(1));
+        quiesce();
+        assert!(!first.is_finished(), "it has met itself");
+        let second = go(both(2));
+        let ends = (first.join().unwrap(), second.join().unwrap());
+        assert!(matches!(ends, (None, Some(1)) | (Some(2), None)), "{ends:?}");
+    });
+}
+
+#[test]
+fn cq_08_unpark_does_not_end_an_operation() {
+    rt(1, || {
+        let (tx, rx) = unbuffered();
+        let (quiet, silence) = unbuffered::<u32>();
+        let (from, silent) = (rx.clone(), silence.clone());
+        let receiver = go(move || from.recv());
+        let (from, silent2) = (rx.clone(), silent);
+        let selecting = go(move || select! { recv(from) -> v => v, recv(silent2) -> v => v });
+        let timed = go(move || rx.recv_timeout(Duration::from_secs(600)).unwrap());
+        for _ in 0..100 {
+            // Before it waits, while it waits, twice in a row.
+            for goroutine in [receiver.goroutine(), selecting.goroutine(), timed.goroutine()] {
+                goroutine.unpark();
+                goroutine.unpark();
+            }
+            yield_now();
+        }
+        quiesce();
+        assert!(!receiver.is_finished() && !selecting.is_finished() && !timed.is_finished());
+        (1..=3).for_each(|n| tx.send(n).unwrap());
+        let mut values = [receiver.join().unwrap().unwrap(), selecting.join().unwrap().unwrap(), timed.join().unwrap()];
+        values.sort_unstable();
+        assert_eq!(values, [1, 2, 3]);
+        drop((quiet, silence));
+    });
+}
+
+#[test]
+fn cq_08_nor_does_unparking_a_thread() {
+    let (tx, rx) = unbuffered();
+    let thread = std::thread::spawn(move || (0..200).map(|_| rx.recv().unwrap()).collect::<Vec<u32>>());
+    for n in 0..200 {
+        thread.thread().unpark();
+        tx.send(n).unwrap();
+        thread.thread().unpark();
+    }
+    assert!(thread.join().unwrap().into_iter().eq(0..200));
+}
+
+/// Data without any synchronisation of its own. If the channel's edge is missing, reading it is a race.
+struct Plain(UnsafeCell<u64>);
+
+// SAFETY: each test orders its accesses by the edge that it is about.
+unsafe impl Sync for Plain {}
+
+impl Plain {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(UnsafeCell::new(0)))
+    }
+
+    fn set(&self, value: u64) {
+        // SAFETY: ordered against the other accesses by the edge under test.
+        unsafe { *self.0.get() = value }
+    }
+
+    fn get(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { *self.0.get() }
+    }
+}
+
+#[test]
+fn hb_01_go_comes_before_the_start() {
+    at_1_2_4(|| {
+        for n in 0..500 {
+            let data = Plain::new();
+            data.set(n);
+            let shared = Arc::clone(&data);
+            assert_eq!(go(move || shared.get()).join().unwrap(), n);
+        }
+    });
+}
+
+#[test]
+fn hb_02_a_send_comes_before_its_receive() {
+    at_1_2_4(|| {
+        for capacity in [0, 1, 3] {
+            let (tx, rx) = bounded(capacity);
+            let sender = go(move || {
+                for n in 0..1000 {
+                    let data = Plain::new();
+                    data.set(n);
+                    tx.send(data).unwrap_or_else(|_| panic!("the receiver is there"));
+                }
+            });
+            for (n, data) in rx.iter().enumerate() {
+                assert_eq!(data.get(), n as u64);
+                data.set(0);
+            }
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn hb_03_a_close_comes_before_the_receives_that_it_ends() {
+    at_1_2_4(|| {
+        for n in 1..300 {
+            let (tx, rx) = bounded::<()>(n % 3);
+            let data = Plain::new();
+            let readers = [false, true].map(|selects| {
+                let (rx, data) = (rx.clone(), Arc::clone(&data));
+                go(move || {
+                    let received = if selects {
+                        select! { recv(rx) -> v => v }
+                    } else {
+                        rx.recv()
+                    };
+                    assert!(received.is_err());
+                    data.get()
+                })
+            });
+            if n % 2 == 0 {
+                yield_now();
+            }
+            data.set(n as u64);
+            if n % 5 == 0 {
+                drop(tx);
+            } else {
+                tx.close().unwrap();
+            }
+            assert_eq!(readers.map(|reader| reader.join().unwrap()), [n as u64; 2]);
+        }
+    });
+}
+
+#[test]
+fn hb_04_an_unbuffered_receive_comes_before_the_end_of_its_send() {
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered();
+        let data = Plain::new();
+        let shared = Arc::clone(&data);
+        let (go_on, next) = unbuffered();
+        let receiver = go(move || {
+            for n in 1..=1000 {
+                shared.set(n);
+                rx.recv().unwrap();
+                // The sender reads now; it says when it has.
+                next.recv().unwrap();
+            }
+        });
+        for n in 1..=1000 {
+            tx.send(()).unwrap();
+            assert_eq!(data.get(), n);
+            go_on.send(()).unwrap();
+        }
+        receiver.join().unwrap();
+    });
+}
+
+/// The semaphore idiom: sending takes a place, receiving gives it back; the data is the holder's alone.
+#[test]
+fn hb_05_a_receive_comes_before_the_send_that_takes_its_place() {
+    at_1_2_4(|| {
+        let semaphore = Chan::bounded(1);
+        let data = Plain::new();
+        let group = WaitGroup::new();
+        for _ in 0..8 {
+            let (semaphore, data) = (semaphore.clone(), Arc::clone(&data));
+            group.go(move || {
+                for n in 0..200 {
+                    semaphore.send(()).unwrap();
+                    let value = data.get();
+                    if n % 16 == 0 {
+                        yield_now();
+                    }
+                    data.set(value + 1);
+                    semaphore.recv().unwrap();
+                }
+            });
+        }
+        group.wait();
+        assert_eq!(data.get(), 1600);
+    });
+}

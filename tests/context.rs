@@ -1,0 +1,596 @@
+//! Group CX: contexts, and operations that a context ends.
+
+mod common;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Counted, at_1_2_4, quiesce, rt};
+use oxigo::{
+    WaitGroup, bounded,
+    chan::{RecvCtxError, SendCtxError, TryRecvError},
+    context::{Context, ContextError, ContextError::Canceled, ContextError::DeadlineExceeded, merge, scope_ctx},
+    go, unbuffered,
+};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn cause(ctx: &Context) -> Option<String> {
+    ctx.cause().map(|cause| cause.to_string())
+}
+
+fn done(ctx: &Context) -> bool {
+    let closed = ctx.done().try_recv() == Err(TryRecvError::Disconnected);
+    assert_eq!(closed, ctx.err().is_some());
+    closed
+}
+
+#[test]
+fn cx_01_the_background_never_ends() {
+    let ctx = Context::background();
+    assert!(!done(&ctx) && ctx.deadline().is_none() && ctx.cause().is_none() && ctx.value::<u8>().is_none());
+    assert!(ctx.done().same_channel(Context::default().done()));
+    assert_eq!(format!("{ctx:?}"), "Context::background()");
+    assert!(ctx.check().is_ok());
+}
+
+#[test]
+fn cx_02_cancelling_ends_all_below_before_it_returns() {
+    at_1_2_4(|| {
+        let (root, cancel) = Context::background().with_cancel();
+        let mut all = vec![root.clone()];
+        for n in 1..200_usize {
+            let parent = all[n / 3].with_value(n);
+            let (child, handle) = if n % 2 == 0 { parent.with_cancel() } else { parent.with_timeout(LONG) };
+            handle.forget();
+            all.push(child);
+        }
+        assert!(!all.iter().any(done));
+        cancel.cancel();
+        assert!(all.iter().all(|ctx| done(ctx) && ctx.err() == Some(Canceled)));
+    });
+}
+
+#[test]
+fn cx_02_every_one_of_several_cancellers_returns_after_all_are_marked() {
+    at_1_2_4(|| {
+        for _ in 0..50 {
+            let (root, cancel) = Context::background().with_cancel();
+            let cancel = Arc::new(cancel);
+            let mut all = vec![root];
+            for n in 1..60_usize {
+                let (child, handle) = all[n / 2].with_cancel();
+                handle.forget();
+                all.push(child);
+            }
+            let all = Arc::new(all);
+            let group = WaitGroup::new();
+            for _ in 0..4 {
+                let (cancel, all) = (Arc::clone(&cancel), Arc::clone(&all));
+                group.go(move || {
+                    cancel.cancel();
+                    assert!(all.iter().all(done));
+                });
+            }
+            group.wait();
+        }
+    });
+}
+
+#[test]
+fn cx_03_a_child_ends_alone() {
+    let (parent, _cancel) = Context::background().with_cancel();
+    let (a, cancel_a) = parent.with_cancel();
+    let (b, _cancel_b) = parent.with_cancel();
+    cancel_a.cancel();
+    assert!(done(&a) && !done(&b) && !done(&parent));
+}
+
+#[test]
+fn cx_04_a_million_children_leave_nothing_behind() {
+    let (parent, cancel) = Context::background().with_cancel();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    for n in 0..1_000_000 {
+        if n % 100 == 0 {
+            let (child, handle) = parent.with_timeout(LONG);
+            let counted = Counted(Arc::clone(&dropped));
+            child.after_func(move || drop(counted));
+            handle.forget();
+            // A forgotten deadline keeps its context until then; the parent's end is earlier.
+        } else {
+            let (_child, _handle) = parent.with_cancel();
+        }
+    }
+    cancel.cancel();
+    let begin = Instant::now();
+    while dropped.load(SeqCst) < 10_000 {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn cx_04_deep_trees_neither_cancel_nor_drop_recursively() {
+    at_1_2_4(|| {
+        for cancels in [true, false] {
+            let (mut ctx, cancel) = Context::background().with_cancel();
+            for n in 0..20_000 {
+                let (child, handle) = ctx.with_value(n).with_cancel();
+                handle.forget();
+                ctx = child;
+            }
+            if cancels {
+                cancel.cancel();
+                assert!(done(&ctx));
+            } else {
+                cancel.forget();
+            }
+        }
+    });
+}
+
+#[test]
+fn cx_05_cancelling_is_idempotent_from_everywhere() {
+    at_1_2_4(|| {
+        let (root, cancel) = Context::background().with_cancel();
+        let cancel = Arc::new(cancel);
+        let group = WaitGroup::new();
+        let mut leaves = Vec::new();
+        for _ in 0..100 {
+            let (ctx, handle) = root.with_cancel();
+            leaves.push(ctx);
+            let cancel = Arc::clone(&cancel);
+            group.go(move || {
+                handle.cancel();
+                handle.cancel();
+                cancel.cancel();
+            });
+        }
+        group.wait();
+        assert!(done(&root) && leaves.iter().all(done));
+    });
+}
+
+#[test]
+fn cx_06_interlocked_cancels_do_not_deadlock() {
+    at_1_2_4(|| {
+        let (parent, cancel_parent) = Context::background().with_cancel();
+        let (child, cancel_child) = parent.with_cancel();
+        let other = go({
+            let parent = parent.clone();
+            move || {
+                parent.done().recv().unwrap_err();
+                cancel_child.cancel();
+            }
+        });
+        cancel_parent.cancel();
+        child.done().recv().unwrap_err();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn cx_07_a_child_of_an_ended_context_is_born_ended() {
+    at_1_2_4(|| {
+        let (parent, cancel) = Context::background().with_cancel();
+        cancel.cancel_with("enough");
+        let (child, _c) = parent.with_timeout(LONG);
+        assert_eq!((child.err(), cause(&child)), (Some(Canceled), Some("enough".into())));
+        for _ in 0..100 {
+            let (parent, cancel) = Context::background().with_cancel();
+            let canceller = go(move || cancel.cancel());
+            let (child, _c) = parent.with_cancel();
+            canceller.join().unwrap();
+            assert!(done(&child));
+        }
+    });
+}
+
+#[test]
+fn cx_08_an_error_means_that_done_is_closed() {
+    at_1_2_4(|| {
+        for _ in 0..100 {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let canceller = thread::spawn(move || cancel.cancel());
+            while ctx.err().is_none() {
+                std::hint::spin_loop();
+            }
+            assert_eq!(ctx.done().try_recv(), Err(TryRecvError::Disconnected));
+            canceller.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn cx_09_a_deadline_ends_the_context_unless_a_cancel_was_first() {
+    at_1_2_4(|| {
+        let start = Instant::now();
+        let (ctx, _c) = Context::background().with_timeout(ms(4));
+        ctx.done().recv().unwrap_err();
+        assert!(start.elapsed() >= ms(4));
+        assert_eq!(ctx.err(), Some(DeadlineExceeded));
+
+        let (ctx, cancel) = Context::background().with_timeout(LONG);
+        cancel.cancel();
+        assert_eq!(ctx.err(), Some(Canceled));
+
+        for when in [start, Instant::now()] {
+            let (ctx, cancel) = Context::background().with_deadline(when);
+            assert_eq!(ctx.err(), Some(DeadlineExceeded));
+            cancel.cancel();
+            assert_eq!(ctx.err(), Some(DeadlineExceeded));
+        }
+        let (ctx, _c) = Context::background().with_timeout(Duration::MAX);
+        assert!(!done(&ctx) && ctx.deadline().is_none());
+    });
+}
+
+#[test]
+fn cx_09_a_deadline_comes_while_a_goroutine_holds_the_worker() {
+    rt(1, || {
+        let (ctx, _c) = Context::background().with_timeout(ms(3));
+        let begin = Instant::now();
+        while ctx.err().is_none() {
+            assert!(begin.elapsed() < Duration::from_secs(20));
+            std::hint::spin_loop();
+        }
+    });
+}
+
+#[test]
+fn cx_10_a_child_shortens_and_never_extends() {
+    let now = Instant::now();
+    let (parent, _p) = Context::background().with_deadline(now + LONG);
+    let (longer, _l) = parent.with_deadline(now + 2 * LONG);
+    let (shorter, _s) = parent.with_deadline(now + LONG / 2);
+    assert_eq!(longer.deadline(), Some(now + LONG));
+    assert_eq!(shorter.deadline(), Some(now + LONG / 2));
+    let (parent, _p) = Context::background().with_timeout(ms(2));
+    let (child, _c) = parent.with_timeout(LONG);
+    child.done().recv().unwrap_err();
+    assert_eq!(child.err(), Some(DeadlineExceeded));
+}
+
+#[test]
+fn cx_11_a_deadline_is_a_time_out() {
+    assert!(DeadlineExceeded.is_timeout() && !Canceled.is_timeout());
+    assert_eq!(std::io::Error::from(DeadlineExceeded).kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(std::io::Error::from(Canceled).to_string(), "context canceled");
+    assert_eq!(DeadlineExceeded.to_string(), "context deadline exceeded");
+}
+
+#[test]
+fn cx_13_the_first_cause_on_the_path_wins() {
+    let (parent, cancel_parent) = Context::background().with_cancel();
+    let (child, cancel_child) = parent.with_cancel();
+    assert!(child.cause().is_none());
+    cancel_child.cancel_with("child");
+    cancel_parent.cancel_with("parent");
+    cancel_parent.cancel_with("again");
+    assert_eq!((cause(&parent), cause(&child)), (Some("parent".into()), Some("child".into())));
+    assert_eq!(child.err(), Some(Canceled));
+
+    let (parent, cancel_parent) = Context::background().with_cancel();
+    let (child, cancel_child) = parent.with_cancel();
+    cancel_parent.cancel_with("parent");
+    cancel_child.cancel_with("child");
+    assert_eq!(cause(&child), Some("parent".into()));
+
+    let (ctx, cancel) = Context::background().with_cancel();
+    cancel.cancel();
+    assert_eq!(ctx.cause().unwrap().downcast_ref::<ContextError>(), Some(&Canceled));
+    let (ctx, _c) = Context::background().with_timeout(Duration::ZERO);
+    assert_eq!(cause(&ctx), Some("context deadline exceeded".into()));
+    assert_eq!(cause(&ctx.with_value(1_u8)), cause(&ctx));
+}
+
+#[test]
+fn cx_14_without_cancel_keeps_the_values_only() {
+    let (ctx, cancel) = Context::background().with_value(7_u32).with_timeout(LONG);
+    let before = ctx.without_cancel();
+    cancel.cancel_with("over");
+    for free in [before, ctx.without_cancel()] {
+        assert!(!done(&free) && free.deadline().is_none() && free.cause().is_none());
+        assert_eq!(free.value::<u32>().as_deref(), Some(&7));
+    }
+}
+
+#[test]
+fn cx_15_the_nearest_value_of_a_type_wins() {
+    #[derive(Debug, PartialEq)]
+    struct User(&'static str);
+    let a = Context::background().with_value(User("a")).with_value(1_u8);
+    let (b, cancel) = a.with_value(User("b")).with_cancel();
+    let c = b.with_value(None::<u8>);
+    cancel.cancel();
+    assert_eq!(*c.value::<User>().unwrap(), User("b"));
+    assert_eq!(*a.value::<User>().unwrap(), User("a"));
+    assert_eq!((*c.value::<u8>().unwrap(), *c.value::<Option<u8>>().unwrap()), (1, None));
+    assert!(c.value::<String>().is_none());
+}
+
+#[test]
+fn cx_17_functions_run_once_in_goroutines_of_their_own() {
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered();
+        let (ctx, cancel) = Context::background().with_cancel();
+        ctx.after_func({
+            let tx = tx.clone();
+            move || tx.send("cancelled").unwrap()
+        });
+        cancel.cancel();
+        cancel.cancel();
+        assert_eq!(rx.recv(), Ok("cancelled"));
+
+        let (ctx, _c) = Context::background().with_timeout(ms(1));
+        let late = tx.clone();
+        ctx.after_func(move || late.send("timed out").unwrap());
+        assert_eq!(rx.recv(), Ok("timed out"));
+        let at_once = ctx.after_func(move || tx.send("at once").unwrap());
+        assert_eq!(rx.recv(), Ok("at once"));
+        assert!(!at_once.stop());
+        assert!(rx.recv().is_err(), "once each");
+    });
+}
+
+#[test]
+fn cx_18_exactly_one_of_stop_and_the_function_wins() {
+    at_1_2_4(|| {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let ran = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ran);
+        let func = ctx.after_func(move || flag.store(true, SeqCst));
+        assert!(func.stop());
+        assert!(!func.stop());
+        cancel.cancel();
+        let never = Context::background().after_func(|| unreachable!());
+        assert!(never.stop() && !never.stop());
+
+        for _ in 0..100 {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let (tx, rx) = bounded(1);
+            let func = ctx.after_func(move || tx.send(()).unwrap());
+            let canceller = thread::spawn(move || cancel.cancel());
+            let stopped = func.stop();
+            canceller.join().unwrap();
+            assert_eq!(rx.recv().is_err(), stopped);
+        }
+        assert!(!ran.load(SeqCst));
+    });
+}
+
+#[test]
+fn cx_19_functions_of_one_context_are_independent() {
+    at_1_2_4(|| {
+        let (tx, rx) = bounded(3);
+        let (ctx, cancel) = Context::background().with_cancel();
+        let funcs: Vec<_> = (0..3)
+            .map(|n| {
+                let tx = tx.clone();
+                ctx.after_func(move || tx.send(n).unwrap())
+            })
+            .collect();
+        drop(tx);
+        assert!(funcs[1].stop());
+        cancel.cancel();
+        let mut ran: Vec<_> = rx.iter().collect();
+        ran.sort_unstable();
+        assert_eq!(ran, [0, 2]);
+    });
+}
+
+#[test]
+fn cx_23_done_is_the_same_channel_on_every_call() {
+    let (ctx, _c) = Context::background().with_cancel();
+    assert!(ctx.done().same_channel(ctx.clone().with_value(1).done()));
+}
+
+#[test]
+fn cx_24_a_dropped_handle_cancels_and_a_forgotten_one_does_not() {
+    let (parent, cancel) = Context::background().with_cancel();
+    let (child, handle) = parent.with_cancel();
+    handle.forget();
+    assert!(!done(&child));
+    drop(cancel);
+    assert!(done(&child));
+
+    let (tx, rx) = bounded(1);
+    let (ctx, handle) = Context::background().with_timeout(ms(1));
+    ctx.after_func(move || tx.send(()).unwrap());
+    handle.forget();
+    drop(ctx);
+    assert_eq!(rx.recv(), Ok(()), "a forgotten context still ends at its deadline");
+}
+
+#[test]
+fn cx_25_a_merged_context_ends_with_either() {
+    at_1_2_4(|| {
+        for first in [true, false] {
+            let (a, cancel_a) = Context::background().with_value(1_u8).with_timeout(LONG);
+            let (b, cancel_b) = Context::background().with_value(2_u8).with_value("b").with_cancel();
+            let (ctx, _c) = merge(&a, &b);
+            let (below, _d) = ctx.with_cancel();
+            assert_eq!(ctx.deadline(), a.deadline());
+            assert_eq!((*ctx.value::<u8>().unwrap(), *ctx.value::<&str>().unwrap()), (1, "b"));
+            (if first { &cancel_a } else { &cancel_b }).cancel_with("one of them");
+            assert!(done(&ctx) && done(&below));
+            assert_eq!(cause(&below), Some("one of them".into()));
+            assert_eq!((done(&a), done(&b)), (first, !first));
+        }
+        let (both, _c) = merge(&Context::background(), &Context::background());
+        assert!(!done(&both));
+    });
+}
+
+#[test]
+fn cx_26_an_end_wakes_the_parked_operation_itself() {
+    rt(1, || {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let (tx, rx) = unbuffered::<String>();
+        let group = Arc::new(WaitGroup::new());
+        let not_done = group.guard();
+        let receiver = go({
+            let ctx = ctx.clone();
+            let (_silent, rx) = unbuffered::<u8>();
+            move || rx.recv_ctx(&ctx).map(|_| drop(_silent))
+        });
+        let sender = go({
+            let ctx = ctx.clone();
+            move || tx.send_ctx("mine".into(), &ctx)
+        });
+        let waiter = go({
+            let (ctx, group) = (ctx.clone(), Arc::clone(&group));
+            move || group.wait_ctx(&ctx)
+        });
+        let sleeper = go({
+            let ctx = ctx.clone();
+            move || ctx.sleep(LONG)
+        });
+        quiesce();
+        assert!(!receiver.is_finished() && !sender.is_finished() && !waiter.is_finished() && !sleeper.is_finished());
+        cancel.cancel();
+        assert_eq!(receiver.join().unwrap(), Err(RecvCtxError::Context(Canceled)));
+        assert!(sender.join().unwrap() == Err(SendCtxError::Context("mine".into(), Canceled)));
+        assert_eq!(waiter.join().unwrap(), Err(Canceled));
+        assert_eq!(sleeper.join().unwrap(), Err(Canceled));
+        assert!(rx.try_recv().is_err());
+        // An ended context fails at once, whatever is ready.
+        drop(not_done);
+        assert_eq!(group.wait_ctx(&ctx), Err(Canceled));
+        assert_eq!(ctx.sleep(Duration::ZERO), Err(Canceled));
+        group.wait();
+    });
+}
+
+#[test]
+fn cx_26_a_wait_and_a_cancellation_at_once_agree() {
+    at_1_2_4(|| {
+        for _ in 0..100 {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let group = Arc::new(WaitGroup::new());
+            let guard = group.guard();
+            let waiters: Vec<_> = (0..3)
+                .map(|_| {
+                    let (ctx, group) = (ctx.clone(), Arc::clone(&group));
+                    go(move || group.wait_ctx(&ctx))
+                })
+                .collect();
+            go(move || drop(guard));
+            oxigo::yield_now();
+            cancel.cancel();
+            for waiter in waiters {
+                let _ = waiter.join().unwrap();
+            }
+            group.wait();
+        }
+    });
+}
+
+#[test]
+fn cx_26_operations_go_on_while_the_context_does() {
+    at_1_2_4(|| {
+        let (ctx, _c) = Context::background().with_timeout(LONG);
+        let (tx, rx) = unbuffered();
+        let sender = go({
+            let ctx = ctx.clone();
+            move || {
+                (0..100).for_each(|n| tx.send_ctx(n, &ctx).unwrap());
+                ctx.sleep(ms(1)).unwrap();
+            }
+        });
+        let mut sum = 0;
+        while let Ok(n) = rx.recv_ctx(&ctx) {
+            sum += n;
+        }
+        assert_eq!(sum, 4950);
+        sender.join().unwrap();
+        let group = WaitGroup::new();
+        group.go(|| oxigo::time::sleep(ms(1)));
+        assert_eq!(group.wait_ctx(&ctx), Ok(()));
+        assert_eq!(group.wait_ctx(&Context::background()), Ok(()));
+    });
+}
+
+#[test]
+fn cx_27_the_first_failure_ends_the_scopes_context() {
+    at_1_2_4(|| {
+        let ended = AtomicUsize::new(0);
+        let outcome = scope_ctx(&Context::background(), |s| {
+            for _ in 0..5 {
+                let ctx = s.context();
+                let ended = &ended;
+                s.go(move || {
+                    let error = ctx.sleep(LONG).unwrap_err();
+                    ended.fetch_add(1, SeqCst);
+                    Err(error.to_string())
+                });
+            }
+            let nested = s.clone();
+            s.go(move || {
+                nested.go(|| Err("first".to_string()));
+                Ok(())
+            });
+            Ok(())
+        });
+        assert_eq!(outcome, Err("first".to_string()));
+        assert_eq!(ended.load(SeqCst), 5);
+
+        let fine: Result<i32, fmt::Error> = scope_ctx(&Context::background(), |s| {
+            s.go(|| Ok(()));
+            Ok(5)
+        });
+        assert_eq!(fine, Ok(5));
+    });
+}
+
+#[test]
+fn cx_27_a_panic_ends_the_scopes_context_and_is_raised() {
+    at_1_2_4(|| {
+        for in_child in [true, false] {
+            let waited = AtomicBool::new(false);
+            let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _ = scope_ctx::<_, (), ()>(&Context::background(), |s| {
+                    let (ctx, waited) = (s.context(), &waited);
+                    s.go(move || {
+                        ctx.done().recv().unwrap_err();
+                        waited.store(true, SeqCst);
+                        Ok(())
+                    });
+                    if in_child {
+                        s.go(|| panic!("child"));
+                        return Ok(());
+                    }
+                    panic!("body")
+                });
+            }));
+            let text = *panic.unwrap_err().downcast::<&str>().unwrap();
+            assert_eq!(text, if in_child { "a scoped goroutine panicked" } else { "body" });
+            assert!(waited.load(SeqCst));
+        }
+    });
+}
+
+#[test]
+fn cx_27_the_outer_context_ends_the_scope() {
+    at_1_2_4(|| {
+        let (ctx, cancel) = Context::background().with_cancel();
+        go(move || cancel.cancel());
+        let outcome = scope_ctx(&ctx, |s| {
+            let inner = s.context();
+            s.go(move || inner.sleep(LONG));
+            Ok(())
+        });
+        assert_eq!(outcome, Err(Canceled));
+    });
+}

@@ -1,0 +1,320 @@
+//! The report of a deadlock: when it comes, and when it must not. Each case is a process of its own, and its body runs on the process's
+//! main thread: the standard harness would wait beside it in a thread of its own, which is foreign and silences the report.
+
+mod common;
+
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{child, is_child, stderr};
+use oxigo::{Deadlock, Runtime, go, run, unbuffered};
+
+type Case = (&'static str, fn());
+
+macro_rules! cases {
+    ($($name:ident,)*) => { &[$((stringify!($name), $name),)*] };
+}
+
+const CASES: &[Case] = cases![
+    dd_01_a_receive_that_nobody_answers_is_reported,
+    dd_01_every_goroutine_is_listed,
+    dd_01_a_thread_that_waits_for_ever_is_reported,
+    dd_04_a_sleeping_goroutine_and_a_time_limit_suppress_the_report,
+    dd_04_a_timer_that_nobody_waits_for_does_not,
+    dd_05_a_listener_in_accept_suppresses_the_report,
+    dd_05_a_blocking_call_suppresses_the_report,
+    dd_07_a_foreign_thread_silences_it_until_it_has_ended,
+    dd_07_main_asleep_elsewhere_is_foreign,
+    dd_07_closed_world_ignores_foreign_threads,
+    dd_07_off_says_nothing,
+    dd_08_main_in_an_empty_select_is_fine_while_another_lives,
+    dd_08_a_dropped_runtime_neither_speaks_nor_hides,
+    dd_09_a_panic_is_not_masked,
+    dd_05_threads_that_wake_each_other_are_never_reported,
+];
+
+/// A small harness: `cargo test --test deadlock [part of a name]`.
+fn main() {
+    if let Some((_, case)) = CASES.iter().find(|(name, _)| is_child(name)) {
+        return case();
+    }
+    // The list of threads is the kernel's.
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let chosen = CASES.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part)));
+    let running: Vec<_> = chosen.map(|&(name, case)| (name, thread::spawn(case))).collect();
+    println!("\nrunning {} tests", running.len());
+    let mut failed = 0;
+    for (name, case) in running {
+        let passed = case.join().is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
+    }
+    println!("\ntest result: {} failed\n", failed);
+    std::process::exit(i32::from(failed > 0));
+}
+
+const FATAL: &str = "fatal: all goroutines are asleep - deadlock!";
+/// Longer than two looks take after everything has become quiet.
+const LONG: Duration = Duration::from_millis(600);
+
+/// The child's standard error, once it has ended with the report.
+#[track_caller]
+fn reported(name: &str) -> String {
+    let output = child(name);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(FATAL), "{text}");
+    text
+}
+
+#[track_caller]
+fn silent(name: &str) {
+    let output = child(name);
+    let text = stderr(&output);
+    assert!(output.status.success() && !text.contains(FATAL), "{:?} {text}", output.status);
+}
+
+fn dd_01_a_receive_that_nobody_answers_is_reported() {
+    const NAME: &str = "dd_01_a_receive_that_nobody_answers_is_reported";
+    if is_child(NAME) {
+        let (_tx, rx) = unbuffered::<()>();
+        run(|| rx.recv()).unwrap();
+    }
+    let text = reported(NAME);
+    assert!(text.contains("goroutine 1: chan receive on 0x"), "{text}");
+    assert!(text.contains("tests/deadlock.rs:"), "{text}");
+}
+
+fn dd_01_every_goroutine_is_listed() {
+    const NAME: &str = "dd_01_every_goroutine_is_listed";
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered::<()>();
+        run(|| {
+            let (sender, receiver) = (tx.clone(), rx.clone());
+            let held = oxigo::Builder::new().name("held".into()).spawn(move || {
+                let _keep = sender;
+                oxigo::park();
+                drop(receiver);
+            });
+            held.unwrap().join().unwrap();
+        });
+    }
+    let text = reported(NAME);
+    assert!(text.contains("[held]: park") && text.contains("goroutine 1: join on"), "{text}");
+}
+
+/// A plain `main` that waits for ever counts as a goroutine would.
+fn dd_01_a_thread_that_waits_for_ever_is_reported() {
+    const NAME: &str = "dd_01_a_thread_that_waits_for_ever_is_reported";
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered::<()>();
+        let held = tx.clone();
+        go(move || drop(held)).join().unwrap();
+        rx.recv().unwrap();
+    }
+    assert!(reported(NAME).contains("]: chan receive on 0x"));
+}
+
+fn dd_04_a_sleeping_goroutine_and_a_time_limit_suppress_the_report() {
+    const NAME: &str = "dd_04_a_sleeping_goroutine_and_a_time_limit_suppress_the_report";
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered::<()>();
+        go(move || {
+            oxigo::time::sleep(LONG);
+            tx.send(()).unwrap();
+        });
+        run(|| rx.recv()).unwrap();
+        let (_tx, never) = unbuffered::<()>();
+        assert!(run(|| never.recv_timeout(LONG)).is_err());
+        return;
+    }
+    silent(NAME);
+}
+
+fn dd_04_a_timer_that_nobody_waits_for_does_not() {
+    const NAME: &str = "dd_04_a_timer_that_nobody_waits_for_does_not";
+    if is_child(NAME) {
+        let _abandoned = oxigo::chan::after(Duration::from_secs(3600));
+        let (_tx, rx) = unbuffered::<()>();
+        run(|| rx.recv()).unwrap();
+    }
+    reported(NAME);
+}
+
+fn dd_05_a_listener_in_accept_suppresses_the_report() {
+    const NAME: &str = "dd_05_a_listener_in_accept_suppresses_the_report";
+    if is_child(NAME) {
+        let listener = oxigo::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // On a thread of its own: that one is foreign only until the main thread waits in `accept`, too.
+        let client = thread::spawn(move || {
+            thread::sleep(LONG);
+            std::net::TcpStream::connect(address).map(drop)
+        });
+        run(|| listener.accept()).unwrap();
+        client.join().unwrap().unwrap();
+        go(oxigo::park);
+        let client = go(move || {
+            oxigo::time::sleep(LONG);
+            oxigo::net::TcpStream::connect(address).map(drop)
+        });
+        // A plain thread in `accept`.
+        listener.accept().unwrap();
+        client.join().unwrap().unwrap();
+        return;
+    }
+    silent(NAME);
+}
+
+fn dd_05_a_blocking_call_suppresses_the_report() {
+    const NAME: &str = "dd_05_a_blocking_call_suppresses_the_report";
+    if is_child(NAME) {
+        run(|| oxigo::blocking(|| thread::sleep(LONG)));
+        return;
+    }
+    silent(NAME);
+}
+
+fn dd_07_a_foreign_thread_silences_it_until_it_has_ended() {
+    const NAME: &str = "dd_07_a_foreign_thread_silences_it_until_it_has_ended";
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered::<()>();
+        thread::spawn(move || {
+            thread::sleep(LONG);
+            tx.send(()).unwrap();
+            // Ends without dropping what could still be used.
+            std::mem::forget(tx);
+        });
+        run(|| rx.recv()).unwrap();
+        eprintln!("received");
+        run(|| rx.recv()).unwrap();
+    }
+    let text = reported(NAME);
+    assert!(text.find("received").unwrap() < text.find(FATAL).unwrap(), "{text}");
+}
+
+fn dd_07_main_asleep_elsewhere_is_foreign() {
+    const NAME: &str = "dd_07_main_asleep_elsewhere_is_foreign";
+    if is_child(NAME) {
+        go(oxigo::park);
+        thread::sleep(LONG);
+        // As is one that waits for another thread.
+        let (tx, rx) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            let _ = rx.recv_timeout(LONG);
+        })
+        .join()
+        .unwrap();
+        drop(tx);
+        return;
+    }
+    silent(NAME);
+}
+
+fn dd_07_closed_world_ignores_foreign_threads() {
+    const NAME: &str = "dd_07_closed_world_ignores_foreign_threads";
+    if is_child(NAME) {
+        let runtime = Runtime::builder().workers(2).deadlock(Deadlock::ClosedWorld).build().unwrap();
+        runtime.go(oxigo::park);
+        thread::sleep(Duration::from_secs(60));
+    }
+    let begin = Instant::now();
+    reported(NAME);
+    assert!(begin.elapsed() < Duration::from_secs(50));
+}
+
+fn dd_07_off_says_nothing() {
+    const NAME: &str = "dd_07_off_says_nothing";
+    if is_child(NAME) {
+        let runtime = Runtime::builder().workers(1).deadlock(Deadlock::Off).build().unwrap();
+        let stuck = runtime.go(oxigo::park);
+        thread::spawn(|| {
+            thread::sleep(LONG);
+            std::process::exit(0);
+        });
+        stuck.join().unwrap();
+    }
+    silent(NAME);
+}
+
+fn dd_08_main_in_an_empty_select_is_fine_while_another_lives() {
+    const NAME: &str = "dd_08_main_in_an_empty_select_is_fine_while_another_lives";
+    if is_child(NAME) {
+        run(|| {
+            go(|| {
+                for _ in 0..3 {
+                    oxigo::time::sleep(LONG / 3);
+                }
+                oxigo::exit(0);
+            });
+            oxigo::select! {}
+        });
+    }
+    silent(NAME);
+}
+
+/// What a runtime leaves behind when it is dropped is no deadlock, and wakes nobody either.
+fn dd_08_a_dropped_runtime_neither_speaks_nor_hides() {
+    const NAME: &str = "dd_08_a_dropped_runtime_neither_speaks_nor_hides";
+    if is_child(NAME) {
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        runtime.run(|| {
+            go(oxigo::park);
+            go(oxigo::yield_now).join().unwrap();
+        });
+        drop(runtime);
+        run(|| oxigo::time::sleep(LONG));
+        eprintln!("slept");
+        run(oxigo::park);
+    }
+    let text = reported(NAME);
+    assert!(text.find("slept").unwrap() < text.find(FATAL).unwrap(), "{text}");
+}
+
+fn dd_09_a_panic_is_not_masked() {
+    const NAME: &str = "dd_09_a_panic_is_not_masked";
+    struct Slow;
+    impl std::fmt::Display for Slow {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            oxigo::yield_now();
+            oxigo::time::sleep(LONG);
+            f.write_str("the panic's own text")
+        }
+    }
+    if is_child(NAME) {
+        run(|| panic!("{}", Slow));
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    assert!(text.contains("the panic's own text") && !text.contains(FATAL), "{text}");
+    assert_eq!(output.status.code(), Some(101), "{text}");
+}
+
+/// Threads that hand a token round, each asleep most of the time, with workers that are mostly asleep too.
+fn dd_05_threads_that_wake_each_other_are_never_reported() {
+    const NAME: &str = "dd_05_threads_that_wake_each_other_are_never_reported";
+    if is_child(NAME) {
+        let (there, back) = (unbuffered::<u32>(), unbuffered::<u32>());
+        let (receive, send) = (there.1, back.0);
+        go(move || {
+            for n in receive {
+                send.send(n).unwrap();
+            }
+        });
+        let begin = Instant::now();
+        while begin.elapsed() < LONG {
+            // Quiet for about as long as the clock needs to fall asleep, then a wake in the middle of its looks.
+            thread::sleep(Duration::from_millis(105));
+            run(|| there.0.send(1)).unwrap();
+            assert_eq!(back.1.recv(), Ok(1));
+        }
+        return;
+    }
+    silent(NAME);
+}

@@ -1,0 +1,225 @@
+//! Dumps: what they tell of each goroutine, that they disturb nobody, and that they never hang.
+
+mod common;
+
+use std::{
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use common::{at_1_2_4, child, is_child, rt, stderr};
+use oxigo::{Builder, WaitGroup, debug, go, unbuffered};
+
+fn dump() -> String {
+    let mut text = Vec::new();
+    debug::dump(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// Dumps until `found` likes one: what was just started may not wait yet.
+#[track_caller]
+fn dump_until(found: impl Fn(&str) -> bool) -> String {
+    let begin = Instant::now();
+    loop {
+        let text = dump();
+        if found(&text) {
+            return text;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{text}");
+        oxigo::time::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs the test in a process of its own: a dump is of all runtimes. True in the parent, when the child has passed.
+fn alone(name: &str) -> bool {
+    if is_child(name) {
+        return false;
+    }
+    let output = child(name);
+    assert!(output.status.success(), "{}\n{}", stderr(&output), String::from_utf8_lossy(&output.stdout));
+    true
+}
+
+#[inline(never)]
+fn inner_function(rx: &oxigo::Receiver<()>) -> bool {
+    rx.recv().is_err()
+}
+
+#[test]
+fn dg_01_a_dump_tells_id_name_reason_time_start_and_trace() {
+    if alone("dg_01_a_dump_tells_id_name_reason_time_start_and_trace") {
+        return;
+    }
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered::<()>();
+        let waits = Builder::new().name("the reader".into()).spawn(move || inner_function(&rx)).unwrap();
+        let headed = format!("goroutine {} [the reader]: chan receive on 0x", waits.id());
+        let text = dump_until(|text| text.contains(&headed));
+        let entry = &text[text.find(&headed).unwrap()..];
+        let entry = &entry[..entry.find("\n\n").unwrap()];
+        assert!(entry.lines().next().unwrap().ends_with(" ms"), "{entry}");
+        assert!(entry.contains("started at tests/dump.rs:"), "{entry}");
+        assert!(entry.contains("inner_function"), "{entry}");
+        assert!(!entry.contains("corosensei") && !entry.contains("scheduler"), "{entry}");
+        // Whoever asks is listed, too, and the goroutine goes on as if nothing had been.
+        assert!(text.contains("blocking call"), "{text}");
+        drop(tx);
+        assert!(waits.join().unwrap());
+    });
+}
+
+#[test]
+fn dg_01_the_time_of_a_wait_counts_while_everything_sleeps() {
+    if alone("dg_01_the_time_of_a_wait_counts_while_everything_sleeps") {
+        return;
+    }
+    let (tx, rx) = unbuffered::<()>();
+    let waits = Builder::new().name("long".into()).spawn(move || rx.recv()).unwrap();
+    dump_until(|text| text.contains("[long]: chan receive"));
+    // The clock thread falls asleep meanwhile.
+    std::thread::sleep(Duration::from_millis(1200));
+    let text = dump();
+    let line = text.lines().find(|line| line.contains("[long]")).unwrap();
+    assert!(line.ends_with(" s"), "{line}");
+    drop(tx);
+    assert!(waits.join().unwrap().is_err());
+}
+
+#[test]
+fn dg_02_wait_reasons_are_told_apart() {
+    if alone("dg_02_wait_reasons_are_told_apart") {
+        return;
+    }
+    rt(2, || {
+        let (tx, rx) = unbuffered::<()>();
+        let (full, other) = unbuffered::<()>();
+        let group = Arc::new(WaitGroup::new());
+        group.add(1);
+        let listener = oxigo::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        go({
+            let rx = rx.clone();
+            move || rx.recv()
+        });
+        go(move || full.send(()));
+        go({
+            let (a, b) = (rx.clone(), rx);
+            move || {
+                oxigo::select! { recv(a) -> _ => (), recv(b) -> _ => () }
+            }
+        });
+        go(|| oxigo::select! {});
+        go(|| oxigo::time::sleep(Duration::from_secs(600)));
+        let parked = go(oxigo::park);
+        go(move || parked.join());
+        go({
+            let group = Arc::clone(&group);
+            move || group.wait()
+        });
+        go(move || listener.accept().map(drop));
+        let reasons = [
+            "chan receive on",
+            "chan send on",
+            "select",
+            "select (no cases)",
+            "sleep",
+            "park",
+            "join on",
+            "WaitGroup.wait",
+            "accept on",
+            "blocking call",
+        ];
+        dump_until(|text| reasons.iter().all(|reason| text.contains(&format!(": {reason}"))));
+        drop((tx, other));
+    });
+}
+
+#[test]
+fn dg_05_equal_traces_are_grouped_and_no_worker_stands_still() {
+    if alone("dg_05_equal_traces_are_grouped_and_no_worker_stands_still") {
+        return;
+    }
+    const MANY: usize = 20_000;
+    rt(2, || {
+        let (tx, rx) = unbuffered::<()>();
+        let many: Vec<_> = (0..MANY)
+            .map(|_| {
+                let rx = rx.clone();
+                go(move || inner_function(&rx))
+            })
+            .collect();
+        while debug::metrics().parked < MANY {
+            oxigo::time::sleep(Duration::from_millis(1));
+        }
+        // Beats on the workers that are being asked.
+        let stop = Arc::new(AtomicBool::new(false));
+        let beats = go({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut worst = Duration::ZERO;
+                while !stop.load(SeqCst) {
+                    let begin = Instant::now();
+                    oxigo::yield_now();
+                    worst = worst.max(begin.elapsed());
+                }
+                worst
+            }
+        });
+        let text = dump();
+        stop.store(true, SeqCst);
+        let worst = beats.join().unwrap();
+        assert!(text.contains(&format!("and {} more like it: goroutines", MANY - 1)), "{text}");
+        assert!(text.len() < 20_000, "{}", text.len());
+        // The target is 10 ms; the machine that runs this may be busy with other things.
+        println!("the longest time between two beats: {worst:?}");
+        assert!(worst < Duration::from_millis(500), "{worst:?}");
+        drop(tx);
+        assert!(many.into_iter().all(|handle| handle.join().unwrap()));
+    });
+}
+
+#[test]
+fn dg_01_a_held_worker_does_not_hold_the_dump() {
+    if alone("dg_01_a_held_worker_does_not_hold_the_dump") {
+        return;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
+    let held = runtime.go({
+        let stop = Arc::clone(&stop);
+        move || {
+            while !stop.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    let text = dump_until(|text| text.contains("is held"));
+    let holder = format!("goroutine {}: running\n    started at tests/dump.rs:", held.id());
+    assert!(!cfg!(target_os = "linux") || text.contains(&holder), "{text}");
+    stop.store(true, SeqCst);
+    held.join().unwrap();
+}
+
+#[test]
+fn sg_03_sigquit_prints_all_goroutines_and_ends_the_process() {
+    const NAME: &str = "sg_03_sigquit_prints_all_goroutines_and_ends_the_process";
+    if is_child(NAME) {
+        let (_tx, rx) = unbuffered::<()>();
+        let waits = Builder::new().name("for ever".into()).spawn(move || rx.recv()).unwrap();
+        dump_until(|text| text.contains("[for ever]: chan receive"));
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::QUIT).unwrap();
+        let _ = waits.join();
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+        .env("OXIGO_TEST_CHILD", NAME)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("SIGQUIT") && text.contains("[for ever]: chan receive on 0x"), "{text}");
+}

@@ -1,0 +1,66 @@
+//! The layers: arrows point down the table of ARCHITECTURE.md. Reads the sources as text.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn sources(under: &str) -> Vec<(PathBuf, String)> {
+    fn walk(path: &Path, found: &mut Vec<(PathBuf, String)>) {
+        if path.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                walk(&entry.unwrap().path(), found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((path.to_owned(), fs::read_to_string(path).unwrap()));
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(under), &mut found);
+    assert!(!found.is_empty(), "nothing below src/{under}");
+    found
+}
+
+/// Lines of code in which `word` stands, comments left out.
+fn uses(word: &str, under: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources(under) {
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if code.contains(word) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn what_users_wait_with_knows_only_the_seam() {
+    for room in ["chan", "select", "sync", "net"] {
+        assert_eq!(uses("scheduler", room), [""; 0], "{room} reaches past runtime::park");
+    }
+}
+
+#[test]
+fn stacks_and_coroutines_know_no_scheduler() {
+    for room in ["stack", "coroutine.rs", "util", "facade"] {
+        assert_eq!(uses("runtime::", room), [""; 0], "{room} looks up");
+    }
+}
+
+#[test]
+fn sockets_and_time_are_free_of_unsafe() {
+    for room in ["net", "time"] {
+        let all = sources(if room == "time" && !Path::new("src/time").is_dir() { "time.rs" } else { room });
+        let root = all.iter().find(|(path, _)| path.ends_with("mod.rs") || path.ends_with("time.rs")).unwrap();
+        assert!(root.1.contains("#![forbid(unsafe_code)]"), "{room}");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (path, text) in sources("") {
+        assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
+    }
+}

@@ -1,0 +1,161 @@
+//! Group SG: signals, each test in a process of its own.
+#![cfg(unix)]
+
+mod common;
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use common::{at_1_2_4, child, is_child, rt, stderr};
+use oxigo::{
+    bounded,
+    context::{Context, ContextError},
+    go,
+    signal::{self, Signal, SignalReceived},
+    unbuffered,
+};
+use rustix::process::{Signal as Raw, getpid, kill_process};
+
+fn send(signal: Signal) {
+    kill_process(getpid(), Raw::from_named_raw(signal.as_raw()).unwrap()).unwrap();
+}
+
+/// Runs `body` in a child, which must end well.
+fn isolated(name: &str, body: impl FnOnce()) {
+    if is_child(name) {
+        body();
+        return;
+    }
+    let output = child(name);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn sg_01_a_full_channel_drops_and_nobody_waits() {
+    isolated("sg_01_a_full_channel_drops_and_nobody_waits", || {
+        at_1_2_4(|| {
+            let signals = signal::notify(&[Signal::USR1]);
+            let (tx, rx) = unbuffered();
+            let _also = signal::notify_to(&tx, &[Signal::USR1]);
+            send(Signal::USR1);
+            while signals.is_empty() {
+                oxigo::yield_now();
+            }
+            // Nobody received on the unbuffered one, so that is lost; and no second one fits here.
+            send(Signal::USR1);
+            let last = go(move || rx.recv());
+            let begin = Instant::now();
+            while !last.is_finished() {
+                send(Signal::USR1);
+                oxigo::time::sleep(Duration::from_millis(1));
+                assert!(begin.elapsed() < Duration::from_secs(20));
+            }
+            assert_eq!(last.join().unwrap(), Ok(Signal::USR1));
+            assert_eq!(signals.recv(), Ok(Signal::USR1));
+            assert!(signals.try_recv().is_err());
+            // Later ones come again.
+            send(Signal::USR1);
+            assert_eq!(signals.recv(), Ok(Signal::USR1));
+        });
+    });
+}
+
+#[test]
+fn sg_01_each_subscriber_gets_its_own_signals() {
+    isolated("sg_01_each_subscriber_gets_its_own_signals", || {
+        rt(2, || {
+            let both = signal::notify(&[Signal::USR1, Signal::USR2]);
+            let one = signal::notify(&[Signal::USR2]);
+            send(Signal::USR2);
+            assert_eq!(one.recv(), Ok(Signal::USR2));
+            assert_eq!(both.recv(), Ok(Signal::USR2));
+            send(Signal::USR1);
+            assert_eq!(both.recv(), Ok(Signal::USR1));
+            assert!(one.is_empty());
+        });
+    });
+}
+
+/// The child stops subscribing and sends itself the signal: it ends by it.
+fn ends_by(name: &str, raw: i32, body: impl FnOnce()) {
+    if is_child(name) {
+        body();
+        thread::sleep(Duration::from_secs(30));
+        process::exit(3);
+    }
+    let output = child(name);
+    assert_eq!(output.status.signal(), Some(raw), "{}", stderr(&output));
+}
+
+#[test]
+fn sg_02_after_stop_a_signal_has_its_default_action() {
+    ends_by("sg_02_after_stop_a_signal_has_its_default_action", libc_term(), || {
+        let (tx, rx) = bounded(1);
+        let subscription = signal::notify_to(&tx, &[Signal::TERM]);
+        send(Signal::TERM);
+        assert_eq!(rx.recv(), Ok(Signal::TERM));
+        subscription.stop();
+        send(Signal::TERM);
+    });
+}
+
+#[test]
+fn sg_02_without_a_receiver_a_signal_has_its_default_action() {
+    ends_by("sg_02_without_a_receiver_a_signal_has_its_default_action", libc_term(), || {
+        drop(signal::notify(&[Signal::TERM]));
+        send(Signal::TERM);
+    });
+}
+
+#[test]
+fn cx_22_a_signal_ends_the_context_and_further_ones_are_ignored() {
+    ends_by("cx_22_a_signal_ends_the_context_and_further_ones_are_ignored", libc_term(), || {
+        rt(2, || {
+            let (ctx, until) = signal::context(&[Signal::TERM, Signal::USR1]);
+            assert!(ctx.err().is_none());
+            send(Signal::TERM);
+            ctx.done().recv().unwrap_err();
+            assert_eq!(ctx.err(), Some(ContextError::Canceled));
+            let cause = ctx.cause().unwrap();
+            assert_eq!(cause.downcast_ref::<SignalReceived>(), Some(&SignalReceived(Signal::TERM)));
+            // Ignored; a second subscriber tells us that they were seen.
+            let seen = signal::notify(&[Signal::TERM]);
+            send(Signal::TERM);
+            seen.recv().unwrap();
+            drop(seen);
+            send(Signal::TERM);
+            until.stop();
+            send(Signal::TERM);
+        });
+    });
+}
+
+#[test]
+fn cx_22_the_parent_or_stop_end_the_context_too() {
+    isolated("cx_22_the_parent_or_stop_end_the_context_too", || {
+        let (parent, cancel) = Context::background().with_cancel();
+        let (ctx, until) = signal::context_below(&parent, &[Signal::USR1]);
+        cancel.cancel_with("parent");
+        assert_eq!(ctx.cause().unwrap().to_string(), "parent");
+        until.stop();
+        let (ctx, until) = signal::context(&[Signal::USR1]);
+        drop(until);
+        assert_eq!(ctx.err(), Some(ContextError::Canceled));
+    });
+}
+
+#[test]
+fn sg_04_what_cannot_be_handled_is_refused() {
+    for raw in [Signal::from_raw(9), Signal::from_raw(11), Signal::from_raw(12345)] {
+        let payload = std::panic::catch_unwind(|| signal::notify(&[raw])).unwrap_err();
+        assert!(payload.downcast::<String>().unwrap().starts_with("cannot subscribe to ["));
+    }
+    assert_eq!(format!("{:?} {}", Signal::INT, Signal::from_raw(12345)), "SIGINT signal 12345");
+}
+
+fn libc_term() -> i32 {
+    Signal::TERM.as_raw()
+}

@@ -1,0 +1,447 @@
+//! Groups SL, TM and TK: sleeping, timers, tickers, functions that run later.
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Counted, at_1_2_4, quiesce, rt};
+use oxigo::{
+    WaitGroup, bounded, go, select,
+    time::{self, Ticker, Timer, after_func},
+    unbuffered,
+};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn sl_01_a_sleep_is_never_short_and_of_zero_returns_at_once() {
+    at_1_2_4(|| {
+        let start = Instant::now();
+        time::sleep(ms(5));
+        assert!(start.elapsed() >= ms(5));
+        time::sleep(Duration::ZERO);
+        time::sleep_until(start);
+    });
+}
+
+#[test]
+fn sl_02_endless_durations_do_not_wrap_and_disturb_nobody() {
+    at_1_2_4(|| {
+        go(|| time::sleep(Duration::MAX));
+        let timer = Timer::new(Duration::MAX);
+        let func = after_func(Duration::MAX, || unreachable!("it is not the end of time"));
+        assert!(timer.receiver().recv_timeout(ms(2)).is_err());
+        let start = Instant::now();
+        time::sleep(ms(2));
+        assert!(start.elapsed() >= ms(2));
+        assert!(func.stop());
+        // A timer that never fires is not one that was stopped from firing.
+        assert!(timer.receiver().try_recv().is_err());
+        assert!(!timer.reset(Duration::ZERO));
+        assert!(timer.receiver().recv().is_ok());
+    });
+}
+
+#[test]
+fn tm_01_the_value_is_the_time_it_fired_however_late_it_is_read() {
+    at_1_2_4(|| {
+        let start = Instant::now();
+        let timer = Timer::new(ms(2));
+        time::sleep(ms(12));
+        let fired = timer.receiver().recv().unwrap();
+        assert!(fired >= start + ms(2));
+        assert!(fired <= Instant::now() - ms(9));
+        assert!(timer.receiver().recv_timeout(ms(2)).is_err(), "one value only");
+    });
+}
+
+#[test]
+fn tm_02_functions_start_in_the_order_of_their_deadlines() {
+    rt(1, || {
+        let (tx, rx) = bounded(13);
+        // Set while the one worker is held, so that all are due when the first can start.
+        for slot in [5, 3, 6, 6, 6, 1, 2, 7, 9, 4, 8, 0, 10] {
+            let tx = tx.clone();
+            after_func(ms(slot * 5), move || tx.send(slot).unwrap());
+        }
+        let order: Vec<u64> = rx.iter().take(13).collect();
+        assert!(order.is_sorted(), "{order:?}");
+    });
+}
+
+#[test]
+fn tm_03_a_slow_function_delays_no_other_and_may_set_itself_anew() {
+    at_1_2_4(|| {
+        let (release, held) = unbuffered::<()>();
+        after_func(ms(1), move || {
+            let _ = held.recv();
+        });
+        let (tx, rx) = bounded(1);
+        fn chain(left: u32, tx: oxigo::Sender<()>) {
+            match left {
+                0 => tx.send(()).unwrap(),
+                _ => drop(after_func(ms(1), move || chain(left - 1, tx))),
+            }
+        }
+        chain(10, tx);
+        rx.recv().unwrap();
+        drop(release);
+    });
+}
+
+#[test]
+fn tm_04_a_stopped_timer_never_fires_and_is_stopped_once() {
+    at_1_2_4(|| {
+        let timer = Timer::new(ms(1));
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let counted = Counted(Arc::clone(&dropped));
+        let func = after_func(LONG, move || drop(counted));
+        assert!(timer.stop());
+        assert!(!timer.stop());
+        assert!(func.stop());
+        assert_eq!(dropped.load(SeqCst), 1, "what a stopped function owned is released at once");
+        assert!(!func.stop());
+        assert!(timer.receiver().recv_timeout(ms(3)).is_err());
+    });
+}
+
+#[test]
+fn tm_05_stop_discards_an_unread_value_and_says_so() {
+    at_1_2_4(|| {
+        let timer = Timer::new(Duration::ZERO);
+        assert_eq!(timer.receiver().len(), 1);
+        assert!(timer.stop());
+        assert!(timer.receiver().try_recv().is_err());
+        assert!(timer.receiver().is_empty());
+        assert!(!timer.stop());
+    });
+}
+
+#[test]
+fn tm_06_reset_discards_an_unread_value_and_says_so() {
+    at_1_2_4(|| {
+        let timer = Timer::new(Duration::ZERO);
+        assert!(timer.reset(LONG));
+        assert!(timer.receiver().try_recv().is_err());
+        assert!(timer.reset(Duration::ZERO));
+        timer.receiver().try_recv().unwrap();
+        assert!(!timer.reset(LONG), "it was read");
+        assert!(timer.stop());
+        assert!(!timer.reset(LONG), "it was stopped");
+    });
+}
+
+#[test]
+fn tm_07_stop_tells_the_truth_in_every_race() {
+    at_1_2_4(|| {
+        let group = WaitGroup::new();
+        for round in 0..200 {
+            let timer = Arc::new(Timer::new(Duration::from_micros(round % 7 * 20)));
+            let received = Arc::new(AtomicUsize::new(0));
+            for _ in 0..2 {
+                let (timer, received) = (Arc::clone(&timer), Arc::clone(&received));
+                group.go(move || {
+                    if timer.receiver().recv_timeout(ms(1)).is_ok() {
+                        received.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+            oxigo::yield_now();
+            let stopped = timer.stop();
+            group.wait();
+            assert_eq!(received.load(SeqCst), usize::from(!stopped), "round {round}");
+        }
+    });
+}
+
+#[test]
+fn tm_07_reset_tells_the_truth_in_every_race() {
+    at_1_2_4(|| {
+        for round in 0..200 {
+            let timer = Arc::new(Timer::new(Duration::from_micros(round % 7 * 20)));
+            let reader = go({
+                let timer = Arc::clone(&timer);
+                move || timer.receiver().recv().unwrap()
+            });
+            oxigo::yield_now();
+            let before = Instant::now();
+            let unread = timer.reset(Duration::from_micros(200));
+            if unread {
+                assert!(reader.join().unwrap() >= before, "a stale value was received");
+                assert!(timer.receiver().try_recv().is_err());
+            } else {
+                reader.join().unwrap();
+                assert!(timer.receiver().recv().unwrap() >= before);
+            }
+        }
+    });
+}
+
+#[test]
+fn tm_08_len_and_capacity_are_crossbeams() {
+    let timer = Timer::new(LONG);
+    assert_eq!((timer.receiver().len(), timer.receiver().capacity()), (0, Some(1)));
+    timer.reset(Duration::ZERO);
+    assert_eq!((timer.receiver().len(), timer.receiver().capacity()), (1, Some(1)));
+}
+
+#[test]
+fn tm_09_who_waits_follows_the_timer() {
+    rt(1, || {
+        for selects in [false, true] {
+            let timer = Arc::new(Timer::new(LONG));
+            let reader = go({
+                let timer = Arc::clone(&timer);
+                move || {
+                    if selects {
+                        select! {
+                            recv(timer.receiver()) -> fired => fired.unwrap(),
+                            recv(oxigo::chan::never::<()>()) -> _ => unreachable!(),
+                        }
+                    } else {
+                        timer.receiver().recv().unwrap()
+                    }
+                }
+            });
+            quiesce();
+            assert!(timer.stop());
+            quiesce();
+            assert!(!reader.is_finished());
+            assert!(!timer.reset(LONG));
+            quiesce();
+            assert!(!reader.is_finished());
+            let before = Instant::now();
+            assert!(timer.reset(ms(2)));
+            assert!(reader.join().unwrap() >= before + ms(2));
+        }
+    });
+}
+
+#[test]
+fn tm_09_a_timer_may_be_moved_earlier_from_a_plain_thread() {
+    at_1_2_4(|| {
+        let timer = Arc::new(Timer::new(LONG));
+        let reader = go({
+            let timer = Arc::clone(&timer);
+            move || timer.receiver().recv().unwrap()
+        });
+        oxigo::yield_now();
+        let other = Arc::clone(&timer);
+        thread::spawn(move || assert!(other.reset(Duration::ZERO))).join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn tm_10_of_two_who_wait_one_gets_the_value() {
+    at_1_2_4(|| {
+        let timer = Timer::new(ms(2));
+        let (tx, rx) = bounded(2);
+        for _ in 0..2 {
+            let (receiver, tx) = (timer.receiver().clone(), tx.clone());
+            go(move || tx.send(receiver.recv().unwrap()).unwrap());
+        }
+        rx.recv().unwrap();
+        assert!(rx.recv_timeout(ms(5)).is_err());
+        timer.reset(Duration::ZERO);
+        rx.recv().unwrap();
+    });
+}
+
+#[test]
+fn tm_11_a_timer_of_zero_is_never_missed() {
+    at_1_2_4(|| {
+        for _ in 0..20_000 {
+            Timer::new(Duration::ZERO).receiver().recv().unwrap();
+        }
+        for _ in 0..500 {
+            let (tx, rx) = bounded(1);
+            after_func(Duration::ZERO, move || tx.send(()).unwrap());
+            rx.recv().unwrap();
+        }
+    });
+}
+
+#[test]
+fn tm_13_dropping_a_timer_disarms_it_and_dropping_a_func_does_not() {
+    at_1_2_4(|| {
+        let timer = Timer::new(ms(1));
+        let ticker = Ticker::new(ms(1));
+        let (of_timer, of_ticker) = (timer.receiver().clone(), ticker.receiver().clone());
+        drop((timer, ticker));
+        let (tx, rx) = bounded(1);
+        drop(after_func(ms(3), move || tx.send(()).unwrap()));
+        rx.recv().unwrap();
+        assert!(of_timer.try_recv().is_err());
+        assert!(of_ticker.try_recv().is_err());
+    });
+}
+
+#[test]
+fn tm_14_many_sleepers_and_functions_beside_traffic() {
+    at_1_2_4(|| {
+        let group = WaitGroup::new();
+        for n in 0..5_000 {
+            let us = Duration::from_micros(n % 50 * 100);
+            let done = group.guard();
+            if n % 2 == 0 {
+                go(move || {
+                    time::sleep(us);
+                    drop(done);
+                });
+            } else {
+                after_func(us, move || drop(done));
+            }
+        }
+        let (tx, rx) = unbuffered();
+        go(move || (0..5_000).for_each(|n| tx.send(n).unwrap()));
+        assert_eq!(rx.iter().count(), 5_000);
+        group.wait();
+    });
+}
+
+#[test]
+fn tm_15_many_share_one_timer_and_one_ticker() {
+    at_1_2_4(|| {
+        let timer = Arc::new(Timer::new(ms(1)));
+        let ticker = Arc::new(Ticker::new(Duration::from_micros(100)));
+        let group = WaitGroup::new();
+        for n in 0..100_u64 {
+            let (timer, ticker) = (Arc::clone(&timer), Arc::clone(&ticker));
+            group.go(move || {
+                for round in 0..10 {
+                    select! {
+                        recv(timer.receiver()) -> _ => {
+                            timer.reset(Duration::from_micros(n));
+                        }
+                        recv(ticker.receiver()) -> _ => ticker.reset(Duration::from_micros(50 + round)),
+                        default(Duration::from_micros(300)) => {}
+                    }
+                }
+            });
+        }
+        group.wait();
+    });
+}
+
+#[test]
+fn tm_18_exactly_one_of_stop_and_the_function_wins() {
+    at_1_2_4(|| {
+        for round in 0..300 {
+            let ran = Arc::new(AtomicUsize::new(0));
+            let (tx, rx) = bounded(1);
+            let func = after_func(Duration::from_micros(round % 10 * 10), {
+                let ran = Arc::clone(&ran);
+                move || {
+                    ran.fetch_add(1, SeqCst);
+                    tx.send(()).unwrap();
+                }
+            });
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_micros(round % 7 * 20) {
+                std::hint::spin_loop();
+            }
+            let stopped = func.stop();
+            // Dropped unrun, the function drops its sender.
+            assert_eq!(rx.recv().is_err(), stopped);
+            assert_eq!(ran.load(SeqCst), usize::from(!stopped));
+        }
+    });
+}
+
+#[test]
+fn tm_19_functions_work_from_a_plain_thread_and_survive_a_dropped_runtime() {
+    let (tx, rx) = bounded(1);
+    after_func(ms(1), move || tx.send(oxigo::current().id()).unwrap());
+    rx.recv().unwrap();
+
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counted = Counted(Arc::clone(&dropped));
+    rt(1, || drop(after_func(ms(1), move || drop(counted))));
+    let begin = Instant::now();
+    while dropped.load(SeqCst) == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the closure of a runtime that is gone is dropped");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn tk_01_ticks_keep_the_period_and_follow_reset_and_stop() {
+    at_1_2_4(|| {
+        let start = Instant::now();
+        let ticker = Ticker::new(ms(2));
+        for _ in 0..5 {
+            ticker.receiver().recv().unwrap();
+        }
+        assert!(start.elapsed() >= ms(10));
+        let start = Instant::now();
+        ticker.reset(ms(5));
+        ticker.receiver().recv().unwrap();
+        assert!(start.elapsed() >= ms(5));
+        ticker.stop();
+        assert!(ticker.receiver().recv_timeout(ms(12)).is_err());
+    });
+}
+
+#[test]
+fn tk_02_a_slow_receiver_finds_one_tick_and_the_next_is_a_period_away() {
+    at_1_2_4(|| {
+        let ticker = Ticker::new(ms(10));
+        time::sleep(ms(45));
+        ticker.receiver().try_recv().unwrap();
+        assert!(ticker.receiver().try_recv().is_err());
+    });
+}
+
+#[test]
+fn tk_03_stop_does_not_close_and_reset_starts_anew() {
+    rt(1, || {
+        let ticker = Arc::new(Ticker::new(LONG));
+        let reader = go({
+            let ticker = Arc::clone(&ticker);
+            move || ticker.receiver().recv()
+        });
+        quiesce();
+        ticker.stop();
+        quiesce();
+        assert!(!reader.is_finished() && !ticker.receiver().is_closed());
+        ticker.reset(ms(1));
+        assert!(reader.join().unwrap().is_ok());
+        assert!(ticker.receiver().recv().is_ok());
+    });
+}
+
+#[test]
+fn tk_04_a_period_of_zero_panics() {
+    let ticker = Ticker::new(LONG);
+    for text in [
+        std::panic::catch_unwind(|| drop(Ticker::new(Duration::ZERO))).unwrap_err(),
+        std::panic::catch_unwind(|| ticker.reset(Duration::ZERO)).unwrap_err(),
+    ] {
+        assert_eq!(*text.downcast::<&str>().unwrap(), "a ticker's period must not be zero");
+    }
+    assert!(time::tick(Duration::ZERO).try_recv().is_ok(), "as crossbeam's");
+}
+
+#[test]
+fn tk_05_the_value_is_the_time_the_tick_was_due() {
+    at_1_2_4(|| {
+        let start = Instant::now();
+        let ticker = Ticker::new(ms(3));
+        let created = Instant::now();
+        time::sleep(ms(20));
+        let tick = ticker.receiver().recv().unwrap();
+        assert!(tick >= start + ms(3) && tick <= created + ms(3));
+    });
+}

@@ -1,0 +1,106 @@
+//! The watchdog, and the metrics.
+
+mod common;
+
+use std::{
+    process::Command,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use common::{child, is_child, rt, stderr};
+use oxigo::{Builder, debug, go, run, unbuffered};
+
+/// Runs on a processor for `time`, as far as the process's clocks tell: a busy machine makes it longer.
+fn burn(time: Duration) {
+    let used = || {
+        let usage = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(usage.tv_sec as u64, usage.tv_nsec as u32)
+    };
+    let end = used() + time;
+    while used() < end {
+        std::hint::spin_loop();
+    }
+}
+
+#[test]
+fn a_goroutine_that_holds_its_worker_is_named_once() {
+    const NAME: &str = "a_goroutine_that_holds_its_worker_is_named_once";
+    if is_child(NAME) {
+        run(|| {
+            let held = Builder::new().name("the busy one".into()).spawn(|| {
+                for _ in 0..2 {
+                    burn(Duration::from_millis(400));
+                    oxigo::time::sleep(Duration::from_millis(1));
+                }
+            });
+            // Blocks its thread without using it: nobody to blame.
+            let idle = Builder::new().name("the idle one".into()).spread().spawn(|| {
+                std::thread::sleep(Duration::from_millis(300));
+            });
+            held.unwrap().join().unwrap();
+            idle.unwrap().join().unwrap();
+        });
+        return;
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches("[the busy one], started at tests/watchdog.rs:").count(), 1, "{text}");
+    assert!(!text.contains("the idle one"), "{text}");
+
+    let quiet = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+        .env("OXIGO_TEST_CHILD", NAME)
+        .env("OXIGO_WATCHDOG", "off")
+        .output()
+        .unwrap();
+    assert!(quiet.status.success() && !stderr(&quiet).contains("the busy one"));
+}
+
+#[test]
+fn metrics_count_goroutines() {
+    const NAME: &str = "metrics_count_goroutines";
+    // In a process of its own, since the counts are the whole process's.
+    if is_child(NAME) {
+        rt(2, || {
+            let (tx, rx) = unbuffered::<()>();
+            let waiting: Vec<_> = (0..10)
+                .map(|_| {
+                    let rx = rx.clone();
+                    go(move || rx.recv().is_err())
+                })
+                .collect();
+            let begin = Instant::now();
+            let counts = loop {
+                oxigo::time::sleep(Duration::from_millis(1));
+                let counts = debug::metrics();
+                if counts.parked == 10 || begin.elapsed() > Duration::from_secs(5) {
+                    break counts;
+                }
+            };
+            assert_eq!((counts.goroutines, counts.parked, counts.started, counts.workers), (11, 10, 11, 2));
+            assert!(counts.polls > 0);
+            drop(tx);
+            waiting.into_iter().for_each(|handle| assert!(handle.join().unwrap()));
+            assert_eq!(debug::metrics().goroutines, 1);
+            // Two workers that speak to each other.
+            let (there, here) = mpsc::channel();
+            let far = Builder::new().spread().spawn(move || {
+                there.send(oxigo::current()).unwrap();
+                oxigo::park();
+            });
+            here.recv().unwrap().unpark();
+            far.unwrap().join().unwrap();
+            burn(Duration::from_millis(60));
+            let begin = Instant::now();
+            while debug::metrics().longest_run < Duration::from_millis(30) {
+                assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", debug::metrics());
+                oxigo::yield_now();
+            }
+        });
+        return;
+    }
+    let output = child(NAME);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
