@@ -6,6 +6,8 @@ use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown},
+    os::fd::AsRawFd,
+    panic::{RefUnwindSafe, UnwindSafe},
     path::PathBuf,
     process::{self, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
@@ -193,6 +195,70 @@ fn nt_01_closing_a_unix_listener_wakes_all_who_accept() {
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(UnixStream::connect(&path.0).is_err());
     });
+}
+
+/// Of several who close at once, exactly one is told that it did it.
+#[test]
+fn nt_03_one_of_many_closers_of_a_unix_listener_wins() {
+    for _ in 0..300 {
+        let path = Path::new();
+        let listener = UnixListener::bind(&path.0).unwrap();
+        let (closed, arrived) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|s| {
+            for _ in 0..2 {
+                s.spawn(|| {
+                    arrived.fetch_add(1, SeqCst);
+                    while arrived.load(SeqCst) < 2 {
+                        std::hint::spin_loop();
+                    }
+                    if listener.close().is_ok() {
+                        closed.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(closed.load(SeqCst), 1);
+    }
+}
+
+/// Giving a handle to `std` needs no room in the table of descriptors, unless others share it.
+#[test]
+fn conversions_into_std_move_the_descriptor() {
+    fn moves<Ours: AsRawFd, Std: AsRawFd + TryFrom<Ours, Error = std::io::Error>>(ours: Ours) -> Std {
+        let number = ours.as_raw_fd();
+        let std = Std::try_from(ours).unwrap();
+        assert_eq!(std.as_raw_fd(), number, "moved, not copied");
+        std
+    }
+    let path = Path::new();
+    moves::<_, std::os::unix::net::UnixListener>(UnixListener::bind(&path.0).unwrap());
+    moves::<_, std::os::unix::net::UnixDatagram>(UnixDatagram::unbound().unwrap());
+    moves::<_, std::net::UdpSocket>(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (reader, writer) = pipe().unwrap();
+    moves::<_, std::io::PipeReader>(reader);
+    moves::<_, std::io::PipeWriter>(writer);
+    // Registered, so that it has to be taken out again; and blocking afterwards.
+    let (mut near, far) = UnixStream::pair().unwrap();
+    far.set_read_deadline(Some(Instant::now() + Duration::from_millis(5)));
+    assert_eq!((&far).read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    let mut far = moves::<_, std::os::unix::net::UnixStream>(far);
+    let reader = std::thread::spawn(move || far.read_exact(&mut [0]));
+    near.write_all(&[1]).unwrap();
+    reader.join().unwrap().unwrap();
+}
+
+/// As std's: shared and sent between threads, and used in `catch_unwind`.
+#[test]
+fn the_types_have_the_auto_traits_of_std() {
+    fn has<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + std::fmt::Debug>() {}
+    has::<UdpSocket>();
+    has::<UnixDatagram>();
+    has::<UnixListener>();
+    has::<UnixStream>();
+    has::<oxigo::io::PipeReader>();
+    has::<oxigo::io::PipeWriter>();
+    has::<oxigo::process::Child>();
+    has::<oxigo::fs::File>();
 }
 
 /// The kernel does not tell when a listener's queue has room again.
