@@ -22,9 +22,15 @@ mod coroutine;
 #[cfg(not(loom))]
 pub mod debug;
 #[cfg(not(loom))]
+pub mod fs;
+#[cfg(not(loom))]
+pub mod io;
+#[cfg(not(loom))]
 mod local;
 #[cfg(not(loom))]
 pub mod net;
+#[cfg(not(loom))]
+pub mod process;
 pub(crate) mod select;
 #[cfg(all(unix, not(loom)))]
 pub mod signal;

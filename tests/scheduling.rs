@@ -496,3 +496,14 @@ fn spread_uses_all_workers() {
         handles.into_iter().for_each(|handle| handle.join().unwrap());
     });
 }
+
+/// Runtimes share their stacks. Those that idle workers of one keep for themselves must not be missing in another: its closures waited
+/// for ever, and its timers with them.
+#[test]
+fn g_01_many_runtimes_at_once_have_stacks_for_all() {
+    let runtimes: Vec<_> = (0..12).map(|_| oxigo::Runtime::builder().workers(2).build().unwrap()).collect();
+    for runtime in &runtimes {
+        let handles: Vec<_> = (0..20).map(|n| runtime.go(move || n)).collect();
+        (0..20).zip(handles).for_each(|(n, handle)| assert_eq!(handle.join().unwrap(), n));
+    }
+}

@@ -36,7 +36,7 @@ struct Values {
 }
 
 impl Limits {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { set: AtomicBool::new(false), values: Lock::new(Values::default()) }
     }
 
@@ -54,6 +54,28 @@ impl Limits {
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.values().timeout
+    }
+
+    /// The limit of an operation that begins now.
+    pub(crate) fn begin(&self) -> Limit<'_> {
+        let own = self.values().timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Limit { limits: self, own }
+    }
+
+    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a time-out of zero cannot be kept; use a deadline",
+            ));
+        }
+        self.change(|values| values.timeout = timeout);
+        Ok(())
+    }
+
+    /// Whoever waits already has to be told by the caller.
+    pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
+        self.change(|values| values.deadline = deadline);
     }
 }
 
@@ -141,9 +163,7 @@ impl Descriptor {
 
     /// The limit of an operation that begins now.
     pub(crate) fn limit(&self, direction: Direction) -> Limit<'_> {
-        let limits = self.limits(direction);
-        let own = limits.values().timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Limit { limits, own }
+        self.limits(direction).begin()
     }
 
     /// Does `operation` as soon as the descriptor is ready for it.
@@ -211,19 +231,12 @@ impl Descriptor {
 
     /// `set_read_timeout` and its kin.
     pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) -> io::Result<()> {
-        if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a time-out of zero cannot be kept; use a deadline",
-            ));
-        }
-        self.limits(direction).change(|values| values.timeout = timeout);
-        Ok(())
+        self.limits(direction).set_timeout(timeout)
     }
 
     /// `set_read_deadline` and its kin: acts on operations that wait already.
     pub(crate) fn set_deadline(&self, direction: Direction, deadline: Option<Instant>) {
-        self.limits(direction).change(|values| values.deadline = deadline);
+        self.limits(direction).set_deadline(deadline);
         self.signal(direction);
         if direction == Direction::Write {
             self.writers.look_again();

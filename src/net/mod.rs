@@ -7,14 +7,25 @@
 //!   operations that wait already, and fail at once when they have passed, even where data is ready. Both give
 //!   [`TimedOut`](std::io::ErrorKind::TimedOut); with both set the earlier acts.
 //! - One call of `write` or `write_all` is contiguous: concurrent writers never interleave inside a call.
-//! - Names are looked up on other threads.
+//! - Names are looked up on other threads; [`lookup_host_unless`] can be cancelled.
 #![forbid(unsafe_code)]
 
-mod descriptor;
+pub(crate) mod descriptor;
+mod dial;
+pub(crate) mod handle;
+mod listen_options;
+mod lookup;
+mod pipe;
 mod resolve;
 mod tcp;
+mod udp;
+pub mod unix;
 
 pub use self::{
+    listen_options::ListenOptions,
+    lookup::{lookup_host, lookup_host_timeout, lookup_host_unless},
+    pipe::{PipeStream, pipe},
     resolve::ToSocketAddrs,
     tcp::{Incoming, TcpListener, TcpStream},
+    udp::UdpSocket,
 };

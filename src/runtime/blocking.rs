@@ -76,7 +76,7 @@ struct Job {
     run: unsafe fn(*mut ()),
 }
 
-// SAFETY: closure and result are `Send` (bounds of `blocking`), and the caller does not look before it is woken.
+// SAFETY: closure and result are `Send` (bounds of `blocking` and `detached`), and the caller does not look before it is woken.
 unsafe impl Send for Job {}
 
 impl Job {
@@ -95,6 +95,30 @@ impl Job {
         // SAFETY: by `new`, and a job runs once.
         unsafe { (self.run)(self.call) }
     }
+}
+
+/// Runs `f` on a thread of the pool and does not wait for it. `f` does not panic.
+pub(crate) fn detached<F>(f: F) -> std::io::Result<()>
+where
+    F: FnOnce() + Send + 'static,
+{
+    let f = Box::into_raw(Box::new(f));
+    let result = POOL.submit(Job { call: f.cast(), run: run_boxed::<F> });
+    if result.is_err() {
+        // SAFETY: the pool has not taken the job, so the box is still ours.
+        drop(unsafe { Box::from_raw(f) });
+    }
+    result
+}
+
+/// # Safety
+///
+/// `f` is a boxed `F` that nobody else will use.
+unsafe fn run_boxed<F: FnOnce()>(f: *mut ()) {
+    // SAFETY: by the caller.
+    let f = unsafe { Box::from_raw(f.cast::<F>()) };
+    // A panic would end the pool's thread without counting it off.
+    let _ = panic::catch_unwind(AssertUnwindSafe(f));
 }
 
 /// # Safety

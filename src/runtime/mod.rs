@@ -13,7 +13,7 @@ pub(crate) mod wait;
 #[cfg(not(loom))]
 pub(crate) mod alarm;
 #[cfg(not(loom))]
-mod blocking;
+pub(crate) mod blocking;
 #[cfg(not(loom))]
 pub(crate) mod clock;
 #[cfg(not(loom))]

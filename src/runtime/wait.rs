@@ -28,6 +28,9 @@ pub(crate) enum Reason {
     Connect,
     Read,
     Write,
+    PipeRead,
+    PipeWrite,
+    Process,
     Blocking,
 }
 
@@ -55,6 +58,9 @@ impl Reason {
             Self::Connect => "connect",
             Self::Read => "read",
             Self::Write => "write",
+            Self::PipeRead => "pipe read",
+            Self::PipeWrite => "pipe write",
+            Self::Process => "wait for a process",
             Self::Blocking => "blocking call",
         }
     }
@@ -62,7 +68,10 @@ impl Reason {
     /// Whether the wait may end by something that no goroutine does.
     #[inline]
     pub(crate) fn ends_outside(self) -> bool {
-        matches!(self, Self::Sleep | Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Blocking)
+        matches!(
+            self,
+            Self::Sleep | Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking
+        )
     }
 
     /// This reason, on the object at `object`.

@@ -125,22 +125,8 @@ impl<M: Metadata> Pool<M> {
     /// Makes sure that `count` more slots can be handed out.
     pub(crate) fn reserve(&self, count: usize) -> io::Result<()> {
         let mut state = self.lock();
-        while state.capacity < state.reserved + count {
-            let missing = state.reserved + count - state.capacity;
-            let more = match state.slabs.last_mut().map(|slab| slab.prepare(missing)) {
-                // The last slab has guards of the kind that costs mappings: they are made ahead, so that failing is ours to report.
-                Some(Ok(more)) if more > 0 => more,
-                Some(Err(error)) => return Err(error),
-                _ => {
-                    let size = state.slabs.last().map_or(slab::FIRST_SIZE, Slab::next_size);
-                    let slab = Slab::new(self.stride, size)?;
-                    let capacity = slab.capacity();
-                    state.slabs.push(slab);
-                    capacity
-                }
-            };
-            state.capacity += more;
-        }
+        let wanted = state.reserved + count;
+        state.grow_to(wanted, self.stride)?;
         state.reserved += count;
         Ok(())
     }
@@ -154,8 +140,15 @@ impl<M: Metadata> Pool<M> {
 
     /// Moves up to `want` idle slots into `cache`, warm ones first; an error when not even one could be had, which with slots
     /// reserved happens only when the kernel itself is out of memory.
+    ///
+    /// The idle slots may all be in the caches of other workers, of this runtime or another one, which do not give them back: the pool
+    /// grows then.
     pub(crate) fn refill(&self, cache: &mut Cache<M>, want: usize) -> io::Result<()> {
         let mut state = self.lock();
+        if !state.has_one() {
+            let wanted = state.capacity + 1;
+            state.grow_to(wanted, self.stride)?;
+        }
         for i in 0..want {
             match state.take() {
                 Ok(slot) => cache.accept(slot),
@@ -210,6 +203,32 @@ impl<M: Metadata> Pool<M> {
 }
 
 impl<M: Metadata> State<M> {
+    /// Prepares slots until the slabs can hand out `wanted` in all.
+    fn grow_to(&mut self, wanted: usize, stride: usize) -> io::Result<()> {
+        while self.capacity < wanted {
+            let missing = wanted - self.capacity;
+            let more = match self.slabs.last_mut().map(|slab| slab.prepare(missing)) {
+                // The last slab has guards of the kind that costs mappings: they are made ahead, so that failing is ours to report.
+                Some(Ok(more)) if more > 0 => more,
+                Some(Err(error)) => return Err(error),
+                _ => {
+                    let size = self.slabs.last().map_or(slab::FIRST_SIZE, Slab::next_size);
+                    let slab = Slab::new(stride, size)?;
+                    let capacity = slab.capacity();
+                    self.slabs.push(slab);
+                    capacity
+                }
+            };
+            self.capacity += more;
+        }
+        Ok(())
+    }
+
+    /// Whether [`take`](Self::take) would find a slot.
+    fn has_one(&self) -> bool {
+        !self.dirty.is_empty() || !self.clean.is_empty() || self.slabs[self.cursor..].iter().any(Slab::has_room)
+    }
+
     fn take(&mut self) -> io::Result<&'static M> {
         if let Some(slot) = self.dirty.pop().or_else(|| self.clean.pop()) {
             return Ok(slot);

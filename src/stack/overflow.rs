@@ -192,6 +192,33 @@ impl Drop for AltStack {
 /// Keeps asynchronous signals away from the calling thread, so that a program's handlers run on threads of its own. Faults still
 /// arrive, and so do SIGPROF, for profilers, and SIGURG, by which the watchdog asks.
 pub(crate) fn block_asynchronous_signals() {
+    let set = asynchronous_signals();
+    // SAFETY: a valid set.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+}
+
+/// Runs `f` with the signals let in that [`block_asynchronous_signals`] keeps away, for what inherits the mask of the calling thread.
+pub(crate) fn with_asynchronous_signals<R>(f: impl FnOnce() -> R) -> R {
+    /// Sets the mask back, also when `f` panics.
+    struct Restore(libc::sigset_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: a set that the system has given.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+        }
+    }
+    let set = asynchronous_signals();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: a valid set, and room for another.
+    if unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, before.as_mut_ptr()) } != 0 {
+        return f();
+    }
+    // SAFETY: the call has succeeded and filled it.
+    let _restore = Restore(unsafe { before.assume_init() });
+    f()
+}
+
+fn asynchronous_signals() -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: fills the set.
     unsafe { libc::sigfillset(set.as_mut_ptr()) };
@@ -212,8 +239,7 @@ pub(crate) fn block_asynchronous_signals() {
         // SAFETY: a valid set and signal.
         unsafe { libc::sigdelset(&raw mut set, signal) };
     }
-    // SAFETY: a valid set.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    set
 }
 
 /// Standard error for signal handlers: a buffer on the stack and `write`.

@@ -286,6 +286,14 @@ mod native {
         crate::stack::overflow::block_asynchronous_signals();
     }
 
+    /// Runs `f` with those signals let in, on a thread that blocks them: for starting processes, which inherit the mask.
+    pub(crate) fn with_signals<R>(f: impl FnOnce() -> R) -> R {
+        #[cfg(unix)]
+        return crate::stack::overflow::with_asynchronous_signals(f);
+        #[cfg(not(unix))]
+        f()
+    }
+
     /// Marks the span of an operation that must never switch goroutines; debug builds prove it (P4).
     #[cfg(debug_assertions)]
     #[inline]

@@ -492,11 +492,8 @@ impl Worker {
     /// The rest of the order, for a worker that has nothing of its own.
     #[cold]
     fn next_elsewhere(&self) -> Option<Next> {
-        if let Some(task) = self.stalled.take() {
-            if !self.stacks.borrow().is_warm() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            return Some(Next::Fresh(task));
+        if self.stalled.get().is_some() && !self.stacks.borrow().is_warm() {
+            std::thread::sleep(Duration::from_millis(1));
         }
         if self.processor.has_errands() {
             self.processor.run_errands(self);
@@ -507,7 +504,8 @@ impl Worker {
         if let Some(slot) = self.queue.pop_front() {
             return Some(Next::Started(slot));
         }
-        self.take_elsewhere().map(Next::Fresh)
+        // After timers and events: what ends meanwhile may leave the stack that this one waits for.
+        self.stalled.take().or_else(|| self.take_elsewhere()).map(Next::Fresh)
     }
 
     #[inline]

@@ -1,0 +1,231 @@
+//! Copying between what has descriptors, in the kernel where it can.
+//!
+//! - Stream to stream: `splice` into a pipe of our own and out again, so the bytes never come to user space.
+//! - File to stream: `sendfile`, on a thread of the blocking pool, since it may wait for the disk.
+//! - Everything else, other systems, and what the kernel refuses (`InvalidInput` before the first byte): through a buffer.
+
+use std::io::{self, Read, Write};
+
+use super::{PipeReader, PipeWriter};
+use crate::{
+    fs::File,
+    net::{TcpStream, descriptor::Descriptor, unix::UnixStream},
+};
+
+/// How much one step moves at most.
+const STEP: usize = 1 << 20;
+const BUFFER: usize = 64 * 1024;
+
+/// What [`copy`] reads from: streams, pipes and files of this crate, and references to them.
+pub trait Source: sealed::Source {}
+/// What [`copy`] writes to: streams, pipes and files of this crate, and references to them.
+pub trait Sink: sealed::Sink {}
+
+impl<T: sealed::Source + ?Sized> Source for T {}
+impl<T: sealed::Sink + ?Sized> Sink for T {}
+
+mod sealed {
+    use super::End;
+
+    pub trait Source {
+        fn source(&self) -> End<'_>;
+    }
+
+    pub trait Sink {
+        fn sink(&self) -> End<'_>;
+    }
+
+    impl<T: Source + ?Sized> Source for &T {
+        fn source(&self) -> End<'_> {
+            (**self).source()
+        }
+    }
+
+    impl<T: Sink + ?Sized> Sink for &T {
+        fn sink(&self) -> End<'_> {
+            (**self).sink()
+        }
+    }
+}
+
+/// One end of a copy.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations, reason = "nobody outside can name it")]
+pub enum End<'a> {
+    Stream(Stream<'a>),
+    File(&'a File),
+}
+
+/// A descriptor that waits, and whether it is a socket.
+#[derive(Clone, Copy)]
+#[allow(missing_debug_implementations, reason = "nobody outside can name it")]
+pub struct Stream<'a> {
+    descriptor: &'a Descriptor,
+    is_socket: bool,
+}
+
+macro_rules! ends {
+    ($($trait:ident $method:ident $type:ty, $is_socket:literal;)*) => {$(
+        impl sealed::$trait for $type {
+            fn $method(&self) -> End<'_> {
+                End::Stream(Stream { descriptor: &self.descriptor, is_socket: $is_socket })
+            }
+        }
+    )*};
+}
+
+ends! {
+    Source source TcpStream, true;
+    Source source UnixStream, true;
+    Source source PipeReader, false;
+    Sink sink TcpStream, true;
+    Sink sink UnixStream, true;
+    Sink sink PipeWriter, false;
+}
+
+impl sealed::Source for File {
+    fn source(&self) -> End<'_> {
+        End::File(self)
+    }
+}
+
+impl sealed::Sink for File {
+    fn sink(&self) -> End<'_> {
+        End::File(self)
+    }
+}
+
+impl End<'_> {
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match *self {
+            End::Stream(stream) => stream.descriptor.read_bytes(buf),
+            End::File(mut file) => file.read(buf),
+        }
+    }
+
+    fn write_all(&self, buf: &[u8]) -> io::Result<()> {
+        match *self {
+            End::Stream(stream) if stream.is_socket => stream.descriptor.send_bytes(buf).1,
+            End::Stream(stream) => stream.descriptor.write_bytes(buf).1,
+            End::File(mut file) => file.write_all(buf),
+        }
+    }
+}
+
+/// Copies all that comes until the end; how many bytes that were.
+///
+/// For streams, pipes and files of this crate, between which the kernel moves the bytes itself where it can. For readers and writers in
+/// general there is [`std::io::copy`], which works on goroutines as well. Time limits of both ends hold; after an error it is not known
+/// how much of what was read has been written.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use oxigo::{io, net::unix::UnixStream};
+///
+/// let (near, mut far) = UnixStream::pair()?;
+/// let (mut reader, writer) = io::pipe()?;
+/// far.write_all(b"passed on")?;
+/// drop(far);
+/// assert_eq!(io::copy(&near, &writer)?, 9);
+/// drop(writer);
+/// let mut text = String::new();
+/// reader.read_to_string(&mut text)?;
+/// assert_eq!(text, "passed on");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Those of reading and of writing.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn copy<R, W>(from: &R, to: &W) -> io::Result<u64>
+where
+    R: Source + ?Sized,
+    W: Sink + ?Sized,
+{
+    let (from, to) = (from.source(), to.sink());
+    #[cfg(target_os = "linux")]
+    {
+        let copied = match (from, to) {
+            (End::Stream(from), End::Stream(to)) => kernel::splice_all(from.descriptor, to.descriptor),
+            (End::File(from), End::Stream(to)) => kernel::send_file(from, to.descriptor),
+            (_, End::File(_)) => Ok(None),
+        };
+        if let Some(total) = copied? {
+            return Ok(total);
+        }
+    }
+    let mut buffer = vec![0; BUFFER];
+    let mut total = 0;
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(total),
+            n => {
+                to.write_all(&buffer[..n])?;
+                total += n as u64;
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::os::fd::AsFd;
+
+    use rustix::{
+        fs::sendfile,
+        io::Errno,
+        pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
+    };
+
+    use super::{Descriptor, File, STEP, io};
+    use crate::blocking;
+
+    /// None when the kernel cannot do it for these.
+    pub(super) fn splice_all(from: &Descriptor, to: &Descriptor) -> io::Result<Option<u64>> {
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        let mut total = 0;
+        loop {
+            // The pipe is empty, so `WouldBlock` is about the source.
+            let read = from.read_with(false, |fd| Ok(splice(fd, None, &into, None, STEP, flags)?));
+            let count = match read {
+                Ok(0) => return Ok(Some(total)),
+                Ok(count) => count,
+                Err(error) if total == 0 && is_refusal(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            to.write_with(count, |fd, written| Ok(splice(&out, None, fd, None, count - written, flags)?)).1?;
+            total += count as u64;
+        }
+    }
+
+    /// None when the kernel cannot do it for these.
+    pub(super) fn send_file(from: &File, to: &Descriptor) -> io::Result<Option<u64>> {
+        let mut total = 0;
+        loop {
+            let mut at_end = false;
+            let (sent, end) = to.write_with(STEP, |fd, written| {
+                let sent = blocking(|| sendfile(fd, from.as_fd(), None, STEP - written))?;
+                at_end = sent == 0;
+                Ok(sent)
+            });
+            total += sent as u64;
+            match end {
+                Ok(()) => {}
+                Err(_) if at_end => return Ok(Some(total)),
+                Err(error) if total == 0 && is_refusal(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn is_refusal(error: &io::Error) -> bool {
+        matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
+    }
+}

@@ -1,0 +1,80 @@
+//! Pipes of the operating system: the interface of `std::io::pipe`, with deadlines.
+
+use std::{io, os::fd::OwnedFd, sync::Arc};
+
+use crate::net::{
+    descriptor::Descriptor,
+    handle::{descriptor_handle, read_limits, reads, try_clone, write_limits, writes},
+};
+
+#[cfg(target_os = "linux")]
+fn new_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn new_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = std::io::pipe()?;
+    let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    rustix::io::ioctl_fionbio(&writer, true)?;
+    Ok((reader, writer))
+}
+
+/// A pipe of the operating system, as [`std::io::pipe`] makes it: bytes that are written to the second come out of the first.
+///
+/// The kernel keeps some bytes (64 KiB on Linux), so a write may end before anybody has read. To hand an end to another process, turn it
+/// into `std`'s type with `try_into`, which makes it blocking again, and that into a [`Stdio`](std::process::Stdio).
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+///
+/// let (mut reader, mut writer) = oxigo::io::pipe()?;
+/// oxigo::go(move || writer.write_all(b"through the kernel"));
+/// let mut text = String::new();
+/// reader.read_to_string(&mut text)?;
+/// assert_eq!(text, "through the kernel");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// When the table of descriptors is full.
+///
+/// # Blocking
+///
+/// Never parks.
+pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = new_pair()?;
+    let (reader, writer) = (Descriptor::new(reader), Descriptor::new(writer));
+    Ok((PipeReader { descriptor: Arc::new(reader) }, PipeWriter { descriptor: Arc::new(writer) }))
+}
+
+/// The end of a pipe that is read. Made by [`pipe`].
+///
+/// Reads give `Ok(0)` when the pipe is empty and all writers are gone.
+#[derive(Debug)]
+pub struct PipeReader {
+    pub(crate) descriptor: Arc<Descriptor>,
+}
+
+try_clone!(PipeReader);
+read_limits!(PipeReader);
+reads!(PipeReader);
+descriptor_handle!(PipeReader, std::io::PipeReader, Descriptor::release_shared);
+
+/// The end of a pipe that is written. Made by [`pipe`].
+///
+/// Writes give `BrokenPipe` when all readers are gone.
+#[derive(Debug)]
+pub struct PipeWriter {
+    pub(crate) descriptor: Arc<Descriptor>,
+}
+
+try_clone!(PipeWriter);
+write_limits!(PipeWriter);
+writes!(PipeWriter, write_bytes, write_slices);
+descriptor_handle!(PipeWriter, std::io::PipeWriter, Descriptor::release_shared);

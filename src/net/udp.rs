@@ -1,0 +1,250 @@
+//! UDP: sockets for packets.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use rustix::net::{RecvFlags, SendFlags, connect, recv, recvfrom, send, sendto};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::{
+    descriptor::{Descriptor, Direction},
+    handle::{addresses, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone, write_limits},
+    resolve::{ToSocketAddrs, each_address},
+    tcp::from_system,
+};
+use crate::runtime::wait::Reason;
+
+/// A socket for packets.
+///
+/// Clones made by [`try_clone`](Self::try_clone) are handles of one socket and share its time limits.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::net::UdpSocket;
+///
+/// let (near, far) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+/// near.send_to(b"ping", far.local_addr()?)?;
+/// let mut packet = [0; 16];
+/// let (length, from) = far.recv_from(&mut packet)?;
+/// assert_eq!((&packet[..length], from), (&b"ping"[..], near.local_addr()?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct UdpSocket {
+    descriptor: Arc<Descriptor>,
+}
+
+impl UdpSocket {
+    /// A socket on the first of the addresses that can be had.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::UdpSocket::bind`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine while a name is looked up.
+    pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
+        each_address(addr.resolve()?, |address| {
+            let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+            socket.bind(&address.into())?;
+            Ok(Self { descriptor: Arc::new(Descriptor::new(socket.into())) })
+        })
+    }
+
+    /// Sets the peer of [`send`](Self::send) and [`recv`](Self::recv): the first of the addresses that can be had. Packets of others are
+    /// not received any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::net::UdpSocket::connect`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine while a name is looked up.
+    pub fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
+        each_address(addr.resolve()?, |address| Ok(connect(self, &address)?))
+    }
+
+    /// Receives a packet and tells who sent it. What does not fit is lost.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` by the time limits for reading; otherwise as the system says.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buf, RecvFlags::empty())
+    }
+
+    /// As [`recv_from`](Self::recv_from), and leaves the packet in its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_from`](Self::recv_from).
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buf, RecvFlags::PEEK)
+    }
+
+    fn receive_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
+        let limit = self.descriptor.limit(Direction::Read);
+        let (length, from) = self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
+            let (length, _, from) = recvfrom(fd, &mut *buf, flags)?;
+            Ok((length, from))
+        })?;
+        Ok((length, from_system(from)?))
+    }
+
+    /// Receives a packet of the peer that [`connect`](Self::connect) has set. What does not fit is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_from`](Self::recv_from); `ConnectionRefused` when an earlier packet found nobody at the peer's port.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf, RecvFlags::empty())
+    }
+
+    /// As [`recv`](Self::recv), and leaves the packet in its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.receive(buf, RecvFlags::PEEK)
+    }
+
+    fn receive(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Read);
+        self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, flags)?.0))
+    }
+
+    /// Sends a packet to the first of the addresses.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` by the time limits for writing; `InvalidInput` without an address; otherwise as the system says.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while the socket's buffer is full or a name is looked up.
+    pub fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
+        let first = addr.resolve()?.into_iter().next();
+        let address = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to send to"))?;
+        let limit = self.descriptor.limit(Direction::Write);
+        self.descriptor
+            .perform(Direction::Write, Reason::Write, limit, |fd| Ok(sendto(fd, buf, SendFlags::NOSIGNAL, &address)?))
+    }
+
+    /// Sends a packet to the peer that [`connect`](Self::connect) has set.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Self::send_to); `ConnectionRefused` when an earlier packet found nobody at the peer's port.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while the socket's buffer is full.
+    pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Write);
+        self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
+    }
+}
+
+/// Options that `socket2` sets and tells: a getter and a setter each.
+macro_rules! options {
+    ($($what:literal: $get:ident as $system_get:ident, $set:ident as $system_set:ident, $value:ty;)*) => {
+        impl UdpSocket {$(
+            #[doc = concat!("Tells ", $what, ".")]
+            ///
+            /// # Errors
+            ///
+            /// When the system cannot tell.
+            pub fn $get(&self) -> io::Result<$value> {
+                SockRef::from(self).$system_get()
+            }
+
+            #[doc = concat!("Sets ", $what, ".")]
+            ///
+            /// # Errors
+            ///
+            /// When the system refuses.
+            pub fn $set(&self, value: $value) -> io::Result<()> {
+                SockRef::from(self).$system_set(value)
+            }
+        )*}
+    };
+}
+
+options! {
+    "whether packets may go to a broadcast address": broadcast as broadcast, set_broadcast as set_broadcast, bool;
+    "the time-to-live of packets": ttl as ttl_v4, set_ttl as set_ttl_v4, u32;
+    "whether packets to IPv4 groups come back to this machine":
+        multicast_loop_v4 as multicast_loop_v4, set_multicast_loop_v4 as set_multicast_loop_v4, bool;
+    "whether packets to IPv6 groups come back to this machine":
+        multicast_loop_v6 as multicast_loop_v6, set_multicast_loop_v6 as set_multicast_loop_v6, bool;
+    "the time-to-live of packets to IPv4 groups":
+        multicast_ttl_v4 as multicast_ttl_v4, set_multicast_ttl_v4 as set_multicast_ttl_v4, u32;
+}
+
+impl UdpSocket {
+    /// Joins an IPv4 group on the interface with that address.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        SockRef::from(self).join_multicast_v4(group, interface)
+    }
+
+    /// Leaves what [`join_multicast_v4`](Self::join_multicast_v4) has joined.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
+        SockRef::from(self).leave_multicast_v4(group, interface)
+    }
+
+    /// Joins an IPv6 group on the interface with that index; zero: any.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        SockRef::from(self).join_multicast_v6(group, interface)
+    }
+
+    /// Leaves what [`join_multicast_v6`](Self::join_multicast_v6) has joined.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        SockRef::from(self).leave_multicast_v6(group, interface)
+    }
+}
+
+addresses!(UdpSocket, SocketAddr, from_system);
+take_error!(UdpSocket);
+try_clone!(UdpSocket);
+read_limits!(UdpSocket);
+write_limits!(UdpSocket);
+debug_with_addresses!(UdpSocket, "addr" = local_addr, "peer" = peer_addr);
+descriptor_handle!(UdpSocket, std::net::UdpSocket, Descriptor::release_shared);

@@ -1,0 +1,556 @@
+//! Sockets with names in the file system: the interface of `std::os::unix::net`, with deadlines.
+//!
+//! Addresses are `std`'s own, so that abstract names work through [`std::os::linux::net::SocketAddrExt`].
+
+use std::{
+    ffi::OsStr,
+    io,
+    net::Shutdown,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::OsStrExt,
+            net::{self as std_unix, SocketAddr},
+        },
+    },
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+        listen, recv, recvfrom, send, sendto, socket_with, socketpair,
+    },
+};
+
+use super::{
+    descriptor::{Descriptor, Direction, Limit},
+    handle::{
+        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, write_limits,
+        writes,
+    },
+};
+use crate::runtime::wait::Reason;
+
+/// How many connections the kernel keeps for a listener that does not accept at once; it may keep fewer.
+const BACKLOG: i32 = 4096;
+/// The first and the longest pause before a full peer is asked again. The kernel tells nobody when there is room.
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
+fn to_system(address: &SocketAddr) -> io::Result<SocketAddrUnix> {
+    if let Some(path) = address.as_pathname() {
+        return path_to_system(path);
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
+        return Ok(SocketAddrUnix::new_abstract_name(name)?);
+    }
+    Ok(SocketAddrUnix::new_unnamed())
+}
+
+fn path_to_system(path: &Path) -> io::Result<SocketAddrUnix> {
+    // As std does, instead of making an unnamed or an abstract address of it.
+    if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket's path is not empty and has no zero bytes"));
+    }
+    Ok(SocketAddrUnix::new(path)?)
+}
+
+fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
+    let unnamed = || SocketAddr::from_pathname("");
+    let Some(address) = address else { return unnamed() };
+    let address = SocketAddrUnix::try_from(address)?;
+    if let Some(path) = address.path_bytes() {
+        return SocketAddr::from_pathname(OsStr::from_bytes(path));
+    }
+    #[cfg(target_os = "linux")]
+    // rustix reads an unnamed address as an abstract one with an empty name.
+    if let Some(name) = address.abstract_name().filter(|name| !name.is_empty()) {
+        return <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
+    }
+    unnamed()
+}
+
+fn new_socket(kind: SocketType) -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+}
+
+fn new_pair(kind: SocketType) -> io::Result<(Descriptor, Descriptor)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (one, other) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
+    Ok((Descriptor::new(one), Descriptor::new(other)))
+}
+
+/// Does `operation` as often as its peer has no room for it, since no event says when it has.
+fn until_peer_has_room<R>(limit: Limit<'_>, mut operation: impl FnMut() -> Result<R, Errno>) -> io::Result<R> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let deadline = limit.check()?;
+        match operation() {
+            Err(Errno::AGAIN) => {}
+            Err(Errno::INTR) => continue,
+            result => return Ok(result?),
+        }
+        let next = Instant::now() + pause;
+        crate::time::sleep_until(deadline.map_or(next, |deadline| deadline.min(next)));
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// A server of connections on a path.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use oxigo::net::unix::{UnixListener, UnixStream};
+///
+/// let path = std::env::temp_dir().join(format!("oxigo-doc-{}", std::process::id()));
+/// # let _ = std::fs::remove_file(&path);
+/// let listener = UnixListener::bind(&path)?;
+/// oxigo::go(move || -> std::io::Result<()> {
+///     let (mut connection, _) = listener.accept()?;
+///     connection.write_all(b"welcome")
+/// });
+/// let mut text = String::new();
+/// UnixStream::connect(&path)?.read_to_string(&mut text)?;
+/// assert_eq!(text, "welcome");
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct UnixListener {
+    descriptor: Descriptor,
+}
+
+impl UnixListener {
+    /// Listens on `path`, which must not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::os::unix::net::UnixListener::bind`].
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::bind_system(&path_to_system(path.as_ref())?)
+    }
+
+    /// Listens on an address, which may be an abstract one.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+        Self::bind_system(&to_system(address)?)
+    }
+
+    fn bind_system(address: &SocketAddrUnix) -> io::Result<Self> {
+        let fd = new_socket(SocketType::STREAM)?;
+        bind(&fd, address)?;
+        listen(&fd, BACKLOG)?;
+        Ok(Self { descriptor: Descriptor::new(fd) })
+    }
+
+    /// Accepts a connection, waiting until there is one. See [`TcpListener::accept`](crate::net::TcpListener::accept).
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` with "listener closed" after [`close`](Self::close); an error that names the limit when the table of
+    /// descriptors is full, after a pause.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (fd, address) = self.descriptor.accept()?;
+        Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, from_system(address)?))
+    }
+
+    /// Accepts one connection after another.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { listener: self }
+    }
+
+    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once. The
+    /// path stays.
+    ///
+    /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` when it was closed before.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn close(&self) -> io::Result<()> {
+        self.descriptor.close_listener()
+    }
+
+    /// Until when `accept` may wait; acts on calls that wait already. `None`: for ever.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.descriptor.set_deadline(Direction::Read, deadline);
+    }
+}
+
+addresses!(local UnixListener, SocketAddr, from_system);
+take_error!(UnixListener);
+debug_with_addresses!(UnixListener, "addr" = local_addr);
+descriptor_handle!(UnixListener, std_unix::UnixListener, Descriptor::release);
+
+/// Accepts one connection after another. Made by [`UnixListener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    listener: &'a UnixListener,
+}
+
+impl Iterator for Incoming<'_> {
+    type Item = io::Result<UnixStream>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.listener.accept().map(|(stream, _)| stream))
+    }
+}
+
+impl<'a> IntoIterator for &'a UnixListener {
+    type Item = io::Result<UnixStream>;
+    type IntoIter = Incoming<'a>;
+
+    fn into_iter(self) -> Incoming<'a> {
+        self.incoming()
+    }
+}
+
+/// A connection within this machine.
+///
+/// Clones made by [`try_clone`](Self::try_clone) are handles of one connection and share its time limits.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use oxigo::net::unix::UnixStream;
+///
+/// let (mut near, mut far) = UnixStream::pair()?;
+/// near.write_all(b"ping")?;
+/// let mut heard = [0; 4];
+/// far.read_exact(&mut heard)?;
+/// assert_eq!(&heard, b"ping");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct UnixStream {
+    pub(crate) descriptor: Arc<Descriptor>,
+}
+
+impl UnixStream {
+    /// Connects to the listener at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::os::unix::net::UnixStream::connect`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while the listener's queue is full.
+    pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::connect_system(&path_to_system(path.as_ref())?)
+    }
+
+    /// Connects to a listener's address, which may be an abstract one.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Blocking
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
+        Self::connect_system(&to_system(address)?)
+    }
+
+    fn connect_system(address: &SocketAddrUnix) -> io::Result<Self> {
+        let stream = Self { descriptor: Arc::new(Descriptor::new(new_socket(SocketType::STREAM)?)) };
+        let limit = stream.descriptor.limit(Direction::Write);
+        match until_peer_has_room(limit, || connect(&stream, address)) {
+            // Linux connects at once or not at all; elsewhere the rest is waited for.
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                stream.descriptor.wait_ready(Direction::Write, Reason::Connect)?;
+                match stream.take_error()? {
+                    Some(error) => Err(error),
+                    None => Ok(stream),
+                }
+            }
+            result => result.map(|()| stream),
+        }
+    }
+
+    /// Two streams that are connected to each other.
+    ///
+    /// # Errors
+    ///
+    /// When the table of descriptors is full.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = new_pair(SocketType::STREAM)?;
+        Ok((Self { descriptor: Arc::new(one) }, Self { descriptor: Arc::new(other) }))
+    }
+
+    /// Shuts down reading, writing or both, for all handles. Wakes whoever waits.
+    ///
+    /// After `Read`, reads give `Ok(0)`; after `Write`, writes give `BrokenPipe` and the peer reads to the end.
+    ///
+    /// # Errors
+    ///
+    /// `NotConnected` when the connection is gone.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.descriptor.shutdown(how)
+    }
+
+    /// Reads without taking the data out.
+    ///
+    /// # Errors
+    ///
+    /// As a read.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.descriptor.read_with(buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
+    }
+}
+
+addresses!(UnixStream, SocketAddr, from_system);
+take_error!(UnixStream);
+try_clone!(UnixStream);
+read_limits!(UnixStream);
+write_limits!(UnixStream);
+reads!(UnixStream);
+writes!(UnixStream, send_bytes, send_slices);
+debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
+descriptor_handle!(UnixStream, std_unix::UnixStream, Descriptor::release_shared);
+
+/// A socket for messages within this machine, which are neither lost nor joined.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::net::unix::UnixDatagram;
+///
+/// let (near, far) = UnixDatagram::pair()?;
+/// near.send(b"one")?;
+/// near.send(b"two")?;
+/// let mut message = [0; 16];
+/// assert_eq!(far.recv(&mut message)?, 3);
+/// assert_eq!(&message[..3], b"one");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct UnixDatagram {
+    pub(crate) descriptor: Arc<Descriptor>,
+}
+
+impl UnixDatagram {
+    /// A socket at `path`, which must not exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::os::unix::net::UnixDatagram::bind`].
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<Self> {
+        Self::unbound()?.bound_to(&path_to_system(path.as_ref())?)
+    }
+
+    /// A socket with an address, which may be an abstract one.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
+        Self::unbound()?.bound_to(&to_system(address)?)
+    }
+
+    fn bound_to(self, address: &SocketAddrUnix) -> io::Result<Self> {
+        bind(&self, address)?;
+        Ok(self)
+    }
+
+    /// A socket without an address.
+    ///
+    /// # Errors
+    ///
+    /// When the table of descriptors is full.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn unbound() -> io::Result<Self> {
+        Ok(Self { descriptor: Arc::new(Descriptor::new(new_socket(SocketType::DGRAM)?)) })
+    }
+
+    /// Two sockets that are connected to each other.
+    ///
+    /// # Errors
+    ///
+    /// When the table of descriptors is full.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = new_pair(SocketType::DGRAM)?;
+        Ok((Self { descriptor: Arc::new(one) }, Self { descriptor: Arc::new(other) }))
+    }
+
+    /// Sets the peer of [`send`](Self::send) and [`recv`](Self::recv).
+    ///
+    /// # Errors
+    ///
+    /// When nobody is at `path`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn connect<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
+        Ok(connect(self, &path_to_system(path.as_ref())?)?)
+    }
+
+    /// As [`connect`](Self::connect), with an address.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
+        Ok(connect(self, &to_system(address)?)?)
+    }
+
+    /// Receives a message and tells who sent it. What does not fit is lost.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` by the time limits for reading; otherwise as the system says.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let limit = self.descriptor.limit(Direction::Read);
+        let (length, from) = self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
+            let (length, _, from) = recvfrom(fd, &mut *buf, RecvFlags::empty())?;
+            Ok((length, from))
+        })?;
+        Ok((length, from_system(from)?))
+    }
+
+    /// Receives a message. What does not fit is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_from`](Self::recv_from).
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Read);
+        self.descriptor
+            .perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0))
+    }
+
+    /// Sends a message to the socket at `path`.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` by the time limits for writing; otherwise as the system says.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while that socket's queue is full.
+    pub fn send_to<P: AsRef<Path>>(&self, buf: &[u8], path: P) -> io::Result<usize> {
+        self.send_to_system(buf, &path_to_system(path.as_ref())?)
+    }
+
+    /// As [`send_to`](Self::send_to), with an address.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Self::send_to).
+    ///
+    /// # Blocking
+    ///
+    /// As [`send_to`](Self::send_to).
+    pub fn send_to_addr(&self, buf: &[u8], address: &SocketAddr) -> io::Result<usize> {
+        self.send_to_system(buf, &to_system(address)?)
+    }
+
+    fn send_to_system(&self, buf: &[u8], address: &SocketAddrUnix) -> io::Result<usize> {
+        // Linux wakes senders to a full queue only when they are connected to it.
+        until_peer_has_room(self.descriptor.limit(Direction::Write), || sendto(self, buf, SendFlags::NOSIGNAL, address))
+    }
+
+    /// Sends a message to the peer that [`connect`](Self::connect) has set.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Self::send_to); `NotConnected` without a peer.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while the peer's queue is full.
+    pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Write);
+        self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
+    }
+
+    /// Shuts down receiving, sending or both. Wakes whoever waits.
+    ///
+    /// # Errors
+    ///
+    /// As the system says.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.descriptor.shutdown(how)
+    }
+}
+
+addresses!(UnixDatagram, SocketAddr, from_system);
+take_error!(UnixDatagram);
+try_clone!(UnixDatagram);
+read_limits!(UnixDatagram);
+write_limits!(UnixDatagram);
+debug_with_addresses!(UnixDatagram, "addr" = local_addr, "peer" = peer_addr);
+descriptor_handle!(UnixDatagram, std_unix::UnixDatagram, Descriptor::release_shared);

@@ -1,0 +1,319 @@
+//! Child processes: the interface of `std::process`, with waits and pipes that park the goroutine.
+//!
+//! A process is started on a thread of the blocking pool, with the signals unblocked that our threads keep away from themselves; it is
+//! waited for through its descriptor (a pidfd) where the system has them, and on the pool elsewhere.
+#![forbid(unsafe_code)]
+
+use std::{
+    ffi::OsStr,
+    io::{self, Read},
+    os::fd::OwnedFd,
+    path::Path,
+    process as std_process,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use std::process::{ExitStatus, Output, Stdio};
+
+use crate::{
+    blocking,
+    io::{PipeReader, PipeWriter},
+    net::descriptor::{Descriptor, Direction},
+    runtime::{scheduler, wait::Reason},
+    scope,
+};
+
+/// How a process is started: [`std::process::Command`] whose children park the goroutine.
+///
+/// # Examples
+///
+/// ```
+/// let output = oxigo::run(|| oxigo::process::Command::new("echo").arg("hello").output())?;
+/// assert_eq!(output.stdout, b"hello\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Command {
+    inner: std_process::Command,
+}
+
+impl From<std_process::Command> for Command {
+    /// For settings of the system's own, such as [`std::os::unix::process::CommandExt`].
+    fn from(inner: std_process::Command) -> Self {
+        Self { inner }
+    }
+}
+
+impl Command {
+    /// A program, found as a shell finds it, with no arguments, our environment and our standard streams.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        std_process::Command::new(program).into()
+    }
+
+    /// Adds an argument.
+    pub fn arg(&mut self, argument: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(&mut self, arguments: impl IntoIterator<Item = S>) -> &mut Self {
+        self.inner.args(arguments);
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env(name, value);
+        self
+    }
+
+    /// Takes a variable out of the environment.
+    pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env_remove(name);
+        self
+    }
+
+    /// Takes all variables out of the environment.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.inner.env_clear();
+        self
+    }
+
+    /// Sets the directory that the process begins in.
+    pub fn current_dir(&mut self, path: impl AsRef<Path>) -> &mut Self {
+        self.inner.current_dir(path);
+        self
+    }
+
+    /// Sets the standard input.
+    pub fn stdin(&mut self, from: impl Into<Stdio>) -> &mut Self {
+        self.inner.stdin(from);
+        self
+    }
+
+    /// Sets the standard output.
+    pub fn stdout(&mut self, to: impl Into<Stdio>) -> &mut Self {
+        self.inner.stdout(to);
+        self
+    }
+
+    /// Sets the standard error.
+    pub fn stderr(&mut self, to: impl Into<Stdio>) -> &mut Self {
+        self.inner.stderr(to);
+        self
+    }
+
+    /// Starts the process.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::process::Command::spawn`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, until the program runs or could not be started.
+    pub fn spawn(&mut self) -> io::Result<Child> {
+        Child::new(start(&mut self.inner)?)
+    }
+
+    /// Runs the process to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn status(&mut self) -> io::Result<ExitStatus> {
+        self.spawn()?.wait()
+    }
+
+    /// Runs the process to its end, without input, and collects its output and its errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn output(&mut self) -> io::Result<Output> {
+        self.inner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.spawn()?.wait_with_output()
+    }
+}
+
+/// A child inherits the signals that its parent's thread blocks, and ours block nearly all.
+fn start(command: &mut std_process::Command) -> io::Result<std_process::Child> {
+    if scheduler::current_slot().is_none() {
+        return command.spawn();
+    }
+    blocking(|| scheduler::with_signals(|| command.spawn()))
+}
+
+/// A process that was started. Made by [`Command::spawn`].
+///
+/// Dropping it neither ends the process nor waits for it, as in `std`.
+#[derive(Debug)]
+pub struct Child {
+    inner: std_process::Child,
+    /// Becomes readable when the process ends.
+    pidfd: Option<Descriptor>,
+    /// What the process reads, when that was [`Stdio::piped`].
+    pub stdin: Option<PipeWriter>,
+    /// What the process writes, when that was [`Stdio::piped`].
+    pub stdout: Option<PipeReader>,
+    /// What the process writes to its standard error, when that was [`Stdio::piped`].
+    pub stderr: Option<PipeReader>,
+}
+
+fn adopt(end: impl Into<OwnedFd>) -> io::Result<Arc<Descriptor>> {
+    Ok(Arc::new(Descriptor::take_over(end.into())?))
+}
+
+#[cfg(target_os = "linux")]
+fn open_pidfd(id: u32) -> Option<Descriptor> {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    let pid = Pid::from_raw(id.try_into().ok()?)?;
+    // Not waited for yet, so the number still means our child.
+    let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    Descriptor::take_over(fd).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_pidfd(_id: u32) -> Option<Descriptor> {
+    None
+}
+
+impl Child {
+    fn new(mut inner: std_process::Child) -> io::Result<Self> {
+        let stdin = inner.stdin.take().map(adopt).transpose()?;
+        let stdout = inner.stdout.take().map(adopt).transpose()?;
+        let stderr = inner.stderr.take().map(adopt).transpose()?;
+        Ok(Self {
+            pidfd: open_pidfd(inner.id()),
+            inner,
+            stdin: stdin.map(|descriptor| PipeWriter { descriptor }),
+            stdout: stdout.map(|descriptor| PipeReader { descriptor }),
+            stderr: stderr.map(|descriptor| PipeReader { descriptor }),
+        })
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.inner.id()
+    }
+
+    /// Ends the process by force. It still has to be waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::process::Child::kill`].
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.inner.kill()
+    }
+
+    /// How the process has ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::process::Child::try_wait`].
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.inner.try_wait()
+    }
+
+    /// Closes [`stdin`](Self::stdin) and waits for the end of the process.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::process::Child::wait`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.stdin = None;
+        match &self.pidfd {
+            Some(pidfd) => wait_until(&mut self.inner, pidfd, None),
+            None => blocking(|| self.inner.wait()),
+        }
+    }
+
+    /// As [`wait`](Self::wait), for `timeout` at most: `None` when the process runs still.
+    ///
+    /// # Errors
+    ///
+    /// As `wait`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+        let Some(deadline) = Instant::now().checked_add(timeout) else { return self.wait().map(Some) };
+        self.stdin = None;
+        let Some(pidfd) = &self.pidfd else { return self.poll_until(deadline) };
+        match wait_until(&mut self.inner, pidfd, Some(deadline)) {
+            // One last look: a process that has ended is told however late.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.inner.try_wait(),
+            result => result.map(Some),
+        }
+    }
+
+    /// Without a descriptor to wait for.
+    fn poll_until(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        loop {
+            let status = self.inner.try_wait()?;
+            if status.is_some() || deadline <= Instant::now() {
+                return Ok(status);
+            }
+            crate::time::sleep_until(deadline.min(Instant::now() + PAUSE));
+        }
+    }
+
+    /// Collects what the process writes, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`std::process::Child::wait_with_output`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn wait_with_output(mut self) -> io::Result<Output> {
+        fn collect(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            if let Some(mut pipe) = pipe {
+                pipe.read_to_end(&mut bytes)?;
+            }
+            Ok(bytes)
+        }
+        self.stdin = None;
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        // Both at once, since the process may fill either.
+        let (stdout, stderr) = scope(|s| {
+            let errors = s.go(|| collect(stderr));
+            let output = collect(stdout);
+            (output, errors.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload)))
+        });
+        Ok(Output { status: self.wait()?, stdout: stdout?, stderr: stderr? })
+    }
+}
+
+fn wait_until(child: &mut std_process::Child, pidfd: &Descriptor, deadline: Option<Instant>) -> io::Result<ExitStatus> {
+    pidfd.set_deadline(Direction::Read, deadline);
+    pidfd.perform(Direction::Read, Reason::Process, pidfd.limit(Direction::Read), |_| {
+        child.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    })
+}

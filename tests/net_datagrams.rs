@@ -1,0 +1,438 @@
+//! UDP, Unix datagrams, Unix listeners, and pipes of the operating system: what the stream suite does not reach.
+
+mod common;
+
+use std::{
+    env, fs,
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, Shutdown},
+    os::fd::AsRawFd,
+    panic::{RefUnwindSafe, UnwindSafe},
+    path::PathBuf,
+    process::{self, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    time::{Duration, Instant},
+};
+
+use common::{at_1_2_4, rt};
+use oxigo::{
+    go,
+    io::pipe,
+    net::{
+        UdpSocket,
+        unix::{UnixDatagram, UnixListener, UnixStream},
+    },
+    scope, time,
+};
+
+/// A path that is free, and is freed again.
+struct Path(PathBuf);
+
+impl Path {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("oxigo-test-{}-{}", process::id(), COUNT.fetch_add(1, SeqCst));
+        Self(env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn soon() -> Option<Instant> {
+    Some(Instant::now() + Duration::from_millis(10))
+}
+
+fn udp() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").unwrap()
+}
+
+#[test]
+fn nt_25_udp_echo() {
+    at_1_2_4(|| {
+        let (client, server) = (udp(), udp());
+        let at = server.local_addr().unwrap();
+        go(move || {
+            let mut packet = [0; 64];
+            for _ in 0..100 {
+                let (length, from) = server.recv_from(&mut packet).unwrap();
+                server.send_to(&packet[..length], from).unwrap();
+            }
+        });
+        client.connect(at).unwrap();
+        assert_eq!(client.peer_addr().unwrap(), at);
+        for n in 0..100_u32 {
+            assert_eq!(client.send(&n.to_le_bytes()).unwrap(), 4);
+            let mut packet = [0; 64];
+            assert_eq!(client.peek(&mut packet).unwrap(), 4);
+            assert_eq!(client.recv(&mut packet).unwrap(), 4);
+            assert_eq!(packet[..4], n.to_le_bytes());
+        }
+    });
+}
+
+#[test]
+fn udp_keeps_the_borders_of_packets() {
+    rt(1, || {
+        let (near, far) = (udp(), udp());
+        let to = far.local_addr().unwrap();
+        for text in ["one", "", "three"] {
+            near.send_to(text.as_bytes(), to).unwrap();
+        }
+        let mut packet = [0; 4];
+        assert_eq!(far.peek_from(&mut packet).unwrap(), (3, near.local_addr().unwrap()));
+        assert_eq!(far.recv_from(&mut packet).unwrap().0, 3);
+        assert_eq!(far.recv_from(&mut packet).unwrap().0, 0);
+        // What does not fit is lost.
+        assert_eq!(far.recv_from(&mut packet).unwrap().0, 4);
+        assert_eq!(&packet, b"thre");
+        assert_eq!(near.send_to(b"", &[][..]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn nt_06_to_08_udp_time_limits() {
+    at_1_2_4(|| {
+        let (near, far) = (udp(), udp());
+        // Past, even where a packet is there.
+        near.send_to(b"here", far.local_addr().unwrap()).unwrap();
+        far.set_read_deadline(Some(Instant::now()));
+        assert_eq!(far.recv_from(&mut [0; 4]).unwrap_err().kind(), ErrorKind::TimedOut);
+        far.set_write_deadline(Some(Instant::now()));
+        let back = far.send_to(b"back", near.local_addr().unwrap());
+        assert_eq!(back.unwrap_err().kind(), ErrorKind::TimedOut);
+        far.set_read_deadline(None);
+        assert_eq!(far.recv_from(&mut [0; 4]).unwrap().0, 4);
+        // A deadline acts on who waits, and for all handles.
+        let clone = far.try_clone().unwrap();
+        scope(|s| {
+            let waiting = s.go(|| far.recv_from(&mut [0]));
+            time::sleep(Duration::from_millis(5));
+            clone.set_read_deadline(soon());
+            assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
+        });
+        far.set_read_deadline(None);
+        far.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let begin = Instant::now();
+        assert_eq!(far.readable().unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= Duration::from_millis(5));
+    });
+}
+
+#[test]
+fn udp_options_and_conversions() {
+    let socket = udp();
+    socket.set_broadcast(true).unwrap();
+    assert!(socket.broadcast().unwrap());
+    socket.set_ttl(9).unwrap();
+    assert_eq!(socket.ttl().unwrap(), 9);
+    socket.set_multicast_loop_v4(false).unwrap();
+    assert!(!socket.multicast_loop_v4().unwrap());
+    let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    assert!(any.join_multicast_v4(&Ipv4Addr::LOCALHOST, &Ipv4Addr::UNSPECIFIED).is_err());
+    let address = socket.local_addr().unwrap();
+    let theirs = std::net::UdpSocket::try_from(socket).unwrap();
+    assert_eq!(theirs.local_addr().unwrap(), address);
+    theirs.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let begin = Instant::now();
+    theirs.recv(&mut [0]).unwrap_err();
+    assert!(begin.elapsed() >= Duration::from_millis(1), "it is blocking again");
+    assert_eq!(UdpSocket::try_from(theirs).unwrap().local_addr().unwrap(), address);
+}
+
+#[test]
+fn nt_25_unix_listener_serves_many() {
+    at_1_2_4(|| {
+        let path = Path::new();
+        let listener = UnixListener::bind(&path.0).unwrap();
+        assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(&*path.0));
+        go(move || {
+            for connection in &listener {
+                let mut connection = connection.unwrap();
+                go(move || {
+                    let mut text = String::new();
+                    connection.read_to_string(&mut text).unwrap();
+                    connection.write_all(text.to_uppercase().as_bytes()).unwrap();
+                });
+            }
+        });
+        let clients: Vec<_> = (0..50)
+            .map(|n| {
+                let path = path.0.clone();
+                go(move || {
+                    let mut stream = UnixStream::connect(path).unwrap();
+                    write!(stream, "hello {n}").unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                    let mut text = String::new();
+                    stream.read_to_string(&mut text).unwrap();
+                    assert_eq!(text, format!("HELLO {n}"));
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+}
+
+#[test]
+fn nt_01_closing_a_unix_listener_wakes_all_who_accept() {
+    at_1_2_4(|| {
+        let path = Path::new();
+        let listener = UnixListener::bind(&path.0).unwrap();
+        scope(|s| {
+            let acceptors: Vec<_> = (0..5).map(|_| s.go(|| listener.accept().map(drop))).collect();
+            time::sleep(Duration::from_millis(5));
+            listener.close().unwrap();
+            for acceptor in acceptors {
+                let error = acceptor.join().unwrap().unwrap_err();
+                assert_eq!((error.kind(), error.to_string()), (ErrorKind::NotConnected, "listener closed".into()));
+            }
+        });
+        assert_eq!(listener.close().unwrap_err().kind(), ErrorKind::NotConnected);
+        listener.set_deadline(Some(Instant::now()));
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(UnixStream::connect(&path.0).is_err());
+    });
+}
+
+/// Of several who close at once, exactly one is told that it did it.
+#[test]
+fn nt_03_one_of_many_closers_of_a_unix_listener_wins() {
+    for _ in 0..300 {
+        let path = Path::new();
+        let listener = UnixListener::bind(&path.0).unwrap();
+        let (closed, arrived) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|s| {
+            for _ in 0..2 {
+                s.spawn(|| {
+                    arrived.fetch_add(1, SeqCst);
+                    while arrived.load(SeqCst) < 2 {
+                        std::hint::spin_loop();
+                    }
+                    if listener.close().is_ok() {
+                        closed.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(closed.load(SeqCst), 1);
+    }
+}
+
+/// Giving a handle to `std` needs no room in the table of descriptors, unless others share it.
+#[test]
+fn conversions_into_std_move_the_descriptor() {
+    fn moves<Ours: AsRawFd, Std: AsRawFd + TryFrom<Ours, Error = std::io::Error>>(ours: Ours) -> Std {
+        let number = ours.as_raw_fd();
+        let std = Std::try_from(ours).unwrap();
+        assert_eq!(std.as_raw_fd(), number, "moved, not copied");
+        std
+    }
+    let path = Path::new();
+    moves::<_, std::os::unix::net::UnixListener>(UnixListener::bind(&path.0).unwrap());
+    moves::<_, std::os::unix::net::UnixDatagram>(UnixDatagram::unbound().unwrap());
+    moves::<_, std::net::UdpSocket>(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (reader, writer) = pipe().unwrap();
+    moves::<_, std::io::PipeReader>(reader);
+    moves::<_, std::io::PipeWriter>(writer);
+    // Registered, so that it has to be taken out again; and blocking afterwards.
+    let (mut near, far) = UnixStream::pair().unwrap();
+    far.set_read_deadline(Some(Instant::now() + Duration::from_millis(5)));
+    assert_eq!((&far).read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    let mut far = moves::<_, std::os::unix::net::UnixStream>(far);
+    let reader = std::thread::spawn(move || far.read_exact(&mut [0]));
+    near.write_all(&[1]).unwrap();
+    reader.join().unwrap().unwrap();
+}
+
+/// As std's: shared and sent between threads, and used in `catch_unwind`.
+#[test]
+fn the_types_have_the_auto_traits_of_std() {
+    fn has<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + std::fmt::Debug>() {}
+    has::<UdpSocket>();
+    has::<UnixDatagram>();
+    has::<UnixListener>();
+    has::<UnixStream>();
+    has::<oxigo::io::PipeReader>();
+    has::<oxigo::io::PipeWriter>();
+    has::<oxigo::process::Child>();
+    has::<oxigo::fs::File>();
+}
+
+/// The kernel does not tell when a listener's queue has room again.
+#[test]
+fn unix_connect_waits_for_a_full_queue() {
+    at_1_2_4(|| {
+        let path = Path::new();
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&socket2::SockAddr::unix(&path.0).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let listener = UnixListener::try_from(std::os::unix::net::UnixListener::from(socket)).unwrap();
+        scope(|s| {
+            let clients: Vec<_> = (0..4).map(|_| s.go(|| UnixStream::connect(&path.0).unwrap())).collect();
+            time::sleep(Duration::from_millis(5));
+            let accepted: Vec<_> = (0..4).map(|_| listener.accept().unwrap()).collect();
+            clients.into_iter().for_each(|client| drop(client.join().unwrap()));
+            drop(accepted);
+        });
+    });
+}
+
+#[test]
+fn unix_addresses() {
+    let path = Path::new();
+    let _listener = UnixListener::bind(&path.0).unwrap();
+    assert_eq!(UnixListener::bind(&path.0).unwrap_err().kind(), ErrorKind::AddrInUse);
+    let stream = UnixStream::connect(&path.0).unwrap();
+    assert_eq!(stream.peer_addr().unwrap().as_pathname(), Some(&*path.0));
+    assert!(stream.local_addr().unwrap().is_unnamed());
+    assert_eq!(UnixStream::connect("").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(UnixStream::connect("/no/such/socket").unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(UnixStream::connect("x".repeat(200)).is_err());
+    let theirs = std::os::unix::net::UnixStream::try_from(stream).unwrap();
+    assert_eq!(theirs.peer_addr().unwrap().as_pathname(), Some(&*path.0));
+    UnixStream::try_from(theirs).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn unix_abstract_addresses() {
+    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+    let address = SocketAddr::from_abstract_name(format!("oxigo-test-{}", process::id())).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let stream = UnixStream::connect_addr(&address).unwrap();
+    assert_eq!(stream.peer_addr().unwrap().as_abstract_name(), address.as_abstract_name());
+    listener.accept().unwrap();
+}
+
+#[test]
+fn nt_25_unix_datagrams() {
+    at_1_2_4(|| {
+        let (here, there) = (Path::new(), Path::new());
+        let near = UnixDatagram::bind(&here.0).unwrap();
+        let far = UnixDatagram::bind(&there.0).unwrap();
+        const MESSAGES: u32 = 500;
+        // More than a queue holds, to a peer that is connected and to one that is not: nothing is lost, and in order.
+        for connected in [false, true] {
+            if connected {
+                near.connect(&there.0).unwrap();
+            }
+            scope(|s| {
+                s.go(|| {
+                    for n in 0..MESSAGES {
+                        let message = n.to_le_bytes();
+                        let sent = if connected { near.send(&message) } else { near.send_to(&message, &there.0) };
+                        assert_eq!(sent.unwrap(), 4);
+                    }
+                });
+                time::sleep(Duration::from_millis(2));
+                for n in 0..MESSAGES {
+                    let mut message = [0; 8];
+                    let (length, from) = far.recv_from(&mut message).unwrap();
+                    assert_eq!((length, from.as_pathname()), (4, Some(&*here.0)));
+                    assert_eq!(message[..4], n.to_le_bytes());
+                }
+            });
+        }
+        far.set_read_deadline(soon());
+        assert_eq!(far.recv(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+    });
+}
+
+#[test]
+fn nt_06_a_full_unix_datagram_queue_and_time_limits() {
+    at_1_2_4(|| {
+        let there = Path::new();
+        let far = UnixDatagram::bind(&there.0).unwrap();
+        let near = UnixDatagram::unbound().unwrap();
+        near.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
+        let begin = Instant::now();
+        let error = std::iter::repeat_with(|| near.send_to(b"x", &there.0)).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= Duration::from_millis(10));
+        drop(far);
+    });
+}
+
+#[test]
+fn nt_28_os_pipes_carry_bytes_and_end() {
+    at_1_2_4(|| {
+        let (mut reader, mut writer) = pipe().unwrap();
+        let data = vec![0xA5; 1 << 20];
+        scope(|s| {
+            let writer = s.go(|| {
+                writer.write_all(&data).unwrap();
+                drop(writer);
+            });
+            let mut heard = Vec::new();
+            reader.read_to_end(&mut heard).unwrap();
+            assert!(heard == data);
+            writer.join().unwrap();
+        });
+    });
+}
+
+/// Dropping the other end ends who waits: a reader reads the end, a writer gets an error.
+#[test]
+fn nt_28_closing_an_os_pipe_wakes_who_waits() {
+    at_1_2_4(|| {
+        let (reader, writer) = pipe().unwrap();
+        let waiting = go(move || (&reader).read(&mut [0]));
+        time::sleep(Duration::from_millis(5));
+        drop(writer);
+        assert_eq!(waiting.join().unwrap().unwrap(), 0);
+
+        let (reader, writer) = pipe().unwrap();
+        let waiting = go(move || (&writer).write_all(&vec![0; 1 << 20]));
+        time::sleep(Duration::from_millis(5));
+        drop(reader);
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn nt_28_os_pipe_deadlines() {
+    at_1_2_4(|| {
+        let (reader, writer) = pipe().unwrap();
+        (&writer).write_all(b"here").unwrap();
+        reader.set_read_deadline(Some(Instant::now()));
+        assert_eq!((&reader).read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::TimedOut);
+        reader.set_read_deadline(None);
+        (&reader).read_exact(&mut [0; 4]).unwrap();
+        scope(|s| {
+            let reads = s.go(|| (&reader).read(&mut [0]));
+            let writes = s.go(|| {
+                loop {
+                    if let Err(error) = (&writer).write(&[0; 100_000]) {
+                        return error;
+                    }
+                }
+            });
+            time::sleep(Duration::from_millis(5));
+            writer.set_write_deadline(soon());
+            // The reader took one byte, and a reader on an empty pipe is timed out.
+            assert_eq!(reads.join().unwrap().unwrap(), 1);
+            assert_eq!(writes.join().unwrap().kind(), ErrorKind::TimedOut);
+        });
+        reader.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        let mut rest = Vec::new();
+        assert_eq!((&reader).read_to_end(&mut rest).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(rest.len() >= 4096);
+    });
+}
+
+/// An end that a child process gets is blocking again.
+#[test]
+fn nt_28_an_os_pipe_goes_to_a_child() {
+    rt(2, || {
+        let (mut reader, writer) = pipe().unwrap();
+        let stdout = Stdio::from(std::io::PipeWriter::try_from(writer).unwrap());
+        let mut child = Command::new("echo").arg("from the child").stdout(stdout).spawn().unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "from the child\n");
+        child.wait().unwrap();
+    });
+}
