@@ -319,7 +319,7 @@ fn end_locals_slow(header: &Header, locals: *mut Locals) {
 
 /// Drops a value of the user's; a panic in it has been printed by the hook and ends here.
 fn drop_quietly<V>(value: V) {
-    let _ = panic::catch_unwind(AssertUnwindSafe(move || drop(value)));
+    panics::quietly(move || drop(value));
 }
 
 /// # Safety
