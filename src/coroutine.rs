@@ -109,6 +109,15 @@ pub(crate) enum Resumed {
     Finished,
 }
 
+/// K2, kept by force: an unwinding that came to the worker's loop would end a thread that owns suspended goroutines.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
 /// One coroutine.
 pub(crate) struct Coroutine(corosensei::Coroutine<*mut Tracing, (), (), StackRange>);
 
@@ -119,7 +128,11 @@ impl Coroutine {
     where
         F: FnOnce(&Yielder) + 'static,
     {
-        Self(corosensei::Coroutine::with_stack(stack, move |yielder, _| root(yielder)))
+        Self(corosensei::Coroutine::with_stack(stack, move |yielder, _| {
+            let broken = AbortOnUnwind;
+            root(yielder);
+            std::mem::forget(broken);
+        }))
     }
 
     /// Runs the coroutine on the calling thread until it suspends or finishes.

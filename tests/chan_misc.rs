@@ -523,3 +523,34 @@ fn hb_05_a_receive_comes_before_the_send_that_takes_its_place() {
         assert_eq!(data.get(), 1600);
     });
 }
+
+/// A receiver that was chosen by a two-step send waits again when that is given up: who watches for it must be told.
+#[test]
+fn a_send_that_is_given_up_tells_those_who_watch() {
+    let (sender, receiver) = oxigo::unbuffered::<u32>();
+    let receives = std::thread::spawn(move || receiver.recv());
+    let mut select = oxigo::chan::Select::new();
+    select.send(&sender);
+    let operation = loop {
+        match select.try_select() {
+            Ok(operation) => break operation,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let second = sender.clone();
+    let watches = std::thread::spawn(move || {
+        let mut select = oxigo::chan::Select::new();
+        select.send(&second);
+        let begin = std::time::Instant::now();
+        let ready = select.ready_timeout(std::time::Duration::from_secs(10));
+        (ready, begin.elapsed())
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let given_up = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(operation)));
+    assert!(given_up.is_err());
+    let (ready, took) = watches.join().unwrap();
+    assert_eq!(ready, Ok(0));
+    assert!(took < std::time::Duration::from_secs(9), "found by its time limit only: {took:?}");
+    sender.send(1).unwrap();
+    assert_eq!(receives.join().unwrap(), Ok(1));
+}

@@ -542,7 +542,8 @@ impl<T> Channel<T> {
                     // SAFETY: its owner stays parked in the frame that has the node.
                     unsafe { state.receivers.push_front(receiver) };
                     receiver.set_outcome(Outcome::Waiting);
-                    return;
+                    // Who watches is told that somebody waits again.
+                    return Self::unlock_and_wake(state, None);
                 }
                 // It looks again by itself: for a value, the close or its time limit.
                 receiver.set_outcome(Outcome::Again);

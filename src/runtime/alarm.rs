@@ -16,7 +16,6 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Condvar, Mutex, Once, PoisonError, Weak,
         atomic::{
@@ -32,6 +31,7 @@ use crate::{
     runtime::{
         go::Builder,
         lifecycle::{self, Shared},
+        panics,
     },
     util::Lock,
 };
@@ -196,7 +196,7 @@ fn fire(now: Instant) -> Option<Instant> {
     due.sort_unstable_by_key(|(key, _)| *key);
     for (_, action) in due {
         // A closure that cannot be started any more is dropped in there, and its `Drop` may panic; the hook has printed it.
-        let _ = panic::catch_unwind(AssertUnwindSafe(action));
+        panics::quietly(action);
         no_longer_expect();
     }
     next

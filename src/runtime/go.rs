@@ -320,7 +320,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// As a [`JoinHandle`], of a goroutine whose result may borrow.
+/// As a [`JoinHandle`], of a goroutine whose result may borrow: an untaken result does not outlive the handle and the goroutine (J2).
 pub(crate) struct RawJoinHandle<T> {
     goroutine: Goroutine,
     result: PhantomData<fn() -> T>,
@@ -342,6 +342,13 @@ impl<T> RawJoinHandle<T> {
 
     pub(crate) fn goroutine(&self) -> &Goroutine {
         &self.goroutine
+    }
+}
+
+impl<T> Drop for RawJoinHandle<T> {
+    fn drop(&mut self) {
+        // SAFETY: by `new`; after `join` the result has been taken.
+        unsafe { self.goroutine.detach::<T>() };
     }
 }
 

@@ -7,14 +7,9 @@
 //! - O3: at the end values are dropped one by one, oldest first; a value made by a `Drop` joins the end of the line. A key whose value was
 //!   dropped stays dead, so the line ends.
 
-use std::{
-    any::Any,
-    cell::RefCell,
-    panic::{self, AssertUnwindSafe},
-    rc::Rc,
-};
+use std::{any::Any, cell::RefCell, rc::Rc};
 
-use crate::runtime::{scheduler::Worker, slot::Slot};
+use crate::runtime::{panics, scheduler::Worker, slot::Slot};
 
 /// See the module.
 #[derive(Default)]
@@ -61,7 +56,7 @@ impl Locals {
                 Some(entry) => entry.value.take(),
             };
             at += 1;
-            let _ = panic::catch_unwind(AssertUnwindSafe(move || drop(value)));
+            panics::quietly(move || drop(value));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Panics of goroutines: what is printed, and what happens next; the report of an overflowing stack.
 
 use std::{
-    panic::{self, PanicHookInfo},
+    any::Any,
+    mem,
+    panic::{self, AssertUnwindSafe, PanicHookInfo},
     process,
     sync::Once,
 };
@@ -40,6 +42,21 @@ pub(crate) fn policy() {
     let Some(worker) = Worker::current() else { return };
     if worker.runtime.options().panic == PanicPolicy::Abort {
         process::abort();
+    }
+}
+
+/// Runs what the user's code may do while something of ours ends, such as a `Drop`; a panic in it has been printed by the hook and ends here.
+pub(crate) fn quietly(f: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+        discard(payload);
+    }
+}
+
+/// Drops the payload of a panic, whose `Drop` may panic in its turn; what that one is raised with is leaked, since this could go on for ever.
+#[cold]
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+        mem::forget(again);
     }
 }
 

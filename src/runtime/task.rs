@@ -3,7 +3,9 @@
 //! - J1: a task is reference counted. One reference belongs to whoever is to run it (a deque, an injector, the slot), the others
 //!   to handles. Handles, dumps and wakers refer to the task and never to the stack.
 //! - J2: the stage (closure, result or nothing) belongs to the runner until DONE is set, and to the one `JoinHandle` after
-//!   that; when no handle takes the result, whoever drops the last reference drops it.
+//!   that; when no handle takes the result, whoever drops the last reference drops it. A handle whose result may borrow sets DETACHED when it
+//!   is dropped: before DONE that leaves the stage to the runner, which drops the result before the task's [`Exit`]; after DONE the handle
+//!   drops it itself. So a [`Goroutine`], which may be kept for ever, never keeps a result that borrows.
 //! - J3: count, DONE and JOINER are one word, so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
 //!   tells whether somebody waits. The joiner writes its unit before it sets JOINER, and holds a reference until it has been woken. There
 //!   is at most one joiner, since `join` takes the handle; the step that finds JOINER is the claim (U3).
@@ -52,7 +54,7 @@ impl Exit for () {
 
 /// What all tasks have in common, whatever their closure.
 pub(crate) struct Header {
-    /// J3: DONE, JOINER, and the references in units of REFERENCE.
+    /// J2, J3: DONE, JOINER, DETACHED, and the references in units of REFERENCE.
     state: AtomicUsize,
     vtable: &'static VTable,
     id: u64,
@@ -79,7 +81,8 @@ const NOTIFIED: u64 = 1;
 
 const DONE: usize = 1;
 const JOINER: usize = 2;
-const REFERENCE: usize = 4;
+const DETACHED: usize = 4;
+const REFERENCE: usize = 8;
 
 enum Stage<F, T> {
     Fresh(F),
@@ -259,16 +262,16 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
     loop {
         // ORDERING: Acquire. Pairs with the Release of the last handle's drop.
         let now = state.load(Acquire);
-        if now / REFERENCE == 1 {
-            // SAFETY: J2: without a handle the stage belongs to the runner, the last holder of a reference.
+        if now / REFERENCE == 1 || now & DETACHED != 0 {
+            // SAFETY: J2: without a handle that may join the stage belongs to the runner.
             let stage = unsafe { &mut (*header.cast::<Task<F, T, E>>().as_ptr()).stage };
             drop_quietly(std::mem::replace(stage, Stage::Empty));
             // SAFETY: the runner's reference is still there.
             end_locals(unsafe { header.as_ref() });
             scheduler::ended();
             scheduler::name_task(None);
-            // ORDERING: AcqRel. As below, for handles that the `Drop` above has made; they find an empty stage. Most often there are none,
-            // and then nobody can make one.
+            // ORDERING: AcqRel. As below, for handles that are left, or that the `Drop` above has made; they find an empty stage. Most often
+            // there are none, and then nobody can make one.
             if state.load(Acquire) / REFERENCE == 1 || state.fetch_sub(REFERENCE - DONE, AcqRel) / REFERENCE == 1 {
                 // SAFETY: ours was the last reference.
                 unsafe { free::<F, T, E>(header) };
@@ -316,7 +319,7 @@ fn end_locals_slow(header: &Header, locals: *mut Locals) {
 
 /// Drops a value of the user's; a panic in it has been printed by the hook and ends here.
 fn drop_quietly<V>(value: V) {
-    let _ = panic::catch_unwind(AssertUnwindSafe(move || drop(value)));
+    panics::quietly(move || drop(value));
 }
 
 /// # Safety
@@ -497,6 +500,24 @@ impl Goroutine {
         // SAFETY: by the caller the task's result type is `T`, so `outcome` is the type that `take` writes.
         unsafe { take(self.0, (&raw mut outcome).cast()) };
         ManuallyDrop::into_inner(outcome).expect("a result is taken once")
+    }
+
+    /// Gives up the right to join: the result is dropped by the goroutine before its [`Exit`], or here when it has ended (J2).
+    ///
+    /// # Safety
+    ///
+    /// The goroutine's closure returns `T`, and the caller holds the right to join and uses it up with this call; a result that was taken
+    /// before is no obstacle.
+    pub(crate) unsafe fn detach<T>(&self) {
+        // ORDERING: Acquire takes over the result when the end came first; Release, what was done with the handle.
+        if self.header().state.fetch_or(DETACHED, AcqRel) & DONE == 0 {
+            return;
+        }
+        let mut outcome: Option<Outcome<T>> = None;
+        let take = self.header().vtable.take;
+        // SAFETY: as in `take`.
+        unsafe { take(self.0, (&raw mut outcome).cast()) };
+        drop_quietly(outcome);
     }
 }
 
