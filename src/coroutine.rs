@@ -3,7 +3,7 @@
 //! - K1: a coroutine is created, resumed and finished by one thread. `corosensei::Coroutine` is `!Send` for that reason.
 //! - K2: the root function catches every panic, so [`Coroutine::resume`] never unwinds into the scheduler.
 //! - K3: a suspended coroutine is never dropped: dropping would unwind frames that others may borrow from
-//!   (SOUNDNESS in ARCHITECTURE.md). Only finished ones are.
+//!   ("What stackful code must not do" in ARCHITECTURE.md). Only finished ones are.
 
 use std::{num::NonZeroUsize, ops::RangeInclusive, ptr};
 

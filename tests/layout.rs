@@ -37,7 +37,7 @@ fn uses(word: &str, under: &str) -> Vec<String> {
 
 #[test]
 fn what_users_wait_with_knows_only_the_seam() {
-    for room in ["chan", "select", "sync", "net"] {
+    for room in ["chan", "select", "sync", "net", "time", "context"] {
         assert_eq!(uses("scheduler", room), [""; 0], "{room} reaches past runtime::park");
     }
 }
@@ -50,11 +50,14 @@ fn stacks_and_coroutines_know_no_scheduler() {
 }
 
 #[test]
-fn sockets_and_time_are_free_of_unsafe() {
-    for room in ["net", "time"] {
-        let all = sources(if room == "time" && !Path::new("src/time").is_dir() { "time.rs" } else { room });
-        let root = all.iter().find(|(path, _)| path.ends_with("mod.rs") || path.ends_with("time.rs")).unwrap();
+fn what_is_built_on_the_rest_is_free_of_unsafe() {
+    for room in ["net", "time", "context"] {
+        let all = sources(room);
+        let root = all.iter().find(|(path, _)| path.ends_with(format!("{room}/mod.rs"))).unwrap();
         assert!(root.1.contains("#![forbid(unsafe_code)]"), "{room}");
+    }
+    for file in ["signal.rs", "local.rs"] {
+        assert!(sources(file)[0].1.contains("#![forbid(unsafe_code)]"), "{file}");
     }
 }
 

@@ -5,9 +5,9 @@
 //! known to the worker's thread alone: it is asked by a signal (SIGURG, whose default is to do nothing) and answers from the handler.
 //!
 //! - G1: the handler allocates nothing, takes no lock and calls nothing of the user's. It copies words.
+//! - G2: one question at a time, under `ASKING`: the clock thread asks, and dumps do. Whoever asks waits for the answer, for some ten
+//!   milliseconds at most. An answer that comes later is thrown away with the next question, whose number it does not have.
 //! - G3: a slot names its task only while the runner's reference to it is there (`task::run`), so the handler may follow it.
-//! - G2: one question at a time: only the clock thread asks, and waits for the answer, for a few milliseconds at most. An answer that
-//!   comes later is thrown away with the next question, whose number it does not have.
 
 use std::{
     collections::HashSet,

@@ -249,8 +249,9 @@ where
 
 /// J3: sets DONE, gives up the runner's reference and wakes the joiner.
 ///
-/// A result that nobody can take any more is dropped before that, on this goroutine, which must know who it is meanwhile: the result's
-/// `Drop` may ask, or park: it has not ended before, or its worker might (W1). Afterwards the slot names no task, since nothing keeps it alive (a signal handler or a panic hook may look at any moment).
+/// A result that nobody can take any more is dropped before that, on this goroutine. It still counts as alive meanwhile, since its worker
+/// might end otherwise (W1), and the slot still names the task, since the result's `Drop` may ask who runs, or park. Afterwards the slot
+/// names no task: nothing keeps it alive, and a signal handler or a panic hook may look at any moment.
 ///
 /// # Safety
 ///
