@@ -574,11 +574,13 @@ pub(crate) fn write_all_times_out<S: Stream>((near, far): (S, S)) {
     const LIMIT: Duration = Duration::from_millis(100);
     near.set_write_timeout(Some(LIMIT)).unwrap();
     far.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let ended = AtomicBool::new(false);
     scope(|s| {
         let first = s.go(|| {
             let begin = Instant::now();
             // More than any buffer keeps, and nobody reads but the first byte.
             let result = near.try_write_all(&vec![1; 32 << 20]);
+            ended.store(true, SeqCst);
             assert_timed_out(&result);
             assert!(begin.elapsed() >= LIMIT);
         });
@@ -591,8 +593,12 @@ pub(crate) fn write_all_times_out<S: Stream>((near, far): (S, S)) {
             near.try_write_all(&[2; 1000]).unwrap();
             near.shutdown(Shutdown::Write).unwrap();
         });
-        first.join().unwrap();
+        let begin = Instant::now();
+        while !ended.load(SeqCst) && begin.elapsed() < Duration::from_secs(10) {
+            time::sleep(Duration::from_millis(1));
+        }
         let heard = far.read_to_end();
+        first.join().unwrap();
         second.join().unwrap();
         let ones = heard.iter().take_while(|byte| **byte == 1).count();
         assert!(heard[ones..] == [2; 1000]);

@@ -238,8 +238,13 @@ impl Worker {
 
     fn start(&self, task: TaskRef) {
         let Some(slot) = self.stack_for(task) else {
-            // Every closure has a stack reserved, so only the kernel's own memory can be short. Try again later.
-            self.stalled.set(Some(task));
+            // Every closure has a stack reserved, so only the kernel's own memory can be short. Try again later, one at a time: what
+            // else was to start waits with what others have given to this worker, which is not looked at in every round.
+            if self.stalled.get().is_none() {
+                self.stalled.set(Some(task));
+            } else {
+                self.processor.given.push(task);
+            }
             return;
         };
         count(&self.processor.published.started);
@@ -583,8 +588,9 @@ impl Worker {
         self.fire_timers();
         self.poll(Some(Duration::ZERO));
         self.drain_inbox();
-        if self.stalled.get().is_some() && self.stacks.borrow().is_warm() {
-            return self.stalled.take();
+        // With no stack here either: the kernel may have memory again.
+        if let Some(task) = self.stalled.take() {
+            return Some(task);
         }
         // What was placed here or comes from outside starts even while this worker is busy, but one at a time.
         if rounds.is_multiple_of(2) {
