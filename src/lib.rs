@@ -1,4 +1,38 @@
-//! Go's concurrency for Rust.
+//! Go's concurrency for Rust: goroutines, channels, `select!`, locks, timers, contexts and sockets, without `async`.
+//!
+//! A goroutine is a stackful coroutine. It may block anywhere, and its thread goes on with others. It starts on any worker thread and then
+//! stays on it, so what is made inside it need not be `Send`.
+//!
+//! ```
+//! use oxigo::{WaitGroup, go, unbuffered};
+//!
+//! let (tx, rx) = unbuffered();
+//! let done = WaitGroup::new();
+//! for n in 1..=3 {
+//!     let tx = tx.clone();
+//!     done.go(move || tx.send(n * n).unwrap());
+//! }
+//! drop(tx);
+//! assert_eq!(rx.iter().sum::<i32>(), 14);
+//! done.wait();
+//! assert_eq!(go(|| 6 * 7).join().unwrap(), 42);
+//! ```
+//!
+//! | here | what | in the manner of |
+//! |---|---|---|
+//! | the root | [`go`], [`scope`](scope()), [`Runtime`], [`park`], [`blocking`], [`goroutine_local!`] | `std::thread` |
+//! | [`chan`] | channels, [`select!`], [`chan::Select`] | the crate `crossbeam-channel`, and Go's `close` |
+//! | [`sync`] | [`WaitGroup`], locks, once, semaphore, groups | `parking_lot`, `std::sync`, Go's `sync` |
+//! | [`time`] | sleeping, timers, tickers | Go's `time` |
+//! | [`context`] | cancellation, deadlines, values | Go's `context` |
+//! | [`net`] | sockets | `std::net` |
+//! | [`signal`] | signals of the system | Go's `os/signal` |
+//! | [`debug`] | dumps and metrics | Go's `runtime` |
+//!
+//! # Blocking
+//!
+//! Everything works on plain threads too: where a goroutine is parked, a thread is blocked. Functions have a section of this name, which says
+//! whether they may wait. Accessors of errors and of plain values have none: they never wait.
 
 pub mod chan;
 mod facade;
@@ -107,6 +141,26 @@ macro_rules! select {
 }
 
 /// As [`select!`], but of several operations that can go on, the first is chosen.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = oxigo::bounded(2);
+/// tx.send(1).unwrap();
+/// // Both arms can go on; the first is taken.
+/// oxigo::select_biased! {
+///     recv(rx) -> n => assert_eq!(n, Ok(1)),
+///     send(tx, 2) -> _ => unreachable!(),
+/// }
+/// ```
+///
+/// # Panics
+///
+/// As [`select!`].
+///
+/// # Blocking
+///
+/// As [`select!`].
 #[macro_export]
 macro_rules! select_biased {
     ($($arms:tt)*) => {

@@ -110,6 +110,10 @@ impl<T: 'static> LocalKey<T> {
     /// # Panics
     ///
     /// When the value has been dropped: in the `Drop` of another one, at the goroutine's end.
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser or `f` does.
     #[track_caller]
     pub fn with<F, R>(&'static self, f: F) -> R
     where
@@ -126,6 +130,10 @@ impl<T: 'static> LocalKey<T> {
     /// # Errors
     ///
     /// When the value has been dropped.
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser or `f` does.
     pub fn try_with<F, R>(&'static self, f: F) -> Result<R, AccessError>
     where
         F: FnOnce(&T) -> R,
@@ -155,6 +163,10 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with).
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the `Drop` of the old value does.
     #[track_caller]
     pub fn set(&'static self, value: T) {
         self.replace_with(Cell::new(value), |cell, new| cell.set(new.into_inner()));
@@ -165,6 +177,10 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with).
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser does.
     #[track_caller]
     pub fn get(&'static self) -> T
     where
@@ -178,6 +194,10 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with).
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser does.
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -191,6 +211,10 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with).
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser does.
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))
@@ -203,6 +227,10 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with), and when the value is borrowed mutably.
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser or `f` does.
     #[track_caller]
     pub fn with_borrow<F, R>(&'static self, f: F) -> R
     where
@@ -216,6 +244,10 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with), and when the value is borrowed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser or `f` does.
     #[track_caller]
     pub fn with_borrow_mut<F, R>(&'static self, f: F) -> R
     where
@@ -229,6 +261,10 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with), and when the value is borrowed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the `Drop` of the old value does.
     #[track_caller]
     pub fn set(&'static self, value: T) {
         self.replace_with(RefCell::new(value), |cell, new| drop(cell.replace(new.into_inner())));
@@ -239,6 +275,10 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with), and when the value is borrowed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser does.
     #[track_caller]
     pub fn take(&'static self) -> T
     where
@@ -252,6 +292,10 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// # Panics
     ///
     /// As [`with`](Self::with), and when the value is borrowed.
+    ///
+    /// # Blocking
+    ///
+    /// Parks only if the initialiser does.
     #[track_caller]
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))

@@ -122,6 +122,19 @@ pub fn notify(signals: &[Signal]) -> Receiver<Signal> {
 ///
 /// Never waits: what finds the channel full, or for an unbuffered one no receiver waiting, is dropped.
 ///
+/// # Examples
+///
+/// ```
+/// use oxigo::signal::{self, Signal};
+///
+/// let (tx, rx) = oxigo::bounded(1);
+/// let subscription = signal::notify_to(&tx, &[Signal::USR1]);
+/// # rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1).unwrap();
+/// // Elsewhere: kill -USR1
+/// assert_eq!(rx.recv(), Ok(Signal::USR1));
+/// subscription.stop();
+/// ```
+///
 /// # Panics
 ///
 /// As [`notify`].

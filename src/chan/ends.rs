@@ -75,6 +75,10 @@ unsafe fn side_gone<T>(shared: NonNull<Shared<T>>) {
 /// oxigo::go(move || tx.send("hello").unwrap());
 /// assert_eq!(rx.recv().unwrap(), "hello");
 /// ```
+///
+/// # Blocking
+///
+/// Never parks.
 pub fn unbuffered<T>() -> (Sender<T>, Receiver<T>) {
     bounded(0)
 }
@@ -94,11 +98,29 @@ pub fn unbuffered<T>() -> (Sender<T>, Receiver<T>) {
 /// # Panics
 ///
 /// When room for so many values cannot be allocated.
+///
+/// # Blocking
+///
+/// Never parks.
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     share(Channel::bounded(capacity))
 }
 
 /// Makes a channel whose sends never wait.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = oxigo::unbounded();
+/// for n in 0..1000 {
+///     tx.send(n).unwrap();
+/// }
+/// assert_eq!((rx.len(), tx.capacity()), (1000, None));
+/// ```
+///
+/// # Blocking
+///
+/// Never parks.
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     share(Channel::unbounded())
 }
@@ -120,6 +142,10 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// };
 /// assert_eq!(received, None);
 /// ```
+///
+/// # Blocking
+///
+/// Never parks.
 pub fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
@@ -135,16 +161,47 @@ pub fn never<T>() -> Receiver<T> {
 /// let fired = oxigo::chan::after(Duration::from_millis(2)).recv().unwrap();
 /// assert!(fired - start >= Duration::from_millis(2));
 /// ```
+///
+/// # Blocking
+///
+/// Never parks.
 pub fn after(duration: Duration) -> Receiver<Instant> {
     timer(Instant::now().checked_add(duration), None)
 }
 
 /// A receiver that gets one message, the time, at `when`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let when = Instant::now() + Duration::from_millis(2);
+/// assert_eq!(oxigo::chan::at(when).recv(), Ok(when));
+/// ```
+///
+/// # Blocking
+///
+/// Never parks.
 pub fn at(when: Instant) -> Receiver<Instant> {
     timer(Some(when), None)
 }
 
 /// A receiver that gets the time every `period`. Ticks that nobody receives in time are dropped, all but one.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let ticks = oxigo::chan::tick(Duration::from_millis(1));
+/// let first = ticks.recv().unwrap();
+/// assert!(ticks.recv().unwrap() - first >= Duration::from_millis(1));
+/// ```
+///
+/// # Blocking
+///
+/// Never parks.
 pub fn tick(period: Duration) -> Receiver<Instant> {
     timer(Instant::now().checked_add(period), Some(period))
 }
@@ -154,6 +211,19 @@ pub(crate) fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver
 }
 
 /// The sending end of a channel; Go's `chan<- T`.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = oxigo::bounded(2);
+/// let other = tx.clone();
+/// tx.send(1).unwrap();
+/// other.send(2).unwrap();
+/// // Clones are the same channel: closing it closes it for all.
+/// other.close().unwrap();
+/// assert_eq!(tx.send(3).unwrap_err().to_string(), "send on closed channel");
+/// assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2]);
+/// ```
 ///
 /// A `Sender` cannot receive, nor be ranged over, nor turn into the other end:
 ///
@@ -295,31 +365,55 @@ impl<T> Sender<T> {
     }
 
     /// Whether a send is bound to fail: the channel is closed, or no receiver is left.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_closed(&self) -> bool {
         self.channel().is_closed()
     }
 
     /// How many values wait in the buffer.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn len(&self) -> usize {
         self.channel().len()
     }
 
     /// Whether no value waits in the buffer.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether the buffer has no room; always, for an unbuffered channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_full(&self) -> bool {
         self.channel().is_full()
     }
 
     /// How many values the buffer holds; none when it grows without bound.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn capacity(&self) -> Option<usize> {
         self.channel().capacity()
     }
 
     /// Whether both ends are of one channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn same_channel(&self, other: &Self) -> bool {
         self.shared == other.shared
     }
@@ -364,6 +458,15 @@ pub(crate) enum Source<'a, T> {
 }
 
 /// The receiving end of a channel; Go's `<-chan T`.
+///
+/// # Examples
+///
+/// ```
+/// let (tx, rx) = oxigo::unbuffered();
+/// oxigo::go(move || (0..3).for_each(|n| tx.send(n).unwrap()));
+/// // Go's `for v := range ch`: until the channel is closed, here by the end of its only sender.
+/// assert_eq!(rx.into_iter().sum::<i32>(), 3);
+/// ```
 ///
 /// A `Receiver` can neither send nor close, nor turn into the other end:
 ///
@@ -516,16 +619,28 @@ impl<T> Receiver<T> {
     }
 
     /// Receives until the channel is closed and empty. Go's `for v := range ch`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks; the iterator waits as [`recv`](Self::recv) does.
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { receiver: self }
     }
 
     /// Receives what is there, without waiting.
+    ///
+    /// # Blocking
+    ///
+    /// Neither this nor the iterator parks.
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }
     }
 
     /// Whether nothing more can be sent: the channel is closed.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_closed(&self) -> bool {
         match self.source() {
             Source::Channel(channel) => channel.is_closed(),
@@ -534,6 +649,10 @@ impl<T> Receiver<T> {
     }
 
     /// How many values wait in the buffer; 1 for a timer that is due.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn len(&self) -> usize {
         match self.source() {
             Source::Channel(channel) => channel.len(),
@@ -543,11 +662,19 @@ impl<T> Receiver<T> {
     }
 
     /// Whether no value waits in the buffer.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether the buffer has no room; always, for an unbuffered channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_full(&self) -> bool {
         match self.source() {
             Source::Channel(channel) => channel.is_full(),
@@ -557,6 +684,10 @@ impl<T> Receiver<T> {
     }
 
     /// How many values the buffer holds; none when it grows without bound.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn capacity(&self) -> Option<usize> {
         match self.source() {
             Source::Channel(channel) => channel.capacity(),
@@ -566,6 +697,10 @@ impl<T> Receiver<T> {
     }
 
     /// Whether both ends are of one channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn same_channel(&self, other: &Self) -> bool {
         match (&self.flavor, &other.flavor) {
             (Flavor::Channel(a), Flavor::Channel(b)) => a == b,

@@ -42,6 +42,10 @@ pub struct Chan<T> {
 
 impl<T> Chan<T> {
     /// A two-way channel without a buffer; see [`unbuffered`](super::unbuffered()).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn unbuffered() -> Self {
         let (sender, receiver) = unbuffered();
         Self { sender, receiver }
@@ -52,17 +56,29 @@ impl<T> Chan<T> {
     /// # Panics
     ///
     /// When room for so many values cannot be allocated.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn bounded(capacity: usize) -> Self {
         let (sender, receiver) = bounded(capacity);
         Self { sender, receiver }
     }
 
     /// A sending end of this channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn sender(&self) -> Sender<T> {
         self.sender.clone()
     }
 
     /// A receiving end of this channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn receiver(&self) -> Receiver<T> {
         self.receiver.clone()
     }
@@ -185,41 +201,73 @@ impl<T> Chan<T> {
     }
 
     /// See [`Sender::is_closed`].
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
     /// See [`Receiver::iter`]; ends only by [`close`](Self::close).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks; the iterator waits as [`recv`](Self::recv) does.
     pub fn iter(&self) -> Iter<'_, T> {
         self.receiver.iter()
     }
 
     /// See [`Receiver::try_iter`].
+    ///
+    /// # Blocking
+    ///
+    /// Neither this nor the iterator parks.
     pub fn try_iter(&self) -> TryIter<'_, T> {
         self.receiver.try_iter()
     }
 
     /// How many values wait in the buffer.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn len(&self) -> usize {
         self.sender.len()
     }
 
     /// Whether no value waits in the buffer.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_empty(&self) -> bool {
         self.sender.is_empty()
     }
 
     /// Whether the buffer has no room; always, for an unbuffered channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_full(&self) -> bool {
         self.sender.is_full()
     }
 
     /// How many values the buffer holds.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn capacity(&self) -> Option<usize> {
         self.sender.capacity()
     }
 
     /// Whether both are one channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn same_channel(&self, other: &Self) -> bool {
         self.sender.same_channel(&other.sender)
     }

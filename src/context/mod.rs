@@ -84,11 +84,26 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 
 impl Context {
     /// The context that is never cancelled, has no deadline and no values: where others begin.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn background() -> Self {
         Self { node: None, values: Values::default() }
     }
 
     /// A context that ends when this one does, or by the handle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::Context;
+    ///
+    /// let (parent, cancel) = Context::background().with_cancel();
+    /// let (child, _cancel) = parent.with_cancel();
+    /// cancel.cancel();
+    /// assert!(parent.err().is_some() && child.err().is_some());
+    /// ```
     ///
     /// # Blocking
     ///
@@ -154,16 +169,28 @@ impl Context {
     /// assert_eq!(ctx.value::<RequestId>().unwrap().0, 17);
     /// assert!(ctx.value::<String>().is_none());
     /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn with_value<T: Send + Sync + 'static>(&self, value: T) -> Self {
         Self { node: self.node.clone(), values: self.values.with(value) }
     }
 
     /// The values of this context, without its cancellation and its deadline.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn without_cancel(&self) -> Self {
         Self { node: None, values: self.values.clone() }
     }
 
     /// Closes when the context ends; nothing is ever sent. Always the same channel.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn done(&self) -> &Receiver<()> {
         static NEVER: OnceLock<Receiver<()>> = OnceLock::new();
         match &self.node {
@@ -173,12 +200,20 @@ impl Context {
     }
 
     /// Why the context has ended; none while it has not. When there is an error [`done`](Self::done) is closed.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn err(&self) -> Option<ContextError> {
         self.failure().map(|failure| failure.error)
     }
 
     /// What [`cancel_with`](CancelHandle::cancel_with) gave as the reason, here or in the context whose end ended this one; otherwise the
     /// same as [`err`](Self::err). None while the context has not ended.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn cause(&self) -> Option<Cause> {
         let failure = self.failure()?;
         Some(failure.cause.clone().unwrap_or_else(|| Arc::new(failure.error)))
@@ -189,11 +224,19 @@ impl Context {
     }
 
     /// When the context will end by itself, if it will.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn deadline(&self) -> Option<Instant> {
         self.node.as_ref()?.deadline()
     }
 
     /// The value of type `T`, the one that was added last.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.values.get()
     }
@@ -351,6 +394,10 @@ impl CancelHandle {
     }
 
     /// Gives the right up: the context ends with the one it was made from, or at its deadline.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn forget(mut self) {
         self.node = None;
     }

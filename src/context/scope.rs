@@ -132,6 +132,10 @@ impl<'scope, E: Send + 'scope> ContextScope<'scope, '_, E> {
     }
 
     /// The context of this scope.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn context(&self) -> Context {
         self.shared.ctx.clone()
     }

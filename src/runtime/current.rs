@@ -54,6 +54,18 @@ fn of_thread() -> Goroutine {
 ///
 /// The caller goes to the end of its worker's run queue.
 ///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+///
+/// static READY: AtomicBool = AtomicBool::new(false);
+/// oxigo::go(|| READY.store(true, Relaxed));
+/// while !READY.load(Relaxed) {
+///     oxigo::yield_now();
+/// }
+/// ```
+///
 /// # Blocking
 ///
 /// Parks the goroutine for a moment.
@@ -65,6 +77,14 @@ pub fn yield_now() {
 ///
 /// An `unpark` that came before lets it return at once. It returns for no other reason.
 ///
+/// # Examples
+///
+/// ```
+/// let waits = oxigo::go(oxigo::park);
+/// waits.goroutine().unpark();
+/// waits.join().unwrap();
+/// ```
+///
 /// # Blocking
 ///
 /// Parks the goroutine, or blocks the thread.
@@ -73,6 +93,16 @@ pub fn park() {
 }
 
 /// As [`park`], for `limit` at most.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let start = Instant::now();
+/// oxigo::park_timeout(Duration::from_millis(2));
+/// assert!(start.elapsed() >= Duration::from_millis(2));
+/// ```
 ///
 /// # Blocking
 ///
@@ -83,6 +113,16 @@ pub fn park_timeout(limit: Duration) {
 }
 
 /// How many goroutines of the caller's runtime are alive, main goroutines included; on a plain thread, of the default runtime.
+///
+/// # Examples
+///
+/// ```
+/// oxigo::run(|| {
+///     let waits = oxigo::go(oxigo::park);
+///     assert!(oxigo::num_goroutines() >= 2); // this one and the one that waits
+///     waits.goroutine().unpark();
+/// });
+/// ```
 ///
 /// # Blocking
 ///

@@ -80,12 +80,20 @@ enum Place {
 
 impl Builder {
     /// The options that [`go`] uses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// A name for panics, dumps and [`Goroutine::name`].
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn name(mut self, name: String) -> Self {
         self.name = Some(name.into_boxed_str());
         self
@@ -94,18 +102,30 @@ impl Builder {
     /// Bytes of address space for the stack, its guard included; pages of it are used as they are touched.
     ///
     /// Default: the runtime's. At least 64 KiB can be used however little is asked for.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
     }
 
     /// Hint: start on the worker that `goroutine` lives on, since the two will talk.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn near(mut self, goroutine: &Goroutine) -> Self {
         self.place = Place::Near(goroutine.clone());
         self
     }
 
     /// Hint: start on the least loaded worker, since this will work for itself.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn spread(mut self) -> Self {
         self.place = Place::Spread;
         self
@@ -304,11 +324,19 @@ impl<T> JoinHandle<T> {
     }
 
     /// The goroutine's id.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn id(&self) -> Id {
         self.goroutine.id()
     }
 
     /// The goroutine itself: its name, its id, `unpark`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn goroutine(&self) -> &Goroutine {
         &self.goroutine
     }

@@ -375,6 +375,10 @@ pub struct Runtime {
 
 impl Runtime {
     /// Options for a new runtime.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder { options: Options::default() }
     }
@@ -447,30 +451,50 @@ pub struct RuntimeBuilder {
 
 impl RuntimeBuilder {
     /// How many worker threads run goroutines. Default: `OXIGO_WORKERS`, else the processors available to the process.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn workers(mut self, workers: usize) -> Self {
         self.options.workers = Some(workers);
         self
     }
 
     /// Bytes of address space for each goroutine's stack, its guard included. Default: `OXIGO_STACK_SIZE`, else 256 KiB.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.options.stack_size = bytes;
         self
     }
 
     /// How the worker threads are called: `name-0`, `name-1` …
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
     }
 
     /// What happens after a goroutine's panic has been printed.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn panic(mut self, policy: PanicPolicy) -> Self {
         self.options.panic = policy;
         self
     }
 
     /// When a standstill is reported.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn deadlock(mut self, deadlock: Deadlock) -> Self {
         self.options.deadlock = deadlock;
         self
@@ -482,6 +506,10 @@ impl RuntimeBuilder {
     ///
     /// `InvalidInput` for no workers, more than 1,024 or a stack size below 64 KiB; otherwise what the system refused: threads,
     /// descriptors or memory.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn build(self) -> io::Result<Runtime> {
         self.options.check()?;
         Ok(Runtime { shared: Shared::start(self.options)? })

@@ -185,6 +185,17 @@ impl fmt::Debug for Scope<'_, '_> {
 }
 
 /// The right to wait for a scoped goroutine and to take its result. Dropping it leaves the waiting to the scope.
+///
+/// # Examples
+///
+/// ```
+/// let words = ["ab", "cde"];
+/// let length = oxigo::scope(|s| {
+///     let first = s.go(|| words[0].len());
+///     words[1].len() + first.join().unwrap()
+/// });
+/// assert_eq!(length, 5);
+/// ```
 pub struct ScopedJoinHandle<'scope, T> {
     handle: RawJoinHandle<T>,
     data: Arc<Data>,
@@ -211,16 +222,28 @@ impl<T> ScopedJoinHandle<'_, T> {
     }
 
     /// Whether the goroutine has ended.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_finished(&self) -> bool {
         self.handle.goroutine().is_finished()
     }
 
     /// The goroutine's id.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn id(&self) -> Id {
         self.handle.goroutine().id()
     }
 
     /// The goroutine itself: its name, its id, `unpark`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn goroutine(&self) -> &Goroutine {
         self.handle.goroutine()
     }

@@ -373,6 +373,17 @@ unsafe fn take<F, T, E>(header: NonNull<Header>, into: *mut ()) {
 /// A handle to a goroutine: its name, its id, and `unpark`.
 ///
 /// Handles are cheap to clone and keep neither the goroutine nor its stack alive.
+///
+/// # Examples
+///
+/// ```
+/// let waits = oxigo::Builder::new().name("waits".into()).spawn(oxigo::park)?;
+/// let goroutine = waits.goroutine().clone();
+/// assert_eq!(goroutine.name(), Some("waits"));
+/// goroutine.unpark();
+/// waits.join().unwrap();
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Goroutine(NonNull<Header>);
 
 // SAFETY: a handle reads constants and atomics of the header, and frees a task whose closure and result are `Send`.
@@ -410,11 +421,19 @@ impl Goroutine {
     }
 
     /// The id, which no other goroutine of this process has or will have.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn id(&self) -> Id {
         Id(self.header().id)
     }
 
     /// The name given with [`Builder::name`](crate::Builder::name), if any.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn name(&self) -> Option<&str> {
         self.header().name.as_deref()
     }

@@ -60,11 +60,19 @@ unsafe impl Sync for Select<'_> {}
 
 impl<'a> Select<'a> {
     /// An empty list, whose ready operations are equally likely to be chosen.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn new() -> Self {
         Self { operations: Vec::new(), biased: false }
     }
 
     /// An empty list, of whose ready operations the first is chosen.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn new_biased() -> Self {
         Self { operations: Vec::new(), biased: true }
     }
@@ -80,6 +88,10 @@ impl<'a> Select<'a> {
     /// # Panics
     ///
     /// When there are 65,536 operations already.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
         self.add(sender)
     }
@@ -89,6 +101,10 @@ impl<'a> Select<'a> {
     /// # Panics
     ///
     /// When there are 65,536 operations already.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
         self.add(receiver)
     }
@@ -98,6 +114,10 @@ impl<'a> Select<'a> {
     /// # Panics
     ///
     /// When there is no operation with this index.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn remove(&mut self, index: usize) {
         assert!(index < self.operations.len(), "index out of bounds; {index} >= {}", self.operations.len());
         let operation = self.operations[index].take();
@@ -105,6 +125,21 @@ impl<'a> Select<'a> {
     }
 
     /// Chooses an operation that is ready now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::chan::Select;
+    ///
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// let mut select = Select::new();
+    /// let receive = select.recv(&rx);
+    /// assert!(select.try_select().is_err());
+    /// tx.send(5).unwrap();
+    /// let chosen = select.try_select().unwrap();
+    /// assert_eq!(chosen.index(), receive);
+    /// assert_eq!(chosen.recv(&rx), Ok(5));
+    /// ```
     ///
     /// # Errors
     ///
@@ -292,6 +327,10 @@ pub struct SelectedOperation<'a> {
 
 impl SelectedOperation<'_> {
     /// The operation's index.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn index(&self) -> usize {
         self.index
     }

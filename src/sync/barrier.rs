@@ -41,6 +41,10 @@ struct State {
 impl Barrier {
     const_new! {
         /// A barrier for `n` parties; with 0 or 1 it holds nobody.
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         pub fn new(n: usize) -> Self {
             Self { parties: n, state: Lock::new(State { waiting: 0, queue: WaitQueue::new() }) }
         }

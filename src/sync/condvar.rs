@@ -63,6 +63,10 @@ impl Condvar {
         /// static CHANGED: oxigo::sync::Condvar = oxigo::sync::Condvar::new();
         /// assert!(!CHANGED.notify_one());
         /// ```
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         pub fn new() -> Self {
             Self { state: Lock::new(State { queue: WaitQueue::new(), mutex: 0 }) }
         }

@@ -67,11 +67,19 @@ struct Places {
 
 impl<E: Send + 'static> ErrGroup<E> {
     /// A group without a limit, whose context has no parent.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn new() -> Self {
         Self::with_context(&Context::background())
     }
 
     /// A group in which at most `limit` tasks are active at once.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn with_limit(limit: usize) -> Self {
         let mut group = Self::new();
         group.set_limit(limit);
@@ -79,6 +87,10 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     /// A group whose context is made from `ctx`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn with_context(ctx: &Context) -> Self {
         let (ctx, cancel) = ctx.with_cancel();
         Self { tasks: WaitGroup::new(), places: None, shared: Arc::new(Shared { ctx, cancel, first: Lock::new(None) }) }
@@ -89,6 +101,10 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// # Panics
     ///
     /// While tasks are active that were started under another limit; when there cannot be room for so many.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     #[track_caller]
     pub fn set_limit(&mut self, limit: usize) {
         if let Some(places) = &self.places {
@@ -101,6 +117,10 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     /// The group's context, for tasks to look at.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn context(&self) -> &Context {
         &self.shared.ctx
     }

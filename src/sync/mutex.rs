@@ -475,6 +475,10 @@ mod api {
     /// static COUNT: oxigo::sync::Mutex<u32> = oxigo::sync::const_mutex(3);
     /// assert_eq!(*COUNT.lock(), 3);
     /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub const fn const_mutex<T>(value: T) -> Mutex<T> {
         Mutex::from_raw(RawMutex::new(), value)
     }

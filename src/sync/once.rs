@@ -98,6 +98,10 @@ impl std::panic::UnwindSafe for Once {}
 impl Once {
     const_new! {
         /// One that nobody has run.
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         pub fn new() -> Self {
             Self { word: AtomicU32::new(NEW), gate: Lock::new(()), queue: WaitQueue::new() }
         }

@@ -40,6 +40,10 @@ impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 impl<T> OnceLock<T> {
     const_new! {
         /// An empty place.
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         pub fn new() -> Self {
             Self { once: Once::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
         }
@@ -62,6 +66,10 @@ impl<T> OnceLock<T> {
     }
 
     /// The value, if it is there, to change.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn get_mut(&mut self) -> Option<&mut T> {
         if !self.once.is_done() {
             return None;
@@ -86,6 +94,14 @@ impl<T> OnceLock<T> {
     }
 
     /// The value; `f` makes it if it is not there. Of several callers one makes it, the others wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let name = oxigo::sync::OnceLock::new();
+    /// assert_eq!(name.get_or_init(|| "ada"), &"ada");
+    /// assert_eq!(name.get_or_init(|| "grace"), &"ada");
+    /// ```
     ///
     /// # Panics
     ///
@@ -135,6 +151,10 @@ impl<T> OnceLock<T> {
     }
 
     /// Takes the value out, and leaves the place empty.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn take(&mut self) -> Option<T> {
         if !self.once.is_done() {
             return None;
@@ -145,6 +165,10 @@ impl<T> OnceLock<T> {
     }
 
     /// The value, if it is there.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn into_inner(mut self) -> Option<T> {
         self.take()
     }
@@ -211,6 +235,10 @@ unsafe impl<T: Sync + Send, F: Send> Sync for LazyLock<T, F> {}
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     const_new! {
         /// A value that `make` will make.
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         pub fn new(make: F) -> Self {
             Self { value: OnceLock::new(), make: UnsafeCell::new(Some(make)) }
         }
@@ -226,6 +254,10 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     /// let name = LazyLock::new(|| "ada");
     /// assert_eq!(*LazyLock::force(&name), "ada");
     /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, while another one makes the value.
     #[inline]
     pub fn force(this: &Self) -> &T {
         this.value.get_or_init(|| {

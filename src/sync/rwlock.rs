@@ -706,6 +706,10 @@ mod api {
     /// static NAME: oxigo::sync::RwLock<&str> = oxigo::sync::const_rwlock("ada");
     /// assert_eq!(*NAME.read(), "ada");
     /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub const fn const_rwlock<T>(value: T) -> RwLock<T> {
         RwLock::from_raw(RawRwLock::new(), value)
     }

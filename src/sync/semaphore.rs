@@ -62,6 +62,10 @@ impl Semaphore {
         /// # Panics
         ///
         /// When `size` is more than half of `usize::MAX`.
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         pub fn new(size: usize) -> Self {
             assert!(size <= usize::MAX / ONE, "a semaphore of this size cannot be counted");
             Self { size, word: AtomicUsize::new(size * ONE), gate: Lock::new(()), queue: WaitQueue::new() }
@@ -89,6 +93,16 @@ impl Semaphore {
     }
 
     /// Takes `n` permits if they are free and nobody waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let places = oxigo::sync::Semaphore::new(1);
+    /// let mine = places.try_acquire(1).unwrap();
+    /// assert!(places.try_acquire(1).is_none());
+    /// drop(mine);
+    /// assert!(places.try_acquire(1).is_some());
+    /// ```
     ///
     /// # Blocking
     ///
@@ -162,6 +176,10 @@ impl Semaphore {
     }
 
     /// How many permits are free.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn available(&self) -> usize {
         // ORDERING: Relaxed. Says how it was.
         self.word.load(Relaxed) / ONE

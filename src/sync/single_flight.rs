@@ -42,6 +42,10 @@ struct Call<V> {
 
 impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
     /// No call is running.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub const fn new() -> Self {
         Self { calls: LazyLock::new(Mutex::default) }
     }

@@ -96,6 +96,10 @@ impl Default for Lock<State> {
 
 impl WaitGroup {
     /// A group whose count is zero.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn new() -> Self {
         Self::default()
     }
@@ -144,6 +148,10 @@ impl WaitGroup {
     /// });
     /// tasks.wait();
     /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     #[track_caller]
     pub fn guard(&self) -> DoneGuard {
         self.inner.add(1);
@@ -193,6 +201,18 @@ impl WaitGroup {
     }
 
     /// As [`wait`](Self::wait), for `timeout` at most. False when the time had passed before the count was zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let tasks = oxigo::WaitGroup::new();
+    /// tasks.add(1);
+    /// assert!(!tasks.wait_timeout(Duration::from_millis(1)));
+    /// tasks.done();
+    /// assert!(tasks.wait_timeout(Duration::from_secs(60)));
+    /// ```
     ///
     /// # Panics
     ///

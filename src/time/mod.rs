@@ -85,6 +85,16 @@ pub fn sleep(duration: Duration) {
 
 /// Waits until `deadline` has come; returns at once when it has passed.
 ///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// let deadline = Instant::now() + Duration::from_millis(2);
+/// oxigo::time::sleep_until(deadline);
+/// assert!(Instant::now() >= deadline);
+/// ```
+///
 /// # Blocking
 ///
 /// Parks the goroutine, or blocks the thread.

@@ -46,6 +46,10 @@ impl Timer {
     }
 
     /// Where the time is received.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn receiver(&self) -> &Receiver<Instant> {
         &self.receiver
     }
@@ -122,6 +126,10 @@ impl Ticker {
     }
 
     /// Where the ticks are received.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn receiver(&self) -> &Receiver<Instant> {
         &self.receiver
     }
