@@ -340,7 +340,7 @@ fn deliver(mut signals: Signals) {
         }
         // N3.
         for cancel in contexts {
-            let _ = std::panic::catch_unwind(|| cancel.cancel_with(SignalReceived(signal)));
+            crate::runtime::panics::quietly(|| cancel.cancel_with(SignalReceived(signal)));
         }
         if !found {
             // N2. An error says that the default is not known; then nothing is done.

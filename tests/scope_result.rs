@@ -64,3 +64,21 @@ fn a_joined_result_is_the_joiner_s() {
     drop(result);
     assert_eq!(dropped.load(SeqCst), INSIDE);
 }
+
+/// A child that cannot be started, and whose closure panics when it is dropped for that, is not waited for.
+#[test]
+fn a_child_that_never_started_is_not_waited_for() {
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("dropped unrun");
+        }
+    }
+    let text = std::panic::catch_unwind(|| {
+        oxigo::scope(|s| {
+            let captured = PanicsWhenDropped;
+            let _ = s.spawn(oxigo::Builder::new().stack_size(1), move || drop(captured));
+        });
+    });
+    assert_eq!(text.unwrap_err().downcast_ref(), Some(&"dropped unrun"));
+}

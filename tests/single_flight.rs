@@ -74,3 +74,62 @@ fn sf_03_a_panic_reaches_all() {
         assert_eq!(flight.work(1, || 3), (3, false));
     });
 }
+
+/// A key whose `Hash` panics after the call leaves nobody waiting for ever.
+#[test]
+fn sf_03_a_key_that_panics_reaches_every_waiter() {
+    use std::{
+        hash::{Hash, Hasher},
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::SeqCst},
+        },
+    };
+    struct Key(Arc<AtomicBool>);
+    impl PartialEq for Key {
+        fn eq(&self, other: &Self) -> bool {
+            Arc::ptr_eq(&self.0, &other.0)
+        }
+    }
+    impl Eq for Key {}
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            assert!(!self.0.load(SeqCst), "no hash today");
+            0.hash(state);
+        }
+    }
+    impl Key {
+        fn new(panics: &Arc<AtomicBool>) -> Self {
+            Self(Arc::clone(panics))
+        }
+    }
+    oxigo::run(|| {
+        let panics = Arc::new(AtomicBool::new(false));
+        let flight = Arc::new(oxigo::sync::SingleFlight::<Key, u32>::new());
+        let (started, is_started) = oxigo::unbuffered();
+        let (go_on, goes_on) = oxigo::unbuffered::<()>();
+        let first = oxigo::go({
+            let (flight, panics) = (Arc::clone(&flight), Arc::clone(&panics));
+            move || {
+                flight.work(Key::new(&panics), || {
+                    started.send(()).unwrap();
+                    let _ = goes_on.recv();
+                    panics.store(true, SeqCst);
+                    1
+                })
+            }
+        });
+        is_started.recv().unwrap();
+        let second = oxigo::go({
+            let (flight, panics) = (Arc::clone(&flight), Arc::clone(&panics));
+            move || flight.work(Key::new(&panics), || 2)
+        });
+        // The second has joined the call when nothing else is left to run.
+        for _ in 0..1000 {
+            oxigo::yield_now();
+        }
+        drop(go_on);
+        assert!(first.join().is_err());
+        assert!(second.join().is_err());
+    });
+}

@@ -445,3 +445,28 @@ fn tk_05_the_value_is_the_time_the_tick_was_due() {
         assert!(tick >= start + ms(3) && tick <= created + ms(3));
     });
 }
+
+/// What cannot be started is dropped where that may wait: its `Drop` holds up no other timer of the process.
+#[test]
+fn tm_03_a_closure_dropped_unrun_delays_no_other() {
+    struct Waits(std::sync::mpsc::Receiver<()>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+    let (release, held) = std::sync::mpsc::channel();
+    let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
+    runtime.run(move || {
+        let waits = Waits(held);
+        oxigo::time::after_func(std::time::Duration::from_millis(30), move || drop(waits));
+    });
+    drop(runtime);
+    oxigo::run(|| {
+        let (tx, rx) = oxigo::unbuffered();
+        oxigo::time::after_func(std::time::Duration::from_millis(60), move || tx.send(()).unwrap());
+        // Before, this came only after the other's `Drop` had returned: never.
+        rx.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    });
+    drop(release);
+}

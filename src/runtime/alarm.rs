@@ -29,6 +29,7 @@ use std::{
 
 use crate::{
     runtime::{
+        blocking,
         go::Builder,
         lifecycle::{self, Shared},
         panics,
@@ -225,10 +226,29 @@ impl Home {
         Self(Arc::downgrade(&runtime))
     }
 
-    /// Starts `f` as a goroutine there. Dropped unrun when the runtime has been given up or has no stack left.
+    /// Starts `f` as a goroutine there. Dropped unrun when the runtime has been given up or has no stack left; not here, since its `Drop`
+    /// may wait and the caller may be the alarm thread (R2).
     pub(crate) fn go(&self, f: impl FnOnce() + Send + 'static) {
+        let mut f = DroppedElsewhere(Some(f));
+        let run = move || {
+            if let Some(f) = f.0.take() {
+                f();
+            }
+        };
         if let Some(runtime) = self.0.upgrade() {
-            let _ = Builder::new().spawn_on(&runtime, f);
+            let _ = Builder::new().spawn_on(&runtime, run);
+        }
+    }
+}
+
+/// A value of the user's that is dropped on a thread that may wait.
+struct DroppedElsewhere<F: Send + 'static>(Option<F>);
+
+impl<F: Send + 'static> Drop for DroppedElsewhere<F> {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            // Without a thread for it the closure has been dropped in there all the same.
+            let _ = blocking::detached(move || drop(f));
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::runtime::{
+    panics,
     park::{self, Wake},
     scheduler,
     threads::Ours,
@@ -118,7 +119,7 @@ unsafe fn run_boxed<F: FnOnce()>(f: *mut ()) {
     // SAFETY: by the caller.
     let f = unsafe { Box::from_raw(f.cast::<F>()) };
     // A panic would end the pool's thread without counting it off.
-    let _ = panic::catch_unwind(AssertUnwindSafe(f));
+    panics::quietly(f);
 }
 
 /// # Safety

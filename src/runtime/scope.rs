@@ -7,6 +7,7 @@
 use std::{
     fmt,
     marker::PhantomData,
+    mem,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
@@ -158,20 +159,23 @@ impl<'scope> Scope<'scope, '_> {
     {
         // ORDERING: Relaxed. The scope itself, or the child that calls, is counted, so the count cannot reach zero here.
         self.data.running.fetch_add(1, Relaxed);
+        // Counted out again when no goroutine comes of it, also when the closure's `Drop` panics then.
+        struct NotStarted<'a>(&'a Data);
+        impl Drop for NotStarted<'_> {
+            fn drop(&mut self) {
+                // ORDERING: Relaxed, as above.
+                self.0.running.fetch_sub(1, Relaxed);
+            }
+        }
+        let not_started = NotStarted(&self.data);
         let child = Child(Arc::clone(&self.data));
         // SAFETY: `scope` waits for `Child::exited` (B2) before anything that outlives 'scope ends, and handles cannot outlive
         // 'scope.
-        match unsafe { builder.start(None, f, child, None) } {
-            Ok(goroutine) => {
-                // SAFETY: the closure returns `T`, and this is the only handle.
-                let handle = unsafe { RawJoinHandle::new(goroutine) };
-                Ok(ScopedJoinHandle { handle, data: Arc::clone(&self.data), scope: PhantomData })
-            }
-            Err(error) => {
-                self.data.running.fetch_sub(1, Relaxed);
-                Err(error)
-            }
-        }
+        let goroutine = unsafe { builder.start(None, f, child, None)? };
+        mem::forget(not_started);
+        // SAFETY: the closure returns `T`, and this is the only handle.
+        let handle = unsafe { RawJoinHandle::new(goroutine) };
+        Ok(ScopedJoinHandle { handle, data: Arc::clone(&self.data), scope: PhantomData })
     }
 }
 

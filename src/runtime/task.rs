@@ -25,8 +25,8 @@ use std::{
     ptr::{self, NonNull},
     sync::atomic::{
         AtomicPtr, AtomicU64, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-        fence,
+        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+        compiler_fence, fence,
     },
 };
 
@@ -271,6 +271,8 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
             end_locals(unsafe { header.as_ref() });
             scheduler::ended();
             scheduler::name_task(None);
+            // A signal handler on this thread must not find the name of what is freed below.
+            compiler_fence(SeqCst);
             // ORDERING: AcqRel. As below, for handles that are left, or that the `Drop` above has made; they find an empty stage. Most often
             // there are none, and then nobody can make one.
             if state.load(Acquire) / REFERENCE == 1 || state.fetch_sub(REFERENCE - DONE, AcqRel) / REFERENCE == 1 {

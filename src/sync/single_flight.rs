@@ -40,6 +40,15 @@ struct Call<V> {
     shared: AtomicBool,
 }
 
+/// Gives a call an outcome when it is left without one.
+struct Ended<'a, V>(&'a Call<V>);
+
+impl<V> Drop for Ended<'_, V> {
+    fn drop(&mut self) {
+        let _ = self.0.outcome.set(Err("a call of this key has ended without a value".into()));
+    }
+}
+
 impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
     /// No call is running.
     ///
@@ -75,6 +84,8 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
         let call = Arc::new(Call { outcome: OnceLock::new(), shared: AtomicBool::new(false) });
         calls.insert(Arc::clone(&key), Arc::clone(&call));
         drop(calls);
+        // Whatever unwinds below, such as the key's `Hash`: nobody waits for ever.
+        let _ended = Ended(&call);
         let result = catch_unwind(AssertUnwindSafe(f));
         let mut calls = self.calls.lock();
         let ended = calls.get(&*key).is_some_and(|current| Arc::ptr_eq(current, &call));
