@@ -408,7 +408,8 @@ fn a_pair_that_talks_stays_on_one_worker() {
         let mut together = 0;
         for _ in 0..20 {
             let (tx, rx) = unbuffered::<thread::ThreadId>();
-            let child = go(move || rx.iter().all(|there| there == thread::current().id()));
+            // To the end, whatever it finds: the sender relies on it.
+            let child = go(move || rx.iter().fold(true, |all, there| all & (there == thread::current().id())));
             for _ in 0..200 {
                 tx.send(thread::current().id()).unwrap();
             }
