@@ -3,7 +3,7 @@
 //! Disk usage: how many files there are below some directories (one for each `--root`), and how many bytes they hold.
 //! Every directory has a goroutine of its own, even if there are 100,000; a `Semaphore` lets so many of them read at once. File systems
 //! block the thread that asks them, so the reading is done through `blocking`. Meanwhile the main goroutine adds up what comes in, and
-//! shows where it stands at every tick.
+//! shows where it stands at every tick. A file with two names counts twice.
 
 mod common;
 
