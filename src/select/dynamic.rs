@@ -47,8 +47,10 @@ use crate::{
 /// assert_eq!(operation.recv(&channels[7].1), Ok("lucky"));
 /// ```
 pub struct Select<'a> {
-    /// Operations by their index; a removed one leaves its place empty.
-    operations: Vec<Option<&'a dyn Handle>>,
+    /// Operations with their indices, which ascend.
+    operations: Vec<(usize, &'a dyn Handle)>,
+    /// The index of the next operation. None is given twice.
+    next: usize,
     biased: bool,
 }
 
@@ -65,7 +67,7 @@ impl<'a> Select<'a> {
     ///
     /// Never parks.
     pub fn new() -> Self {
-        Self { operations: Vec::new(), biased: false }
+        Self { operations: Vec::new(), next: 0, biased: false }
     }
 
     /// An empty list, of whose ready operations the first is chosen.
@@ -74,13 +76,15 @@ impl<'a> Select<'a> {
     ///
     /// Never parks.
     pub fn new_biased() -> Self {
-        Self { operations: Vec::new(), biased: true }
+        Self { operations: Vec::new(), next: 0, biased: true }
     }
 
     fn add(&mut self, handle: &'a dyn Handle) -> usize {
         assert!(self.operations.len() < MOST_ARMS, "a select of more than {MOST_ARMS} operations");
-        self.operations.push(Some(handle));
-        self.operations.len() - 1
+        let index = self.next;
+        self.operations.push((index, handle));
+        self.next += 1;
+        index
     }
 
     /// Adds a send; its index.
@@ -119,9 +123,9 @@ impl<'a> Select<'a> {
     ///
     /// Never parks.
     pub fn remove(&mut self, index: usize) {
-        assert!(index < self.operations.len(), "index out of bounds; {index} >= {}", self.operations.len());
-        let operation = self.operations[index].take();
-        assert!(operation.is_some(), "no operation with this index");
+        assert!(index < self.next, "index out of bounds; {index} >= {}", self.next);
+        let place = self.operations.binary_search_by_key(&index, |(index, _)| *index);
+        self.operations.remove(place.unwrap_or_else(|_| panic!("no operation with this index")));
     }
 
     /// Chooses an operation that is ready now.
@@ -162,7 +166,7 @@ impl<'a> Select<'a> {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn select(&mut self) -> SelectedOperation<'a> {
-        assert!(self.operations.iter().any(Option::is_some), "no operations have been added to `Select`");
+        assert!(!self.operations.is_empty(), "no operations have been added to `Select`");
         loop {
             if let Some(operation) = self.run(Otherwise::Wait(None)) {
                 return operation;
@@ -219,7 +223,7 @@ impl<'a> Select<'a> {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn ready(&mut self) -> usize {
-        assert!(self.operations.iter().any(Option::is_some), "no operations have been added to `Select`");
+        assert!(!self.operations.is_empty(), "no operations have been added to `Select`");
         loop {
             if let Some(index) = self.tell(Otherwise::Wait(None)) {
                 return index;
@@ -288,10 +292,8 @@ impl<'a> Select<'a> {
     }
 
     fn arms(&self, place: impl Fn(&dyn Handle) -> *mut ()) -> (Vec<Arm<'a>>, Vec<usize>) {
-        let operations = self.operations.iter().enumerate();
-        let present = operations.filter_map(|(index, operation)| operation.map(|handle| (index, handle)));
         // SAFETY: the handle's own room, which is freed after the select; or null, for selects that complete nothing.
-        present.map(|(index, handle)| (unsafe { Arm::new(handle, place(handle)) }, index)).unzip()
+        self.operations.iter().map(|&(index, handle)| (unsafe { Arm::new(handle, place(handle)) }, index)).unzip()
     }
 }
 
@@ -303,7 +305,7 @@ impl Default for Select<'_> {
 
 impl Clone for Select<'_> {
     fn clone(&self) -> Self {
-        Self { operations: self.operations.clone(), biased: self.biased }
+        Self { operations: self.operations.clone(), next: self.next, biased: self.biased }
     }
 }
 
