@@ -162,7 +162,7 @@ impl Node {
     pub(super) fn cancel(self: &Arc<Self>, failure: Failure) {
         let mut found = vec![(Arc::clone(self), failure)];
         let mut told = Vec::new();
-        let p4 = park::no_switch();
+        let _p4 = park::no_switch();
         // Mark, parents before their children. The list grows while it is walked.
         let mut at = 0;
         while at < found.len() {
@@ -199,7 +199,6 @@ impl Node {
                 unit.wake(Wake::Queue);
             }
         }
-        drop(p4);
         for dependant in told {
             if let Dependant::Func(home, f) = dependant {
                 home.go(f);
