@@ -133,13 +133,16 @@ fn se_15_removed_operations_do_not_count() {
     assert_eq!(operation.recv(&rx), Ok(1));
 }
 
+/// A goroutine that waits to send.
+type Sending = JoinHandle<Result<(), SendError<u32>>>;
+
 /// A channel and what a naive model knows of it.
 struct Modelled {
     ends: (Sender<u32>, Receiver<u32>),
     capacity: usize,
     closed: bool,
     queue: VecDeque<u32>,
-    senders: VecDeque<(u32, JoinHandle<Result<(), SendError<u32>>>)>,
+    senders: VecDeque<(u32, Sending)>,
     receivers: VecDeque<JoinHandle<Result<u32, RecvError>>>,
 }
 

@@ -1,0 +1,4 @@
+//! A goroutine needs no async.
+
+#[oxigo::main]
+async fn main() {}

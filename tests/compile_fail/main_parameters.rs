@@ -1,0 +1,4 @@
+//! The main goroutine gets no arguments.
+
+#[oxigo::main]
+fn main(arguments: Vec<String>) {}
