@@ -1200,11 +1200,11 @@ fn cq_05_leaving_a_queue_takes_constant_time() {
             taken
         })
     }
-    // The best of some runs of each: other programs only ever make a run longer.
-    let best = |selects| (0..5).map(|_| woken(selects)).min().unwrap();
-    let (few, many) = (best(500), best(4_000));
-    // Eight times as many: linear is 8, a search through the queue 64.
-    assert!(many < few * 32, "{few:?} for 500, {many:?} for 4,000");
+    // Eight times as many: linear is 8, with what more stacks cost in caches, a search through the queue 64. Other programs disturb a run
+    // now and then, but not ten in a row.
+    let runs: Vec<_> =
+        (0..10).map(|_| (woken(500), woken(4_000))).take_while(|(few, many)| *many >= *few * 32).collect();
+    assert!(runs.len() < 10, "for 500 and for 4,000: {runs:?}");
 }
 
 #[test]
