@@ -109,7 +109,7 @@ fn spawn(n: u64) {
 
 fn spawn_one(n: u64) {
     let (results, received) = unbuffered();
-    let (results, mut sum) = (&*leak(results), 0);
+    let (results, mut sum) = (leak(results), 0);
     for k in 0..n {
         go(move || results.send(k).expect("received below"));
         sum += received.recv().expect("sent above");
