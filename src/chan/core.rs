@@ -42,12 +42,15 @@ use crate::{
         unit::Unit,
         wait::Reason,
     },
-    util::{Lock, lock::Guard},
+    util::{
+        BiasedLock,
+        lock::{Guard, RawBiased},
+    },
 };
 
 /// A channel of values of type `T`.
 pub(crate) struct Channel<T> {
-    state: Lock<State<T>>,
+    state: BiasedLock<State<T>>,
     /// `usize::MAX` for unbounded.
     room: usize,
     unbounded: bool,
@@ -247,17 +250,17 @@ impl<T> Channel<T> {
             closed: false,
             deaf: false,
         };
-        Self { state: Lock::new(state), room, unbounded }
+        Self { state: BiasedLock::biased(state), room, unbounded }
     }
 
     #[inline]
-    pub(crate) fn state(&self) -> &Lock<State<T>> {
+    pub(crate) fn state(&self) -> &BiasedLock<State<T>> {
         &self.state
     }
 
     /// Leaves the lock, then wakes: first those who watch, then the partner.
     #[inline]
-    fn unlock_and_wake(state: Guard<'_, State<T>>, partner: Option<&'static Unit>) {
+    fn unlock_and_wake(state: Guard<'_, State<T>, RawBiased>, partner: Option<&'static Unit>) {
         if state.watchers.is_empty() {
             drop(state);
         } else {
@@ -269,7 +272,7 @@ impl<T> Channel<T> {
     }
 
     #[cold]
-    fn wake_watchers(state: Guard<'_, State<T>>) {
+    fn wake_watchers(state: Guard<'_, State<T>, RawBiased>) {
         let watchers = state.watchers.claim_all(Outcome::Again);
         drop(state);
         watchers.wake();
@@ -401,7 +404,7 @@ impl<T> Channel<T> {
     /// As [`receive`](Self::receive).
     unsafe fn receive_waiting(
         &self,
-        state: Guard<'_, State<T>>,
+        state: Guard<'_, State<T>, RawBiased>,
         into: *mut T,
         deadline: Option<Instant>,
         first: bool,
@@ -470,7 +473,12 @@ impl<T> Channel<T> {
     ///
     /// `sender` was claimed under the lock that `state` holds; `into` is room for a `T`.
     #[cold]
-    unsafe fn await_value(&self, state: Guard<'_, State<T>>, sender: NonNull<Node>, into: *mut T) -> Outcome {
+    unsafe fn await_value(
+        &self,
+        state: Guard<'_, State<T>, RawBiased>,
+        sender: NonNull<Node>,
+        into: *mut T,
+    ) -> Outcome {
         let unit = park::current();
         let node = Node::new(unit, None, into.cast());
         // SAFETY: claimed, so its owner waits (Q1).

@@ -19,12 +19,12 @@ use crate::{
         park::{self, Parked},
         wait::Reason,
     },
-    util::Lock,
+    util::BiasedLock,
 };
 
 /// One timer; `T` is always `Instant`, told by `make`, so that receivers of timers are receivers like others.
 pub(crate) struct Timer<T> {
-    state: Lock<State>,
+    state: BiasedLock<State>,
     make: fn(Instant) -> T,
 }
 
@@ -62,12 +62,12 @@ impl State {
 impl Timer<Instant> {
     /// A timer that fires at `next`, if ever, and then every `period`, if there is one.
     pub(crate) fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
-        Self { state: Lock::new(State { next, period, waiters: WaitQueue::new() }), make: |instant| instant }
+        Self { state: BiasedLock::biased(State { next, period, waiters: WaitQueue::new() }), make: |instant| instant }
     }
 }
 
 impl<T> Timer<T> {
-    pub(crate) fn state(&self) -> &Lock<State> {
+    pub(crate) fn state(&self) -> &BiasedLock<State> {
         &self.state
     }
 

@@ -24,7 +24,7 @@ use crate::{
         core::Grant,
     },
     runtime::{park, wait::Reason},
-    util::lock::RawLock,
+    util::lock::RawBiased,
 };
 
 /// Selects from a list of channel operations that is made at run time.
@@ -389,7 +389,7 @@ impl SelectedOperation<'_> {
     }
 
     fn check(&self, end: &dyn Handle) {
-        let address = |handle: &dyn Handle| handle.raw().map_or(0, RawLock::address);
+        let address = |handle: &dyn Handle| handle.raw().map_or(0, RawBiased::address);
         let same = address(end) == address(self.handle) && end.sends() == self.handle.sends();
         assert!(same, "passed an end that this operation was not made from");
     }

@@ -20,7 +20,7 @@ use crate::{
         park::{self, Parked, Wake},
         wait::Reason,
     },
-    util::lock::RawLock,
+    util::lock::{Raw, RawBiased},
 };
 
 /// One operation of a select, and where its value is.
@@ -28,7 +28,7 @@ use crate::{
 pub struct Arm<'a> {
     handle: &'a dyn Handle,
     /// None: nothing ever happens on this arm.
-    lock: Option<&'a RawLock>,
+    lock: Option<&'a RawBiased>,
     place: *mut (),
     node: MaybeUninit<Node>,
     state: State,
@@ -69,7 +69,7 @@ impl<'a> Arm<'a> {
     /// By which locks are ordered; zero without one.
     #[inline]
     fn address(&self) -> usize {
-        self.lock.map_or(0, RawLock::address)
+        self.lock.map_or(0, RawBiased::address)
     }
 }
 
@@ -163,7 +163,7 @@ enum Looked {
 impl Select<'_> {
     /// An arm for each lock, in order: the first of those that share it stands for all.
     #[inline]
-    fn each_lock<'a>(&self, arms: &[Arm<'a>], mut each: impl FnMut(&'a RawLock, &'a dyn Handle)) {
+    fn each_lock<'a>(&self, arms: &[Arm<'a>], mut each: impl FnMut(&'a RawBiased, &'a dyn Handle)) {
         let mut last = 0;
         for &index in self.order {
             let arm = &arms[index as usize];

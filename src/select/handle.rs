@@ -10,7 +10,7 @@ use crate::{
         waitq::{Node, WaitQueue},
     },
     runtime::unit::Unit,
-    util::lock::RawLock,
+    util::lock::RawBiased,
 };
 
 /// What an attempt under the lock has come to.
@@ -34,7 +34,7 @@ pub(crate) enum Attempt {
 /// *locked* is called while [`raw`](Self::raw) is held.
 pub(crate) unsafe trait Handle {
     /// The lock of the channel, the same for all its ends. None: nothing ever happens on this end.
-    fn raw(&self) -> Option<&RawLock>;
+    fn raw(&self) -> Option<&RawBiased>;
     /// Locked. Whether an attempt may succeed; it may yet be lost to another.
     unsafe fn is_ready(&self) -> bool;
     /// Locked. Completes the operation if that is possible now.
@@ -87,7 +87,7 @@ fn join(queue: &WaitQueue, node: &Node, how: Enqueue) {
 // SAFETY: the methods keep to the contract of the channel's own.
 unsafe impl<T> Handle for Sender<T> {
     #[inline]
-    fn raw(&self) -> Option<&RawLock> {
+    fn raw(&self) -> Option<&RawBiased> {
         Some(self.channel().state().raw())
     }
 
@@ -158,7 +158,7 @@ unsafe impl<T> Handle for Sender<T> {
 // SAFETY: as above.
 unsafe impl<T> Handle for Receiver<T> {
     #[inline]
-    fn raw(&self) -> Option<&RawLock> {
+    fn raw(&self) -> Option<&RawBiased> {
         match self.source() {
             Source::Channel(channel) => Some(channel.state().raw()),
             Source::Timer(timer) => Some(timer.state().raw()),

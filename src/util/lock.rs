@@ -5,6 +5,8 @@
 //! - L2: the word is FREE or HELD, and letting go is a plain store. Who waits never sleeps until it is woken but for a time, so the
 //!   holder need not know of it.
 //!
+//! [`BiasedLock`] is the same with another word, see [`biased`](super::biased).
+//!
 //! Under contention a locker first backs off without looking, then sleeps for a while, longer each time: a preempted holder or a
 //! real-time waiter can delay the others but not livelock them. A lock that knows of its sleepers (a futex with three states) lets go
 //! with an exchange, and that costs as much as taking the lock: a buffered channel took 25.7 ns a message with it and 17.5 with this.
@@ -16,24 +18,45 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
+#[cfg(not(loom))]
+pub(crate) use super::biased::RawBiased;
 #[cfg(loom)]
 pub(crate) use model::RawLock;
+#[cfg(loom)]
+pub(crate) use model::RawLock as RawBiased;
 #[cfg(not(loom))]
 pub(crate) use native::RawLock;
 
+/// The bare lock in a [`Lock`].
+///
+/// # Safety
+///
+/// One thread at a time is between `lock` and `unlock`, and what it wrote is seen by the next.
+pub(crate) unsafe trait Raw {
+    fn lock(&self);
+
+    /// # Safety
+    ///
+    /// The calling thread holds the lock.
+    unsafe fn unlock(&self);
+}
+
 /// See the module.
-pub(crate) struct Lock<T: ?Sized> {
-    raw: RawLock,
+pub(crate) struct Lock<T: ?Sized, R: Raw = RawLock> {
+    raw: R,
     value: UnsafeCell<T>,
 }
 
+/// A [`Lock`] for what mostly one worker uses.
+pub(crate) type BiasedLock<T> = Lock<T, RawBiased>;
+
 // SAFETY: the lock hands out one `&mut T` at a time, so sharing it needs no more than sending `T`.
-unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
+unsafe impl<T: ?Sized + Send, R: Raw> Send for Lock<T, R> {}
 // SAFETY: as above.
-unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
+unsafe impl<T: ?Sized + Send, R: Raw> Sync for Lock<T, R> {}
 // A panic cannot leave the value half changed: the code under the lock is ours and does not panic there (L1).
-impl<T: ?Sized> std::panic::UnwindSafe for Lock<T> {}
-impl<T: ?Sized> std::panic::RefUnwindSafe for Lock<T> {}
+impl<T: ?Sized, R: Raw> std::panic::UnwindSafe for Lock<T, R> {}
+impl<T: ?Sized, R: Raw> std::panic::RefUnwindSafe for Lock<T, R> {}
 
 impl<T> Lock<T> {
     #[cfg(not(loom))]
@@ -47,16 +70,22 @@ impl<T> Lock<T> {
     }
 }
 
-impl<T: ?Sized> Lock<T> {
+impl<T> BiasedLock<T> {
+    pub(crate) fn biased(value: T) -> Self {
+        Self { raw: RawBiased::new(), value: UnsafeCell::new(value) }
+    }
+}
+
+impl<T: ?Sized, R: Raw> Lock<T, R> {
     #[inline]
-    pub(crate) fn lock(&self) -> Guard<'_, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, T, R> {
         self.raw.lock();
         Guard { lock: self }
     }
 
     /// The lock without what it guards, for those that are held in sets (`select`).
     #[inline]
-    pub(crate) fn raw(&self) -> &RawLock {
+    pub(crate) fn raw(&self) -> &R {
         &self.raw
     }
 
@@ -66,24 +95,24 @@ impl<T: ?Sized> Lock<T> {
     ///
     /// The caller holds it, and `f` does not come back here.
     #[inline]
-    pub(crate) unsafe fn with_raw<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) unsafe fn with_raw<O>(&self, f: impl FnOnce(&mut T) -> O) -> O {
         // SAFETY: by the caller there is no other reference.
         f(unsafe { &mut *self.value.get() })
     }
 }
 
-impl<T: ?Sized> fmt::Debug for Lock<T> {
+impl<T: ?Sized, R: Raw> fmt::Debug for Lock<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").finish_non_exhaustive()
     }
 }
 
 /// Holds a [`Lock`] until it is dropped.
-pub(crate) struct Guard<'a, T: ?Sized> {
-    lock: &'a Lock<T>,
+pub(crate) struct Guard<'a, T: ?Sized, R: Raw = RawLock> {
+    lock: &'a Lock<T, R>,
 }
 
-impl<T: ?Sized> Deref for Guard<'_, T> {
+impl<T: ?Sized, R: Raw> Deref for Guard<'_, T, R> {
     type Target = T;
 
     #[inline]
@@ -93,7 +122,7 @@ impl<T: ?Sized> Deref for Guard<'_, T> {
     }
 }
 
-impl<T: ?Sized> DerefMut for Guard<'_, T> {
+impl<T: ?Sized, R: Raw> DerefMut for Guard<'_, T, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`; `&mut self` excludes other uses of this guard.
@@ -101,7 +130,7 @@ impl<T: ?Sized> DerefMut for Guard<'_, T> {
     }
 }
 
-impl<T: ?Sized> Drop for Guard<'_, T> {
+impl<T: ?Sized, R: Raw> Drop for Guard<'_, T, R> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the guard's thread holds it.
@@ -111,20 +140,13 @@ impl<T: ?Sized> Drop for Guard<'_, T> {
 
 #[cfg(not(loom))]
 mod native {
-    use std::{
-        sync::atomic::{
-            AtomicBool,
-            Ordering::{Acquire, Relaxed, Release},
-        },
-        thread,
-        time::Duration,
+    use std::sync::atomic::{
+        AtomicBool,
+        Ordering::{Acquire, Relaxed, Release},
     };
 
+    use super::Raw;
     use crate::util::backoff::Backoff;
-
-    /// The first and the longest sleep of a locker whose back-off has ended: the holder has lost its core.
-    const NAP_FIRST: Duration = Duration::from_micros(20);
-    const NAP_LAST: Duration = Duration::from_millis(1);
 
     /// The lock's word (L2): whether it is held.
     pub(crate) struct RawLock(AtomicBool);
@@ -132,19 +154,6 @@ mod native {
     impl RawLock {
         pub(super) const fn new() -> Self {
             Self(AtomicBool::new(false))
-        }
-
-        /// By which locks that are held in sets are ordered; never zero.
-        #[inline]
-        pub(crate) fn address(&self) -> usize {
-            std::ptr::from_ref(self).addr()
-        }
-
-        #[inline]
-        pub(crate) fn lock(&self) {
-            if !self.try_lock() {
-                self.lock_slow();
-            }
         }
 
         #[inline]
@@ -156,23 +165,26 @@ mod native {
         #[cold]
         fn lock_slow(&self) {
             let mut backoff = Backoff::new();
-            while backoff.pause() {
+            loop {
+                backoff.wait();
                 if self.try_lock() {
                     return;
                 }
             }
-            let mut nap = NAP_FIRST;
-            while !self.try_lock() {
-                thread::sleep(nap);
-                nap = (nap * 2).min(NAP_LAST);
+        }
+    }
+
+    // SAFETY: who has exchanged the word is alone until it stores again; Acquire and Release hand on what was written.
+    unsafe impl Raw for RawLock {
+        #[inline]
+        fn lock(&self) {
+            if !self.try_lock() {
+                self.lock_slow();
             }
         }
 
-        /// # Safety
-        ///
-        /// The calling thread holds the lock.
         #[inline]
-        pub(crate) unsafe fn unlock(&self) {
+        unsafe fn unlock(&self) {
             // ORDERING: Release. Publishes what was written under the lock; pairs with the Acquire in `try_lock`.
             self.0.store(false, Release);
         }
@@ -204,8 +216,11 @@ mod model {
         pub(crate) fn address(&self) -> usize {
             self.id
         }
+    }
 
-        pub(crate) fn lock(&self) {
+    // SAFETY: as loom's mutex.
+    unsafe impl super::Raw for RawLock {
+        fn lock(&self) {
             let guard = self.mutex.lock().expect("no holder of a model lock panics");
             // SAFETY: the guard is dropped in `unlock`, before the mutex is.
             let guard = unsafe { mem::transmute::<MutexGuard<'_, ()>, MutexGuard<'static, ()>>(guard) };
@@ -213,7 +228,7 @@ mod model {
             unsafe { *self.held.get() = Some(guard) };
         }
 
-        pub(crate) unsafe fn unlock(&self) {
+        unsafe fn unlock(&self) {
             // SAFETY: only the holder looks here.
             let guard = unsafe { (*self.held.get()).take() };
             drop(guard);

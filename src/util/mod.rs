@@ -1,6 +1,7 @@
-//! Small tools that know nothing of goroutines: a lock that never parks, and a back-off.
+//! Small tools that know nothing of goroutines: locks that never park, and a back-off.
 
 pub(crate) mod backoff;
+pub(crate) mod biased;
 pub(crate) mod lock;
 
-pub(crate) use lock::Lock;
+pub(crate) use lock::{BiasedLock, Lock};

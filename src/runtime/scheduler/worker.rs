@@ -188,6 +188,7 @@ impl Worker {
     /// Runs until the runtime has been given up and the last goroutine of this worker has ended.
     pub(crate) fn run(self) {
         CURRENT.set(&self);
+        crate::util::biased::enlist();
         self.processor.start_polling();
         // ORDERING: Relaxed. The clock thread may learn of it late.
         self.processor.watch.thread.store(threads::current().into(), Relaxed);
