@@ -294,7 +294,7 @@ fn se_04_one_of_two_is_ready_at_every_instant() {
             let begin = Instant::now();
             for _ in 0..at_length(4_000, 100_000) / AT_ONCE {
                 // On a busy machine each meeting takes a time slice.
-                if begin.elapsed() > Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 10 }) {
+                if begin.elapsed() > Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 5 }) {
                     break;
                 }
                 let pairs: Arc<Vec<(Chan<()>, Chan<()>)>> = Arc::new(
