@@ -887,7 +887,17 @@ fn se_18_a_loop_over_a_closed_channel_lets_others_run_and_ends_by_its_timer() {
             }
         }
         assert!(begin.elapsed() >= Duration::from_millis(20));
-        assert!(others.load(SeqCst) > 1, "the loop kept its worker to itself");
+        // A busy machine may have given this process none of that time: the budget is counted in operations.
+        for _ in 0..1_000_000 {
+            if others.load(SeqCst) > 1 {
+                return;
+            }
+            select! {
+                recv(end) -> _ => {}
+                recv(never::<()>()) -> _ => {}
+            }
+        }
+        panic!("the loop kept its worker to itself");
     });
 }
 
