@@ -17,7 +17,7 @@ use std::{
 
 use common::{Counted, at_1_2_4, quiesce, rt};
 use oxigo::{
-    Chan, Receiver, Sender, bounded,
+    Builder, Chan, Receiver, Sender, bounded,
     chan::{RecvError, SendError, after, at, never, tick},
     go, select, select_biased, unbounded, unbuffered, yield_now,
 };
@@ -32,6 +32,11 @@ fn closed_sender<T>() -> (Sender<T>, Receiver<T>) {
     let (tx, rx) = unbuffered();
     tx.close().unwrap();
     (tx, rx)
+}
+
+/// How many rounds: many where they are fast.
+fn at_length(debug: usize, release: usize) -> usize {
+    if cfg!(debug_assertions) { debug } else { release }
 }
 
 /// Starts `body` on the current runtime of one worker, and says whether it has ended when nothing can run any more.
@@ -278,41 +283,74 @@ fn se_04_default_runs_only_if_nothing_was_ready_at_one_instant() {
     }
 }
 
-/// A value is put into the second channel before it is looked for in the first: one of two lookers must get one.
+/// Go's TestNonblockSelectRace and TestNonblockSelectRace2. The second channel becomes ready before the first ceases to be, so a select
+/// over both never finds neither, in whichever order it looks. The arms between them give one that looks at them in turn the time to err.
 #[test]
-fn se_04_two_lookers_and_two_values() {
-    for close_instead in [false, true] {
-        for workers in [1, 2, 4] {
-            rt(workers, || {
-                for _ in 0..4_000 {
-                    let (one, first) = bounded(1);
-                    let (two, second) = bounded(1);
-                    one.send(()).unwrap();
-                    let looker = go({
-                        let (first, second) = (first.clone(), second.clone());
-                        move || {
+fn se_04_one_of_two_is_ready_at_every_instant() {
+    const AT_ONCE: usize = 1_000;
+    for (workers, close_instead) in [1, 2, 4].into_iter().flat_map(|workers| [(workers, false), (workers, true)]) {
+        rt(workers, || {
+            let (_keep, quiet) = bounded::<()>(1);
+            let begin = Instant::now();
+            for _ in 0..at_length(4_000, 100_000) / AT_ONCE {
+                // On a busy machine each meeting takes a time slice.
+                if begin.elapsed() > Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 5 }) {
+                    break;
+                }
+                let pairs: Arc<Vec<(Chan<()>, Chan<()>)>> = Arc::new(
+                    (0..AT_ONCE)
+                        .map(|_| (Chan::bounded(1), Chan::bounded(usize::from(!close_instead))))
+                        .inspect(|(first, _)| first.send(()).unwrap())
+                        .collect(),
+                );
+                // Both begin a round at about the same time.
+                let rounds = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+                let meet = |rounds: &[AtomicUsize; 2], me: usize, round: usize| {
+                    rounds[me].store(round + 1, SeqCst);
+                    while rounds[1 - me].load(SeqCst) <= round {
+                        yield_now();
+                    }
+                };
+                let looker = {
+                    let (pairs, rounds, quiet) = (Arc::clone(&pairs), Arc::clone(&rounds), quiet.clone());
+                    let body = move || {
+                        let mut misses = 0;
+                        for (round, (first, second)) in pairs.iter().enumerate() {
+                            let (a, b) = if round % 2 == 0 { (first, second) } else { (second, first) };
+                            let (a, b) = (a.receiver(), b.receiver());
+                            meet(&rounds, 0, round);
                             select! {
-                                recv(first) -> _ => true,
-                                default => select! {
-                                    recv(second) -> _ => true,
-                                    default => false,
-                                }
+                                recv(a) -> _ => {}
+                                recv(quiet) -> _ => unreachable!(),
+                                recv(quiet) -> _ => unreachable!(),
+                                recv(quiet) -> _ => unreachable!(),
+                                recv(quiet) -> _ => unreachable!(),
+                                recv(b) -> _ => {}
+                                default => misses += 1,
                             }
                         }
-                    });
+                        misses
+                    };
+                    Builder::new().spread().spawn(body).unwrap()
+                };
+                for (round, (first, second)) in pairs.iter().enumerate() {
+                    let (tx, rx) = (second.sender(), first.receiver());
+                    meet(&rounds, 1, round);
+                    (0..round % 64).for_each(|_| std::hint::spin_loop());
                     if close_instead {
-                        two.close().unwrap();
+                        tx.close().unwrap();
                     } else {
-                        two.send(()).unwrap();
+                        tx.send(()).unwrap();
                     }
                     select! {
-                        recv(first) -> _ => {}
+                        recv(rx) -> _ => {}
                         default => {}
                     }
-                    assert!(looker.join().unwrap(), "neither the first value nor the second was seen");
                 }
-            });
-        }
+                let misses = looker.join().unwrap();
+                assert_eq!(misses, 0, "neither the first channel nor the second was seen ready");
+            }
+        });
     }
 }
 
@@ -755,45 +793,57 @@ fn se_14_patterns_expressions_and_operands_of_all_shapes() {
 
 #[test]
 fn se_17_selects_over_the_same_channels_in_any_order_never_deadlock() {
-    at_1_2_4(|| {
-        let channels: Vec<Chan<usize>> = (0..4).map(|_| Chan::unbuffered()).collect();
-        let parties = 8;
-        let rounds = 1_000;
-        let sum = AtomicUsize::new(0);
-        oxigo::scope(|s| {
-            for party in 0..parties {
-                // A rotation and its mirror image: many different orders of the same four.
-                let mut ends: Vec<_> = (0..4).map(|i| (channels[i].sender(), channels[i].receiver())).collect();
-                ends.rotate_left(party % 4);
-                if party % 3 == 0 {
-                    ends.reverse();
-                }
-                let sum = &sum;
-                s.go(move || {
-                    let [a, b, c, d] = &ends[..] else { unreachable!() };
-                    for n in 0..rounds {
-                        if party % 2 == 0 {
-                            select! {
-                                send(a.0, n) -> r => r.unwrap(),
-                                send(b.0, n) -> r => r.unwrap(),
-                                send(c.0, n) -> r => r.unwrap(),
-                                send(d.0, n) -> r => r.unwrap(),
+    let total = at_length(100_000, 1_000_000);
+    for workers in [1, 2, 4] {
+        for parties in [2, 4, 6, 8] {
+            let rounds = total / 12 / parties;
+            rt(workers, || {
+                let channels: Vec<Chan<usize>> = (0..4).map(|_| Chan::unbuffered()).collect();
+                let sum = AtomicUsize::new(0);
+                oxigo::scope(|s| {
+                    for party in 0..parties {
+                        let (channels, sum) = (&channels, &sum);
+                        s.go(move || {
+                            let mut random = (workers * 100 + parties * 10 + party) as u64;
+                            for n in 0..rounds {
+                                let [a, b, c, d] = permutation(&mut random).map(|i| &channels[i]);
+                                if party % 2 == 0 {
+                                    let [a, b, c, d] = [a, b, c, d].map(Chan::sender);
+                                    select! {
+                                        send(a, n) -> r => r.unwrap(),
+                                        send(b, n) -> r => r.unwrap(),
+                                        send(c, n) -> r => r.unwrap(),
+                                        send(d, n) -> r => r.unwrap(),
+                                    }
+                                } else {
+                                    let [a, b, c, d] = [a, b, c, d].map(Chan::receiver);
+                                    let n = select! {
+                                        recv(a) -> n => n.unwrap(),
+                                        recv(b) -> n => n.unwrap(),
+                                        recv(c) -> n => n.unwrap(),
+                                        recv(d) -> n => n.unwrap(),
+                                    };
+                                    sum.fetch_add(n, SeqCst);
+                                }
                             }
-                        } else {
-                            let n = select! {
-                                recv(a.1) -> n => n.unwrap(),
-                                recv(b.1) -> n => n.unwrap(),
-                                recv(c.1) -> n => n.unwrap(),
-                                recv(d.1) -> n => n.unwrap(),
-                            };
-                            sum.fetch_add(n, SeqCst);
-                        }
+                        });
                     }
                 });
-            }
-        });
-        assert_eq!(sum.into_inner(), parties / 2 * (rounds * (rounds - 1) / 2));
-    });
+                assert_eq!(sum.into_inner(), parties / 2 * (rounds * (rounds - 1) / 2));
+            });
+        }
+    }
+}
+
+/// One of the 24 orders of four things.
+fn permutation(random: &mut u64) -> [usize; 4] {
+    let mut order = [0, 1, 2, 3];
+    for i in (1..4).rev() {
+        // Knuth's linear congruence; its upper bits are the good ones.
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order.swap(i, (*random >> 33) as usize % (i + 1));
+    }
+    order
 }
 
 #[test]
@@ -837,7 +887,17 @@ fn se_18_a_loop_over_a_closed_channel_lets_others_run_and_ends_by_its_timer() {
             }
         }
         assert!(begin.elapsed() >= Duration::from_millis(20));
-        assert!(others.load(SeqCst) > 1, "the loop kept its worker to itself");
+        // A busy machine may have given this process none of that time: the budget is counted in operations.
+        for _ in 0..1_000_000 {
+            if others.load(SeqCst) > 1 {
+                return;
+            }
+            select! {
+                recv(end) -> _ => {}
+                recv(never::<()>()) -> _ => {}
+            }
+        }
+        panic!("the loop kept its worker to itself");
     });
 }
 
@@ -1074,7 +1134,7 @@ fn cq_03_one_channel_many_times_in_one_select() {
 fn cq_04_exactly_one_partner_completes_a_select() {
     for workers in [1, 2, 4] {
         rt(workers, || {
-            let n = 10_000_u32;
+            let n = at_length(10_000, 100_000) as u32;
             let ends: Vec<_> = (0..4).map(|_| unbuffered()).collect();
             let tx: Vec<Sender<u32>> = ends.iter().map(|(tx, _)| tx.clone()).collect();
             let sender = go(move || {
@@ -1130,50 +1190,6 @@ fn cq_04_selects_on_both_sides_and_threads_among_them() {
         sender.join().unwrap();
         oxigo::blocking(|| thread_sender.join().unwrap());
     });
-}
-
-#[test]
-fn cq_05_leaving_a_queue_takes_constant_time() {
-    // So many selects wait on one channel that all share, and each is woken through one of its own.
-    fn woken(selects: usize) -> Duration {
-        rt(1, || {
-            let (_keep, shared) = unbuffered::<()>();
-            let own: Vec<_> = (0..selects)
-                .map(|_| {
-                    let (tx, rx) = unbuffered::<()>();
-                    let shared = shared.clone();
-                    let waits = go(move || {
-                        loop {
-                            select! {
-                                recv(shared) -> _ => unreachable!(),
-                                recv(rx) -> v => if v.is_err() { return },
-                            }
-                        }
-                    });
-                    (tx, waits)
-                })
-                .collect();
-            quiesce();
-            let begin = Instant::now();
-            for _ in 0..4 {
-                // From the middle outwards, so that no end of the queue is near.
-                for i in 0..selects {
-                    own[(i + selects / 2) % selects].0.send(()).unwrap();
-                }
-            }
-            let taken = begin.elapsed();
-            for (tx, waits) in own {
-                drop(tx);
-                waits.join().unwrap();
-            }
-            taken
-        })
-    }
-    // Eight times as many: linear is 8, with what more stacks cost in caches, a search through the queue 64. Other programs disturb a run
-    // now and then, but not ten in a row.
-    let runs: Vec<_> =
-        (0..10).map(|_| (woken(500), woken(4_000))).take_while(|(few, many)| *many >= *few * 32).collect();
-    assert!(runs.len() < 10, "for 500 and for 4,000: {runs:?}");
 }
 
 #[test]

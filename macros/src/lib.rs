@@ -12,7 +12,12 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// `#[oxigo::main(workers = 4)]` sets the number of workers, over `OXIGO_WORKERS`.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    expand(arguments, item, Entry::Main).unwrap_or_else(Refusal::into_tokens)
+    let stub = stub(item.clone());
+    expand(arguments, item, Entry::Main).unwrap_or_else(|refusal| {
+        let mut tokens = refusal.into_tokens();
+        tokens.extend(stub);
+        tokens
+    })
 }
 
 /// Makes the function a test that runs on a runtime of its own.
@@ -122,6 +127,16 @@ fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<Tok
     Ok(tokens.into_iter().collect())
 }
 
+/// An empty function with the name of the one that is refused, lest the compiler goes on to miss `main`.
+fn stub(item: TokenStream) -> TokenStream {
+    let mut tokens = item.into_iter().skip_while(|token| !is_word(token, "fn"));
+    let (Some(keyword), Some(TokenTree::Ident(name))) = (tokens.next(), tokens.next()) else {
+        return TokenStream::new();
+    };
+    let body = Group::new(Delimiter::Brace, TokenStream::new());
+    [keyword, name.into(), parenthesized(TokenStream::new()), body.into()].into_iter().collect()
+}
+
 /// A function without parameters, cut into the pieces that matter.
 struct Function {
     /// Attributes, visibility, name, parameters, return type.
@@ -140,11 +155,10 @@ impl Function {
         if body.delimiter() != Delimiter::Brace {
             return Err(Refusal::new(body.span(), "expected a function with a body"));
         }
-        let word = |token: &TokenTree, text: &str| matches!(token, TokenTree::Ident(i) if i.to_string() == text);
-        let Some(at) = tokens.iter().position(|token| word(token, "fn")) else {
+        let Some(at) = tokens.iter().position(|token| is_word(token, "fn")) else {
             return Err(Refusal::new(body.span(), "expected a function"));
         };
-        if let Some(token) = tokens[..at].iter().find(|token| word(token, "async")) {
+        if let Some(token) = tokens[..at].iter().find(|token| is_word(token, "async")) {
             let text = "a goroutine needs no async: write a plain `fn` and call what blocks";
             return Err(Refusal::new(token.span(), text));
         }
@@ -193,6 +207,10 @@ fn parse_arguments(arguments: TokenStream, entry: Entry) -> Result<Arguments, Re
         }
     }
     Ok(parsed)
+}
+
+fn is_word(token: &TokenTree, text: &str) -> bool {
+    matches!(token, TokenTree::Ident(word) if word.to_string() == text)
 }
 
 fn punct(character: char, at: Span) -> TokenTree {

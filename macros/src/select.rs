@@ -2,7 +2,7 @@
 
 use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenStream, TokenTree};
 
-use crate::Refusal;
+use crate::{Refusal, is_word};
 
 enum Kind {
     Recv(TokenStream),
@@ -129,6 +129,11 @@ fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
         },
         _ => false,
     };
+    if let [TokenTree::Ident(from), TokenTree::Punct(and), TokenTree::Ident(word), ..] = value.as_slice()
+        && (from.to_string().as_str(), and.as_char(), word.to_string().as_str()) == ("from", '&', "mut")
+    {
+        return Err(Refusal::new(and.span(), "expected a place that holds an `Option`: `from slot`, without `&mut`"));
+    }
     if from {
         return Ok(Kind::SendFrom(sender, value.into_iter().skip(1).collect()));
     }
@@ -143,9 +148,13 @@ fn is_fat_arrow(tokens: &[TokenTree], at: usize) -> bool {
     is_punct(tokens.get(at), '=') && is_punct(tokens.get(at + 1), '>')
 }
 
+fn is_thin_arrow(tokens: &[TokenTree], at: usize) -> bool {
+    is_punct(tokens.get(at), '-') && is_punct(tokens.get(at + 1), '>')
+}
+
 /// `-> pattern`, up to the `=>`.
 fn pattern(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, Refusal> {
-    if !(is_punct(tokens.get(*at), '-') && is_punct(tokens.get(*at + 1), '>')) {
+    if !is_thin_arrow(tokens, *at) {
         return Err(Refusal::new(
             tokens.get(*at).map_or(arm, TokenTree::span),
             "expected `-> pattern` after the operation",
@@ -153,13 +162,19 @@ fn pattern(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStrea
     }
     *at += 2;
     let start = *at;
-    while *at < tokens.len() && !is_fat_arrow(tokens, *at) {
+    // Commas inside, as in `Pair::<A, B>(_)`, are not followed by an arm.
+    let ends = |at: usize| match tokens.get(at) {
+        Some(token) if is_punct(Some(token), ',') => ends_arm(tokens, at),
+        Some(_) => is_fat_arrow(tokens, at) || is_operation(tokens, at),
+        None => true,
+    };
+    while !ends(*at) {
         *at += 1;
     }
     if start == *at {
         return Err(Refusal::new(tokens.get(*at).map_or(arm, TokenTree::span), "expected a pattern after `->`"));
     }
-    if *at == tokens.len() {
+    if !is_fat_arrow(tokens, *at) {
         return Err(Refusal::new(tokens[start].span(), "expected `=>` and a body after this pattern"));
     }
     let pattern: TokenStream = tokens[start..*at].iter().cloned().collect();
@@ -189,9 +204,14 @@ fn body(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, 
         return Ok(TokenStream::from(tokens[start].clone()));
     }
     // An expression: up to a comma that ends the arm. Commas inside, as in `f::<A, B>()`, are not followed by an arm.
-    while *at < tokens.len() {
-        if is_punct(tokens.get(*at), ',') && (*at + 1 == tokens.len() || begins_arm(tokens, *at + 1)) {
-            break;
+    while *at < tokens.len() && !ends_arm(tokens, *at) {
+        if is_operation(tokens, *at) {
+            let (at, text) = if start == *at {
+                (arm, "expected a body after `=>`")
+            } else {
+                (tokens[*at].span(), "expected a comma between the body before and this arm")
+            };
+            return Err(Refusal::new(at, text));
         }
         *at += 1;
     }
@@ -203,17 +223,38 @@ fn body(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, 
     Ok(body)
 }
 
+/// Whether a comma is here that ends the arm, and not one inside its body or pattern.
+fn ends_arm(tokens: &[TokenTree], at: usize) -> bool {
+    is_punct(tokens.get(at), ',') && (at + 1 == tokens.len() || begins_arm(tokens, at + 1))
+}
+
 /// Whether an arm begins here, or something that is meant to be one.
 fn begins_arm(tokens: &[TokenTree], at: usize) -> bool {
     let Some(TokenTree::Ident(word)) = tokens.get(at) else { return false };
     let word = word.to_string();
+    let operation = word == "recv" || word == "send";
     match tokens.get(at + 1) {
         Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => {
-            is_fat_arrow(tokens, at + 2) || is_punct(tokens.get(at + 2), '-') && is_punct(tokens.get(at + 3), '>')
+            is_fat_arrow(tokens, at + 2) || is_thin_arrow(tokens, at + 2) || operation && is_cut_off(tokens, at + 2)
         }
-        Some(_) => word == "default" && is_fat_arrow(tokens, at + 1),
-        None => false,
+        _ if operation => is_thin_arrow(tokens, at + 1),
+        _ => word == "default" && (is_fat_arrow(tokens, at + 1) || is_cut_off(tokens, at + 1)),
     }
+}
+
+/// Whether the beginning of an arm goes no further here.
+fn is_cut_off(tokens: &[TokenTree], at: usize) -> bool {
+    match tokens.get(at) {
+        Some(TokenTree::Group(group)) => group.delimiter() == Delimiter::Brace,
+        Some(_) => false,
+        None => true,
+    }
+}
+
+/// Whether `recv(…) ->` or `send(…) ->` is here, which no pattern and no expression has.
+fn is_operation(tokens: &[TokenTree], at: usize) -> bool {
+    let word = tokens.get(at).is_some_and(|token| is_word(token, "recv") || is_word(token, "send"));
+    word && matches!(tokens.get(at + 1), Some(TokenTree::Group(_))) && is_thin_arrow(tokens, at + 2)
 }
 
 struct Out {
@@ -267,6 +308,15 @@ impl Out {
     }
 }
 
+/// The same names, with errors about them shown at `place`.
+fn located(stream: &TokenStream, place: Span) -> TokenStream {
+    let at = |mut token: TokenTree| {
+        token.set_span(token.span().located_at(place));
+        token
+    };
+    stream.clone().into_iter().map(at).collect()
+}
+
 fn respan(mut token: TokenTree, at: Span) -> TokenTree {
     if let TokenTree::Group(group) = &token {
         let inner = group.stream().into_iter().map(|token| respan(token, at)).collect();
@@ -294,6 +344,13 @@ impl Arms {
         let macros = |out: &mut Out, rest: &str| {
             out.stream(path.clone()).text("::__private::macros::").text(rest);
         };
+        // The whole call is shown at the first operand, and with it an error about the arguments.
+        let constructor = |name: &str, arguments: Out| {
+            let mut out = Out { tokens: Vec::new(), at: arguments.at };
+            out.stream(located(&path, out.at)).text("::__private::macros::").text(name).text("::new");
+            out.group(Delimiter::Parenthesis, arguments);
+            out
+        };
         if self.arms.is_empty() && self.default.is_none() {
             let mut out = Out::new();
             macros(&mut out, "forever()");
@@ -310,8 +367,7 @@ impl Arms {
                     names.local("end", i).text(",");
                     let mut arguments = Out::at(receiver);
                     arguments.local("end", i);
-                    macros(&mut places, "Recv::new");
-                    places.group(Delimiter::Parenthesis, arguments).text(";");
+                    places.extend(constructor("Recv", arguments)).text(";");
                 }
                 Kind::Send(sender, value) | Kind::SendFrom(sender, value) => {
                     let from = matches!(arm.kind, Kind::SendFrom(..));
@@ -329,8 +385,7 @@ impl Arms {
                         out.local("value", i);
                         out
                     });
-                    macros(&mut places, if from { "SendFrom::new" } else { "Send::new" });
-                    places.group(Delimiter::Parenthesis, arguments).text(";");
+                    places.extend(constructor(if from { "SendFrom" } else { "Send" }, arguments)).text(";");
                 }
             }
         }
@@ -339,7 +394,13 @@ impl Arms {
             None => macros(&mut otherwise, "Otherwise::Wait(::core::option::Option::None)"),
             Some(Default { within: None, .. }) => macros(&mut otherwise, "Otherwise::Return"),
             Some(Default { within: Some(duration), .. }) => {
-                operands.stream(duration.clone()).text(",");
+                // The user's own tokens are the argument: an error about its type shows the whole of it.
+                let mut argument = Out::new();
+                argument.stream(duration.clone());
+                let mut call = Out::at(duration);
+                call.stream(located(&path, call.at)).text("::__private::macros::limit");
+                call.group(Delimiter::Parenthesis, argument);
+                operands.extend(call).text(",");
                 names.text("within_duration,");
                 macros(&mut otherwise, "within(within_duration)");
             }

@@ -10,7 +10,7 @@ use loom::{
     thread,
 };
 
-use super::{RecvTimeoutError, SendTimeoutError, TryRecvError, bounded};
+use super::{RecvTimeoutError, Select, SendTimeoutError, TryRecvError, bounded};
 use crate::{
     runtime::{park, wait::Reason},
     select,
@@ -206,6 +206,212 @@ fn loom_select_sees_the_close() {
         }
         closer.join().unwrap();
     });
+}
+
+/// One value, two that want it: one gets it, the other the end of the channel.
+#[test]
+fn loom_one_sender_two_receivers() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let other = rx.clone();
+        let a = thread::spawn(move || other.recv().is_ok());
+        let b = thread::spawn(move || rx.recv().is_ok());
+        tx.send(1).unwrap();
+        drop(tx);
+        assert!(a.join().unwrap() != b.join().unwrap());
+    });
+}
+
+/// A select receives from two channels what two others send, each value once.
+#[test]
+fn loom_select_receives_every_value_once() {
+    for_capacities(|capacity| {
+        let (ta, ra) = bounded(capacity);
+        let (tb, rb) = bounded(capacity);
+        let a = thread::spawn(move || ta.send(1).unwrap());
+        let b = thread::spawn(move || tb.send(2).unwrap());
+        let mut sum = 0;
+        let mut open = (true, true);
+        while open.0 || open.1 {
+            // A closed channel is always ready: it is asked once.
+            let (ra, rb) = (open.0.then_some(&ra), open.1.then_some(&rb));
+            match (ra, rb) {
+                (Some(ra), Some(rb)) => select! {
+                    recv(ra) -> v => match v { Ok(v) => sum += v, Err(_) => open.0 = false },
+                    recv(rb) -> v => match v { Ok(v) => sum += v, Err(_) => open.1 = false },
+                },
+                (Some(last), None) | (None, Some(last)) => {
+                    while let Ok(v) = last.recv() {
+                        sum += v;
+                    }
+                    open = (false, false);
+                }
+                (None, None) => unreachable!(),
+            }
+        }
+        assert_eq!(sum, 3);
+        a.join().unwrap();
+        b.join().unwrap();
+    });
+}
+
+/// A select sends to one of two channels, on each of which another waits: one of them receives, and what it says is true.
+#[test]
+fn loom_select_sends_to_one() {
+    for_capacities(|capacity| {
+        let (ta, ra) = bounded::<u32>(capacity);
+        let (tb, rb) = bounded::<u32>(capacity);
+        let a = thread::spawn(move || ra.recv().is_ok());
+        let b = thread::spawn(move || rb.recv().is_ok());
+        let to_a = select! {
+            send(ta, 1) -> r => { r.unwrap(); true }
+            send(tb, 2) -> r => { r.unwrap(); false }
+        };
+        drop((ta, tb));
+        assert_eq!((a.join().unwrap(), b.join().unwrap()), (to_a, !to_a));
+    });
+}
+
+/// CC-04 for a select: a value that was not received comes back; never both.
+#[test]
+fn loom_close_against_select_and_receive() {
+    for_capacities(|capacity| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (tx, rx) = bounded(capacity);
+        let (_keep, quiet) = bounded::<u32>(1);
+        let closer = tx.clone();
+        let mut slot = Some(Counted(drops.clone()));
+        let sender = thread::spawn(move || {
+            select! {
+                send(tx, from slot) -> r => r.is_ok(),
+                recv(quiet) -> _ => unreachable!(),
+            }
+        });
+        let closing = thread::spawn(move || closer.close().unwrap());
+        let received = rx.recv().is_ok();
+        let sent = sender.join().unwrap();
+        closing.join().unwrap();
+        assert_eq!(sent, received, "sent and received are one event");
+        drop(rx);
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+    });
+}
+
+/// The clock completes a waiting select, or the partner does; the value is received, or it is still there.
+#[test]
+fn loom_time_limits_of_select_lose_no_value() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let (_keep, quiet) = bounded::<u32>(1);
+        let sender = thread::spawn(move || {
+            let mut slot = Some(7);
+            let sent = select! {
+                send(tx, from slot) -> r => r.is_ok(),
+                default(std::time::Duration::from_secs(1)) => false,
+            };
+            assert_eq!(slot.is_some(), !sent);
+            sent
+        });
+        let received = select! {
+            recv(rx) -> v => v.is_ok(),
+            recv(quiet) -> _ => unreachable!(),
+            default(std::time::Duration::from_secs(1)) => false,
+        };
+        let sent = sender.join().unwrap();
+        let left = rx.try_recv().is_ok();
+        assert_eq!(sent, received || left);
+        assert!(!(received && left));
+    });
+}
+
+/// The two steps of a run-time select: what it was promised holds until the second step, or the channel is closed and it is told.
+#[test]
+fn loom_two_step_send_against_receive_and_close() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let closer = tx.clone();
+        let sender = thread::spawn(move || {
+            let mut list = Select::new();
+            list.send(&tx);
+            list.select().send(&tx, 7).is_ok()
+        });
+        let closing = thread::spawn(move || closer.close().unwrap());
+        let received = rx.recv() == Ok(7);
+        let sent = sender.join().unwrap();
+        closing.join().unwrap();
+        assert_eq!(sent, received || rx.try_recv().is_ok(), "sent and received are one event");
+    });
+}
+
+/// A run-time select on both sides.
+#[test]
+fn loom_two_step_send_meets_two_step_receive() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let sender = thread::spawn(move || {
+            let mut list = Select::new();
+            list.send(&tx);
+            list.select().send(&tx, 7).unwrap();
+        });
+        let mut list = Select::new();
+        list.recv(&rx);
+        assert_eq!(list.select().recv(&rx), Ok(7));
+        sender.join().unwrap();
+    });
+}
+
+/// Who waits for an operation to become ready is told, by a plain send and by a select, and finds it so.
+#[test]
+fn loom_ready_is_told_and_true() {
+    let told_by = |send: fn(super::Sender<u32>)| {
+        for_capacities(move |capacity| {
+            let (tx, rx) = bounded(capacity);
+            let sender = thread::spawn(move || send(tx));
+            let mut list = Select::new();
+            list.recv(&rx);
+            assert_eq!(list.ready(), 0);
+            assert_eq!(rx.try_recv(), Ok(7));
+            sender.join().unwrap();
+        });
+    };
+    told_by(|tx| tx.send(7).unwrap());
+    told_by(|tx| select! { send(tx, 7) -> sent => sent.unwrap() });
+}
+
+/// The second channel becomes ready before the first ceases to be; whether `look` found one of them.
+fn one_of_two_is_ready(look: fn(&super::Receiver<u32>, &super::Receiver<u32>) -> bool) -> bool {
+    let (ta, ra) = bounded(1);
+    let (tb, rb) = bounded(1);
+    ta.send(1).unwrap();
+    let other = ra.clone();
+    let partner = thread::spawn(move || {
+        tb.send(2).unwrap();
+        let _ = other.try_recv();
+        tb
+    });
+    let found = look(&rb, &ra);
+    drop(partner.join().unwrap());
+    drop(ta);
+    found
+}
+
+/// SE-04.
+#[test]
+fn loom_default_only_if_nothing_was_ready_at_one_instant() {
+    loom::model(|| {
+        assert!(one_of_two_is_ready(|a, b| select! {
+            recv(a) -> _ => true,
+            recv(b) -> _ => true,
+            default => false,
+        }));
+    });
+}
+
+/// Looking at one arm after the other misses both, which must be found.
+#[test]
+#[should_panic(expected = "missed")]
+fn loom_looking_at_one_arm_after_the_other_is_caught() {
+    loom::model(|| assert!(one_of_two_is_ready(|a, b| a.try_recv().is_ok() || b.try_recv().is_ok()), "missed"));
 }
 
 /// U1: of two claimers with one ticket, one wins; a ticket of an old wait never does.

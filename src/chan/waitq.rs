@@ -126,7 +126,7 @@ impl WaitQueue {
         node.next.set(ptr::null());
         node.linked.set(true);
         // SAFETY: nodes in the queue are alive (Q1).
-        match unsafe { last.as_ref() } {
+        match unsafe { at(last) } {
             None => self.head.set(node),
             Some(last) => last.next.set(node),
         }
@@ -144,7 +144,7 @@ impl WaitQueue {
         node.next.set(first);
         node.linked.set(true);
         // SAFETY: nodes in the queue are alive (Q1).
-        match unsafe { first.as_ref() } {
+        match unsafe { at(first) } {
             None => self.tail.set(node),
             Some(first) => first.prev.set(node),
         }
@@ -158,12 +158,12 @@ impl WaitQueue {
         }
         let (prev, next) = (node.prev.get(), node.next.get());
         // SAFETY: neighbours are in the queue, so alive (Q1).
-        match unsafe { prev.as_ref() } {
+        match unsafe { at(prev) } {
             None => self.head.set(next),
             Some(prev) => prev.next.set(next),
         }
         // SAFETY: as above.
-        match unsafe { next.as_ref() } {
+        match unsafe { at(next) } {
             None => self.tail.set(prev),
             Some(next) => next.prev.set(prev),
         }
@@ -174,7 +174,7 @@ impl WaitQueue {
     pub(crate) fn claim_first(&self) -> Option<NonNull<Node>> {
         loop {
             // SAFETY: as above.
-            let first = unsafe { self.head.get().as_ref() }?;
+            let first = unsafe { at(self.head.get()) }?;
             self.remove(first);
             if first.claim() {
                 return Some(NonNull::from(first));
@@ -185,13 +185,13 @@ impl WaitQueue {
     /// The place of the oldest node, which may have lost its wait already.
     pub(crate) fn first_place(&self) -> Option<*mut ()> {
         // SAFETY: nodes in the queue are alive (Q1).
-        unsafe { self.head.get().as_ref() }.map(Node::place)
+        unsafe { at(self.head.get()) }.map(Node::place)
     }
 
     /// Takes the oldest node out; if its wait can be won, gives it its outcome, chains it for waking, and returns true.
     pub(crate) fn claim_front_into(&self, outcome: Outcome, chain: &mut Claimed) -> bool {
         // SAFETY: as above.
-        let Some(first) = (unsafe { self.head.get().as_ref() }) else { return false };
+        let Some(first) = (unsafe { at(self.head.get()) }) else { return false };
         self.remove(first);
         let won = first.claim();
         if won {
@@ -214,6 +214,19 @@ impl WaitQueue {
             chain.push(unsafe { node.as_ref() }, outcome);
         }
     }
+}
+
+/// The node that a link of a queue leads to; none behind the last one.
+///
+/// # Safety
+///
+/// The link is one of a queue whose lock is held: nodes in a queue are alive (Q1).
+#[inline]
+unsafe fn at<'a>(link: *const Node) -> Option<&'a Node> {
+    #[cfg(test)]
+    tests::FOLLOWED.set(tests::FOLLOWED.get() + 1);
+    // SAFETY: by the caller.
+    unsafe { link.as_ref() }
 }
 
 /// Nodes that have been completed and wait to be woken, after the lock has been left.
@@ -276,5 +289,64 @@ impl Claimed {
             let unit = node.unit;
             batch.push(unit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    thread_local! {
+        /// How many links this thread has followed.
+        pub(super) static FOLLOWED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// CQ-05 in steps instead of time: `selects` wait on one channel that they share and on one of their own, and each is woken four
+    /// times through its own. How many links that takes to follow.
+    #[cfg(not(loom))]
+    fn followed_for(selects: usize) -> usize {
+        use crate::{Runtime, WaitGroup, select, unbuffered, yield_now};
+
+        /// Primes, so that each select is woken once for each.
+        const STRIDES: [usize; 4] = [617, 421, 233, 787];
+        let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+        runtime.run(|| {
+            let (keep, shared) = unbuffered::<()>();
+            let group = WaitGroup::new();
+            let ends: Vec<_> = (0..selects)
+                .map(|_| {
+                    let shared = shared.clone();
+                    let (tx, rx) = unbuffered();
+                    group.go(move || {
+                        for _ in STRIDES {
+                            select! {
+                                recv(shared) -> _ => unreachable!("nobody sends"),
+                                recv(rx) -> value => value.unwrap(),
+                            }
+                        }
+                    });
+                    tx
+                })
+                .collect();
+            // One worker: all of them wait after that.
+            (0..3).for_each(|_| yield_now());
+            let before = FOLLOWED.get();
+            for stride in STRIDES {
+                // Another order than the one in which they have joined the shared queue: neither of its ends is near.
+                for i in 0..selects {
+                    ends[i * stride % selects].send(()).unwrap();
+                }
+            }
+            group.wait();
+            drop(keep);
+            FOLLOWED.get() - before
+        })
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn cq_05_leaving_a_queue_takes_a_constant_number_of_steps() {
+        let (once, twice) = (followed_for(500), followed_for(1_000));
+        assert!(twice * 10 <= once * 21, "{once} links for 500 selects, {twice} for 1,000");
     }
 }

@@ -183,6 +183,11 @@ pub fn forever() -> ! {
     }
 }
 
+/// Says of the operand of `default(duration)` what it has to be.
+pub fn limit(duration: Duration) -> Duration {
+    duration
+}
+
 /// `default(duration)`
 pub fn within(duration: Duration) -> Otherwise {
     Otherwise::Wait(Instant::now().checked_add(duration))
