@@ -14,7 +14,7 @@ use loom::{
     thread,
 };
 
-use super::{Condvar, Once, Semaphore, WaitGroup, mutex::RawMutex};
+use super::{Condvar, Once, Semaphore, WaitGroup, mutex::RawMutex, until::Until};
 
 /// A counter under a mutex.
 struct Guarded {
@@ -95,7 +95,7 @@ fn loom_mutex_time_limits_lose_no_wake() {
         let guarded = Guarded::new();
         let (timed, waiting) = (guarded.clone(), guarded.clone());
         let timed = thread::spawn(move || {
-            let taken = timed.mutex.acquire_until(Some(Instant::now() + Duration::from_secs(1)));
+            let taken = timed.mutex.acquire_until(Until::deadline(Some(Instant::now() + Duration::from_secs(1))));
             if taken {
                 timed.increment();
                 timed.unlock();
@@ -144,7 +144,7 @@ fn loom_condvar_misses_no_notification() {
         guarded.mutex.acquire();
         // SAFETY: the lock is held.
         while guarded.count.with(|count| unsafe { *count }) == 0 {
-            assert!(changed.wait_raw(&guarded.mutex, None));
+            assert!(changed.wait_raw(&guarded.mutex, Until::EVER));
         }
         guarded.unlock();
         party.join().unwrap();

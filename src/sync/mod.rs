@@ -16,6 +16,8 @@ macro_rules! const_new {
 mod barrier;
 mod condvar;
 #[cfg(not(loom))]
+mod ctx;
+#[cfg(not(loom))]
 mod err_group;
 #[cfg(loom)]
 mod loom_models;
@@ -27,12 +29,15 @@ mod semaphore;
 #[cfg(not(loom))]
 mod single_flight;
 pub(crate) mod turn;
+pub(crate) mod until;
 mod wait_group;
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::Condvar;
 #[cfg(not(loom))]
 pub use condvar::WaitTimeoutResult;
+#[cfg(not(loom))]
+pub use ctx::{MutexCtx, RwLockCtx};
 #[cfg(not(loom))]
 pub use err_group::{ErrGroup, TaskFailed};
 pub use mutex::RawMutex;
