@@ -11,14 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    mutex::RawMutex,
-    until::{self, Until},
-};
+use super::mutex::RawMutex;
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
     runtime::{
         park::{self, Wake},
+        until::{self, Until},
         wait::Reason,
     },
     util::Lock,

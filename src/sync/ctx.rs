@@ -2,10 +2,11 @@
 //!
 //! `Mutex` and `RwLock` are `lock_api`'s types, so what is ours comes by extension traits.
 
-use super::{
-    Mutex, MutexGuard, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard, rwlock::Read, until::Until,
+use super::{Mutex, MutexGuard, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard, rwlock::Read};
+use crate::{
+    context::{Context, ContextError},
+    runtime::until::Until,
 };
-use crate::context::{Context, ContextError};
 
 mod sealed {
     pub trait Sealed {}

@@ -14,7 +14,8 @@ use loom::{
     thread,
 };
 
-use super::{Condvar, Once, Semaphore, WaitGroup, mutex::RawMutex, until::Until};
+use super::{Condvar, Once, Semaphore, WaitGroup, mutex::RawMutex};
+use crate::runtime::until::Until;
 
 /// A counter under a mutex.
 struct Guarded {

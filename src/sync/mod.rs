@@ -29,7 +29,6 @@ mod semaphore;
 #[cfg(not(loom))]
 mod single_flight;
 pub(crate) mod turn;
-pub(crate) mod until;
 mod wait_group;
 
 pub use barrier::{Barrier, BarrierWaitResult};

@@ -41,9 +41,9 @@ use crate::{
     },
     runtime::{
         park::{self, Wake},
+        until::{self, Until},
         wait::Reason,
     },
-    sync::until::{self, Until},
     util::{Lock, backoff::Backoff},
 };
 

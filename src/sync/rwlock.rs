@@ -26,10 +26,7 @@
 
 use std::time::Instant;
 
-use super::{
-    mutex::{Manner, out_of_patience},
-    until::{self, Until},
-};
+use super::mutex::{Manner, out_of_patience};
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
     facade::{
@@ -38,6 +35,7 @@ use crate::{
     },
     runtime::{
         park::{self, Wake},
+        until::{self, Until},
         wait::Reason,
     },
     util::{Lock, backoff::Backoff},

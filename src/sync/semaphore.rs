@@ -20,8 +20,11 @@ use crate::{
         AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
-    runtime::{park, wait::Reason},
-    sync::until::{self, Until},
+    runtime::{
+        park,
+        until::{self, Until},
+        wait::Reason,
+    },
     util::Lock,
 };
 

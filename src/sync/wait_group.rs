@@ -17,8 +17,7 @@ use std::{
 
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
-    runtime::{park, wait::Reason},
-    sync::until::Until,
+    runtime::{park, until::Until, wait::Reason},
     util::Lock,
 };
 
