@@ -699,3 +699,20 @@ mod api {
         RwLock::from_raw(RawRwLock::new(), value)
     }
 }
+
+#[cfg(loom)]
+impl RawRwLock {
+    /// What R5 forbids, for the model that must fail: looks for writers that wait and lets go in two steps.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_shared`](Self::release_shared).
+    pub(super) unsafe fn release_shared_broken(&self) {
+        if self.word.load(Relaxed) & WRITERS_WAIT == 0 {
+            self.word.fetch_sub(READER, Release);
+        } else {
+            // SAFETY: passed on.
+            unsafe { self.release_shared() };
+        }
+    }
+}
