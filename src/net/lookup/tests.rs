@@ -111,7 +111,10 @@ fn nt_23_nt_29_a_look_up_ends_with_its_context() {
         let (ctx, cancel) = Context::background().with_cancel();
         let (flights, other) = (fake.flights, ctx.clone());
         let waiter = go(move || flights.look_up("good", &Patience::of_context(&other)));
-        until(|| fake.calls.load(SeqCst) == 1);
+        let patient = go(move || flights.look_up("good", &Patience::of_context(&Context::background())));
+        let flying = || fake.flights.table.lock().unwrap().get("good").map_or(0, Arc::strong_count);
+        // The table, the job, and the two who wait.
+        until(|| fake.calls.load(SeqCst) == 1 && flying() == 4);
         cancel.cancel();
         let error = waiter.join().unwrap().unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::Other, "context canceled"));
@@ -120,7 +123,7 @@ fn nt_23_nt_29_a_look_up_ends_with_its_context() {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         // The flight itself goes on, for others.
         fake.gate.send(()).unwrap();
-        assert_eq!(flights.look_up("good", &Patience::of_context(&Context::background())).unwrap(), [ANSWER]);
+        assert_eq!(patient.join().unwrap().unwrap(), [ANSWER]);
         assert_eq!(fake.calls.load(SeqCst), 1);
     });
 }
