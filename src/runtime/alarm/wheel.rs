@@ -2,15 +2,16 @@
 //!
 //! Time is cut into ticks. A level has 64 slots; those of level 0 are one tick wide, those of the next level are as wide as all of the last.
 //! A deadline lies at the level of the highest group of six bits in which its tick differs from the wheel's, in the slot that this group
-//! names. When the wheel comes to a slot of a higher level, the slot's entries move down. What is due is told by the deadline itself, not by
-//! its tick, so nothing is early.
+//! names. When the wheel comes to a slot, the slot's entries move down, those of its own tick into a heap, `near`. What is due is told by
+//! the deadline itself, not by its tick, so nothing is early, and many deadlines within a tick cost no more than their heap.
 //!
-//! - Y1: an entry's tick and the wheel's agree in all groups above the entry's level. At a level above 0 the entry's slot comes after the
-//!   wheel's own; at level 0 it is the wheel's own or comes after it. What was late when it was added lies in the wheel's own slot.
+//! - Y1: an entry's tick and the wheel's agree in all groups above the entry's level, and the entry's slot comes after the wheel's own there.
+//!   What is in the wheel's tick, or was late when it was added, is in `near`.
 //! - Y2: the bit of a slot is set if and only if its list is not empty.
-//! - Y3: numbers are never given twice, so a handle finds its own entry or none, also after the place is used again.
+//! - Y3: numbers are never given twice, so a handle finds its own entry or none, also after the place is used again. So does what is in
+//!   `near`: it stays there when its entry is taken out, and finds none when its turn comes.
 
-use std::mem;
+use std::{cmp::Reverse, collections::BinaryHeap, mem};
 
 /// A tick is about a millisecond: 2^20 ns.
 const TICK_BITS: u32 = 20;
@@ -19,6 +20,10 @@ const SLOTS: usize = 1 << GROUP_BITS;
 /// As many groups as the ticks of 64 bits of nanoseconds have.
 const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(GROUP_BITS) as usize;
 const NONE: u32 = u32::MAX;
+/// The level of what is in `near`.
+const NEAR: u8 = u8::MAX;
+/// A list of so many entries is looked through for the least deadline.
+const SHORT: usize = 4;
 /// So much room is not given back.
 const KEPT: usize = 1024;
 
@@ -54,6 +59,8 @@ pub(super) struct Wheel<T> {
     tick: u64,
     first: [[u32; SLOTS]; LEVELS],
     occupied: [u64; LEVELS],
+    /// Deadline, number and place.
+    near: BinaryHeap<Reverse<(u64, u64, u32)>>,
     entries: Vec<Entry<T>>,
     free: u32,
     live: usize,
@@ -66,6 +73,7 @@ impl<T> Wheel<T> {
             tick: 0,
             first: [[NONE; SLOTS]; LEVELS],
             occupied: [0; LEVELS],
+            near: BinaryHeap::new(),
             entries: Vec::new(),
             free: NONE,
             live: 0,
@@ -109,53 +117,69 @@ impl<T> Wheel<T> {
     pub(super) fn advance(&mut self, now: u64, due: &mut Vec<Due<T>>) {
         let target = now >> TICK_BITS;
         while let Some((level, slot, start)) = self.first_slot().filter(|(_, _, start)| *start <= target) {
-            self.tick = self.tick.max(start);
+            self.tick = start;
             let mut place = mem::replace(&mut self.first[level][slot], NONE);
             self.occupied[level] &= !(1 << slot);
-            let mut stays = false;
             while place != NONE {
                 let entry = &self.entries[place as usize];
                 let next = entry.next;
                 if entry.deadline <= now {
                     due.push(self.free_place(place));
                 } else {
-                    stays |= level == 0;
                     self.link(place);
                 }
                 place = next;
             }
-            if stays {
-                // Due later in the tick to which we have come.
-                break;
-            }
         }
         self.tick = self.tick.max(target);
+        while let Some((_, _, place)) = self.nearest().filter(|(deadline, ..)| *deadline <= now) {
+            self.near.pop();
+            due.push(self.free_place(place));
+        }
         if self.live == 0 && self.entries.len() > KEPT {
-            self.entries = Vec::new();
-            self.free = NONE;
+            (self.entries, self.near, self.free) = (Vec::new(), BinaryHeap::new(), NONE);
+        }
+    }
+
+    /// The first in `near` that has not been taken out.
+    fn nearest(&mut self) -> Option<(u64, u64, u32)> {
+        loop {
+            let &Reverse(first) = self.near.peek()?;
+            let (_, number, place) = first;
+            if self.contains(Handle { place, number }) {
+                return Some(first);
+            }
+            self.near.pop();
         }
     }
 
     /// A time before which nothing is due: that of the earliest deadline, or, if it is far, an earlier one.
-    pub(super) fn next(&self) -> Option<u64> {
-        let (level, slot, start) = self.first_slot()?;
-        if level > 0 {
-            return Some(start << TICK_BITS);
+    pub(super) fn next(&mut self) -> Option<u64> {
+        if let Some((deadline, ..)) = self.nearest() {
+            // All else lies in later ticks (Y1).
+            return Some(deadline);
         }
-        let mut place = self.first[0][slot];
-        let mut least = u64::MAX;
-        while place != NONE {
+        let (level, slot, start) = self.first_slot()?;
+        let start = start << TICK_BITS;
+        if level > 0 {
+            return Some(start);
+        }
+        let (mut place, mut least) = (self.first[0][slot], u64::MAX);
+        for _ in 0..SHORT {
             let entry = &self.entries[place as usize];
             least = least.min(entry.deadline);
             place = entry.next;
+            if place == NONE {
+                return Some(least);
+            }
         }
-        Some(least)
+        Some(start)
     }
 
     /// The slot that comes first and is not empty, and the tick at which it begins. A lower level's slots come before a higher one's (Y1).
     fn first_slot(&self) -> Option<(usize, usize, u64)> {
         let level = self.occupied.iter().position(|bits| *bits != 0)?;
-        // Y1: none lies before the wheel's own.
+        // Y1: all lie after the wheel's own.
         let slot = self.occupied[level].trailing_zeros();
         let shift = level as u32 * GROUP_BITS;
         let above = self.tick.checked_shr(shift + GROUP_BITS).unwrap_or(0);
@@ -165,11 +189,14 @@ impl<T> Wheel<T> {
 
     /// Puts the entry at `place`, which is in no list, into the one it belongs to.
     fn link(&mut self, place: u32) {
-        let tick = (self.entries[place as usize].deadline >> TICK_BITS).max(self.tick);
-        let level = match tick ^ self.tick {
-            0 => 0,
-            differs => differs.ilog2() / GROUP_BITS,
-        };
+        let entry = &mut self.entries[place as usize];
+        let tick = entry.deadline >> TICK_BITS;
+        if tick <= self.tick {
+            entry.level = NEAR;
+            self.near.push(Reverse((entry.deadline, entry.number, place)));
+            return;
+        }
+        let level = (tick ^ self.tick).ilog2() / GROUP_BITS;
         let slot = (tick >> (level * GROUP_BITS)) as usize % SLOTS;
         let next = mem::replace(&mut self.first[level as usize][slot], place);
         self.occupied[level as usize] |= 1 << slot;
@@ -183,6 +210,9 @@ impl<T> Wheel<T> {
 
     fn unlink(&mut self, place: u32) {
         let entry = &self.entries[place as usize];
+        if entry.level == NEAR {
+            return;
+        }
         let (prev, next, level, slot) = (entry.prev, entry.next, usize::from(entry.level), usize::from(entry.slot));
         match prev {
             NONE => self.first[level][slot] = next,
@@ -277,10 +307,32 @@ mod tests {
         let (mut looks, mut due) = (0, Vec::new());
         while due.is_empty() {
             looks += 1;
-            wheel.advance(wheel.next().unwrap(), &mut due);
+            let next = wheel.next().unwrap();
+            wheel.advance(next, &mut due);
         }
         assert!(looks <= LEVELS + 1, "{looks}");
+        assert_eq!(due[0].turn, (deadline, 0));
         assert_eq!(wheel.next(), None);
+    }
+
+    /// Many deadlines within a tick come out one by one, in order, those that were taken out meanwhile not at all.
+    #[test]
+    fn deadlines_within_a_tick_are_told_apart() {
+        let mut wheel = Wheel::new();
+        let base = 5 << TICK_BITS;
+        let handles: Vec<_> = (0..1000).rev().map(|n| wheel.add(base + 1 + n * 1000, n)).collect();
+        wheel.advance(base, &mut Vec::new());
+        for handle in handles.iter().step_by(2) {
+            assert!(wheel.take(*handle).is_some());
+        }
+        let mut found = Vec::new();
+        while let Some(next) = wheel.next() {
+            let mut due = Vec::new();
+            wheel.advance(next, &mut due);
+            found.extend(due.iter().map(|due| due.item));
+            assert!(due.len() <= 1);
+        }
+        assert_eq!(found, (0..1000).step_by(2).collect::<Vec<u64>>());
     }
 
     #[test]
