@@ -39,12 +39,16 @@ pub use condvar::WaitTimeoutResult;
 pub use ctx::{MutexCtx, RwLockCtx};
 #[cfg(not(loom))]
 pub use err_group::{ErrGroup, TaskFailed};
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use mutex::ArcMutexGuard;
 pub use mutex::RawMutex;
 #[cfg(not(loom))]
 pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
 pub use once::{Once, OnceState};
 pub use once_lock::{LazyLock, OnceLock};
 pub use rwlock::RawRwLock;
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use rwlock::{ArcRwLockReadGuard, ArcRwLockWriteGuard};
 #[cfg(not(loom))]
 pub use rwlock::{
     MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, const_rwlock,

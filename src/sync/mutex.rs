@@ -337,6 +337,8 @@ impl std::fmt::Debug for RawMutex {
     }
 }
 
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use api::ArcMutexGuard;
 #[cfg(not(loom))]
 pub use api::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
 
@@ -459,6 +461,23 @@ mod api {
     /// assert_eq!(*pair.lock(), (1, 7));
     /// ```
     pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
+
+    /// A guard that owns its [`Mutex`] by an `Arc`. Made by `Mutex::lock_arc`; with the feature `arc_lock`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oxigo::sync::{ArcMutexGuard, Mutex};
+    ///
+    /// let value = Arc::new(Mutex::new(1));
+    /// let guard: ArcMutexGuard<i32> = value.lock_arc();
+    /// assert!(value.is_locked());
+    /// drop(value);
+    /// assert_eq!(*guard, 1);
+    /// ```
+    #[cfg(feature = "arc_lock")]
+    pub type ArcMutexGuard<T> = lock_api::ArcMutexGuard<RawMutex, T>;
 
     /// A mutex that is not locked. The same as `Mutex::new`, which is `const` too; here because `parking_lot` has it.
     ///

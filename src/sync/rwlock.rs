@@ -476,6 +476,8 @@ impl std::fmt::Debug for RawRwLock {
     }
 }
 
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use api::{ArcRwLockReadGuard, ArcRwLockWriteGuard};
 #[cfg(not(loom))]
 pub use api::{MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, const_rwlock};
 
@@ -682,6 +684,38 @@ mod api {
     /// assert_eq!(pair.read().1, 7);
     /// ```
     pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, RawRwLock, T>;
+
+    /// A read lock that owns its [`RwLock`] by an `Arc`. Made by `RwLock::read_arc`; with the feature `arc_lock`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oxigo::sync::{ArcRwLockReadGuard, RwLock};
+    ///
+    /// let value = Arc::new(RwLock::new(1));
+    /// let guard: ArcRwLockReadGuard<i32> = value.read_arc();
+    /// assert_eq!(*guard + *value.read_recursive(), 2);
+    /// ```
+    #[cfg(feature = "arc_lock")]
+    pub type ArcRwLockReadGuard<T> = lock_api::ArcRwLockReadGuard<RawRwLock, T>;
+
+    /// A write lock that owns its [`RwLock`] by an `Arc`. Made by `RwLock::write_arc`; with the feature `arc_lock`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oxigo::sync::{ArcRwLockWriteGuard, RwLock};
+    ///
+    /// let value = Arc::new(RwLock::new(1));
+    /// let mut guard: ArcRwLockWriteGuard<i32> = value.write_arc();
+    /// *guard += 1;
+    /// drop(guard);
+    /// assert_eq!(*value.read(), 2);
+    /// ```
+    #[cfg(feature = "arc_lock")]
+    pub type ArcRwLockWriteGuard<T> = lock_api::ArcRwLockWriteGuard<RawRwLock, T>;
 
     /// A lock that nobody holds. The same as `RwLock::new`, which is `const` too; here because `parking_lot` has it.
     ///
