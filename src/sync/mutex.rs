@@ -429,7 +429,7 @@ mod api {
     ///
     /// # Blocking
     ///
-    /// `lock`, `try_lock_for`, `try_lock_until`, `bump` and [`lock_ctx`](super::MutexCtx::lock_ctx) park the goroutine, or block the thread. `try_lock` and unlocking do neither.
+    /// `lock`, `try_lock_for`, `try_lock_until`, `bump` and [`lock_ctx`](crate::sync::MutexCtx::lock_ctx) park the goroutine, or block the thread. `try_lock` and unlocking do neither.
     pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
 
     /// Keeps a [`Mutex`] locked until it is dropped, and leads to its value.
