@@ -13,8 +13,8 @@ use oxigo::{
     park, select, time, unbuffered, yield_now,
 };
 use oxigo_bench::{
-    CROWD, ECHO_BUFFER, HOG, Options, RPC, UNEQUAL, compute, compute_for, leak, mix, nap, nth_prime, resident,
-    serve_until_eof,
+    CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, UNEQUAL, compute, compute_for, far, leak, mix, nap, nth_prime,
+    resident, serve_until_eof,
 };
 
 fn main() {
@@ -44,6 +44,8 @@ fn main() {
         "skynet" => o.whole(on(skynet)),
         "chain" => o.each(on(chain)),
         "parked" => runtime.run(|| parked(&o)),
+        "timer" => runtime.run(|| timers(&o)),
+        "limit" => o.each(on(limits)),
         "sleepers" => o.whole_cold(on(sleepers)),
         "unequal" => o.share(|n, iterations| runtime.run(|| unequal(n, iterations))),
         "bursts" => o.share(|n, iterations| runtime.run(|| bursts(n, iterations))),
@@ -336,6 +338,36 @@ fn parked(o: &Options) {
     close.close().expect("closed once");
     ended.wait();
     o.report("parked.wake", start.elapsed().as_nanos() as f64 / o.n as f64);
+}
+
+/// Arms a timer and takes it back, beside others that are pending.
+fn timers(o: &Options) {
+    let mut others = Vec::new();
+    for pending in PENDING {
+        others.extend((others.len() as u64..pending).map(|k| time::after_func(far(k), || ())));
+        let start = Instant::now();
+        for k in 0..o.n {
+            let stopped = time::after_func(far(k), || ()).stop();
+            assert!(stopped);
+        }
+        o.report(&format!("timer.{pending}"), start.elapsed().as_nanos() as f64 / o.n as f64);
+    }
+    others.iter().for_each(|timer| assert!(timer.stop()));
+}
+
+/// `pingpong`, with a time limit to each receive.
+fn limits(n: u64) {
+    let ((to, at), (back, here)) = (unbuffered(), unbuffered());
+    go(move || {
+        (0..n).for_each(|k| {
+            at.recv_timeout(far(k)).expect("sent");
+            back.send(()).expect("received");
+        });
+    });
+    for k in 0..n {
+        to.send(()).expect("received");
+        here.recv_timeout(far(k)).expect("sent");
+    }
 }
 
 fn sleepers(n: u64) {
