@@ -47,7 +47,6 @@ use super::{
     run_queue::RunQueue,
 };
 use crate::{
-    debug::list::Entry,
     runtime::{
         clock,
         driver::{poller::Events, timers::Timers},
@@ -352,20 +351,6 @@ impl Worker {
             }
         }
         true
-    }
-
-    /// The goroutines that live here, for lists; called on this worker's thread, between goroutines or by one of them.
-    pub(crate) fn goroutines(&self) -> Vec<Entry> {
-        let mut found = Vec::new();
-        lifecycle::each_slot(|slot| {
-            if !std::ptr::eq(slot.worker_address(), self.processor) {
-                return;
-            }
-            let Some(task) = slot.task() else { return };
-            let name = task.name().map(str::to_owned);
-            found.push(Entry { id: task.id(), name, wait: slot.wait(), started_at: task.location() });
-        });
-        found
     }
 
     /// Arms the timer of the running goroutine.
