@@ -112,7 +112,6 @@ fn change(by: impl FnOnce(&mut Heritage)) {
 }
 
 /// Gives `task`, which the caller is about to start, what it inherits. Called when [`hooks::HERITAGE`] is on.
-#[cold]
 pub(crate) fn pass_on(task: &TaskRef) {
     let own = current();
     let depth = DEPTH.load(Relaxed);

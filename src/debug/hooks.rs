@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
+/// Events are recorded ([`trace`](super::trace)).
+pub(crate) const TRACE: u8 = 1;
 /// Somebody has set labels, begun a leak check or asked for ancestors: goroutines inherit ([`heritage`](super::heritage)). Never unset.
 pub(crate) const HERITAGE: u8 = 2;
 
@@ -19,4 +21,9 @@ pub(crate) fn on(bits: u8) -> bool {
 pub(crate) fn switch_on(bits: u8) {
     // ORDERING: Relaxed, as above.
     ON.fetch_or(bits, Relaxed);
+}
+
+pub(crate) fn switch_off(bits: u8) {
+    // ORDERING: Relaxed, as above.
+    ON.fetch_and(!bits, Relaxed);
 }

@@ -10,6 +10,7 @@ mod metrics;
 pub(crate) mod quit;
 pub(crate) mod signal;
 pub(crate) mod standstill;
+pub mod trace;
 pub(crate) mod watchdog;
 
 use std::{
@@ -41,8 +42,18 @@ pub(crate) fn wait_for_end(runtime: &Arc<Shared>, limit: Duration) -> Goroutines
 /// Called for each new goroutine, by the one who starts it and before it can run.
 #[inline]
 pub(crate) fn born(task: &TaskRef) {
+    if hooks::on(hooks::HERITAGE | hooks::TRACE) {
+        born_watched(task);
+    }
+}
+
+#[cold]
+fn born_watched(task: &TaskRef) {
     if hooks::on(hooks::HERITAGE) {
         heritage::pass_on(task);
+    }
+    if hooks::on(hooks::TRACE) {
+        trace::starts(task);
     }
 }
 

@@ -25,7 +25,7 @@ use std::{
 use crossbeam_deque::Injector;
 
 use crate::{
-    debug::{heritage, quit, watchdog},
+    debug::{heritage, quit, trace, watchdog},
     runtime::{
         clock,
         options::{Deadlock, Options, PanicPolicy},
@@ -54,6 +54,7 @@ impl Shared {
         stack::overflow::install()?;
         panics::wrap_hook();
         heritage::keep_ancestors(options.ancestors);
+        trace::from_environment();
         let workers = options.workers_or_default();
         let stacks = stack_pool(options.stack_size);
         let mut processors = Vec::with_capacity(workers);
