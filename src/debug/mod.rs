@@ -7,8 +7,12 @@ pub(crate) mod heritage;
 pub(crate) mod hooks;
 pub(crate) mod leaks;
 mod metrics;
+#[cfg(feature = "metrics")]
+mod publish;
 pub(crate) mod quit;
 pub(crate) mod signal;
+#[cfg(feature = "tracing")]
+pub(crate) mod spans;
 pub(crate) mod standstill;
 pub mod trace;
 pub(crate) mod watchdog;
@@ -26,6 +30,8 @@ pub use self::dump::dump;
 pub use self::heritage::{Label, label, label_value};
 pub use self::leaks::{GoroutineInfo, Goroutines, LeakCheck, leak_check, leaks};
 pub use self::metrics::{Metrics, metrics};
+#[cfg(feature = "metrics")]
+pub use self::publish::{Publisher, publish_metrics, publish_metrics_every};
 use crate::runtime::{lifecycle::Shared, task::TaskRef};
 
 /// Waits until all goroutines of `runtime` have ended, for `limit` at most, and lists those that have not.

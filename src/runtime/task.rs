@@ -276,6 +276,9 @@ where
     } else {
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
+    // What was entered and never left.
+    #[cfg(feature = "tracing")]
+    drop(crate::debug::spans::leave());
     // SAFETY: the runner's reference is still there.
     end_locals(unsafe { header.as_ref() });
     let failed = outcome.is_err();

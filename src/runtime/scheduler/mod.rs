@@ -73,7 +73,11 @@ mod native {
     fn switch(slot: &'static Slot) {
         #[cfg(debug_assertions)]
         NoSwitch::check();
+        #[cfg(feature = "tracing")]
+        let spans = crate::debug::spans::leave();
         slot.suspend();
+        #[cfg(feature = "tracing")]
+        spans.enter();
     }
 
     #[inline]
