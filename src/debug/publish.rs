@@ -10,7 +10,7 @@ use std::{
 use super::metrics::metrics;
 use crate::runtime::{scheduler, threads::Ours};
 
-/// Publishes what [`metrics`] counts now, to the recorder that the program has installed with the crate `metrics`.
+/// Publishes what [`metrics()`](super::metrics()) counts now, to the recorder that the program has installed with the crate `metrics`.
 ///
 /// Gauges: `oxigo_goroutines`, `oxigo_goroutines_parked`, `oxigo_workers`, `oxigo_longest_run_seconds`. Counters:
 /// `oxigo_goroutines_started_total`, `oxigo_steals_total`, `oxigo_remote_wakes_total`, `oxigo_polls_total`.

@@ -22,7 +22,7 @@
 //!   last quarter of a million events (ten megabytes); what was before is dropped, and the trace says how much. A slice is one event, recorded
 //!   at its end, so every slice that is in the trace is whole.
 //! - T2: nothing is formatted or written before the trace is stopped.
-//! - T3: while no trace is on, the scheduler pays for one look at [`hooks`] at each of these places.
+//! - T3: while no trace is on, the scheduler pays for one look at `debug::hooks` at each of these places.
 //! - T4: a recorder belongs to a processor, which is never freed, or is static. It enrolls with its first event of a session; what it has from
 //!   an earlier one it throws away then.
 
