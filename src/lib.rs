@@ -33,6 +33,16 @@
 //!
 //! Everything works on plain threads too: where a goroutine is parked, a thread is blocked. Functions have a section of this name, which says
 //! whether they may wait. Accessors of errors and of plain values have none: they never wait.
+//!
+//! # Features
+//!
+//! Both are off by default.
+//!
+//! - `metrics`: publishes [`debug::metrics`](debug::metrics()) through the facade crate [`metrics`](https://docs.rs/metrics).
+//! - `tracing`: spans of the crate [`tracing`](https://docs.rs/tracing) follow the goroutine that has entered them, not its thread. While a
+//!   goroutine waits, its spans are exited, and entered again when it goes on; a goroutine begins outside of all spans. This is for the
+//!   global subscriber: one that is set for a thread holds for all goroutines of that thread. A subscriber must not panic when spans are
+//!   entered and exited; operations of this crate in it block the worker.
 
 pub mod chan;
 mod facade;

@@ -223,3 +223,79 @@ fn sg_03_sigquit_prints_all_goroutines_and_ends_the_process() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("SIGQUIT") && text.contains("[for ever]: chan receive on 0x"), "{text}");
 }
+
+/// A dump, a list and `leaks` of 100,000 parked goroutines: how long each takes, and for how long a worker was stopped at most.
+///
+/// `cargo test --release --test dump -- --ignored --nocapture --test-threads=1`
+#[test]
+#[ignore = "a measurement"]
+fn dg_05_a_hundred_thousand_goroutines() {
+    const MANY: usize = 100_000;
+    rt(2, || {
+        let (tx, rx) = unbuffered::<()>();
+        let many: Vec<_> = (0..MANY)
+            .map(|_| {
+                let rx = rx.clone();
+                go(move || inner_function(&rx))
+            })
+            .collect();
+        while debug::metrics().parked < MANY {
+            oxigo::time::sleep(Duration::from_millis(1));
+        }
+        // Processor time, since the machine may be busy with other things: what a worker does between two turns of this goroutine.
+        let beats = |stop: Arc<AtomicBool>| {
+            move || {
+                let cpu = || {
+                    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+                    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+                };
+                let (mut worst, mut all) = (Duration::ZERO, Vec::new());
+                while !stop.load(SeqCst) {
+                    let begin = cpu();
+                    oxigo::yield_now();
+                    let beat = cpu() - begin;
+                    worst = worst.max(beat);
+                    if beat > Duration::from_millis(1) {
+                        all.push(beat);
+                    }
+                }
+                all.sort();
+                (worst, all.len(), all.get(all.len() / 2).copied().unwrap_or_default())
+            }
+        };
+        let measure = |what: &str, look: &dyn Fn() -> usize| {
+            for _ in 0..3 {
+                let stop = Arc::new(AtomicBool::new(false));
+                let beats: Vec<_> =
+                    (0..2).map(|_| Builder::new().spread().spawn(beats(Arc::clone(&stop))).unwrap()).collect();
+                let begin = Instant::now();
+                let size = look();
+                let took = begin.elapsed();
+                stop.store(true, SeqCst);
+                for (worker, beats) in beats.into_iter().enumerate() {
+                    let (worst, turns, median) = beats.join().unwrap();
+                    println!(
+                        "{what}: {took:?}, {size} in all; worker {worker} stopped {turns} times, median {median:?}, at most {worst:?}"
+                    );
+                }
+            }
+        };
+        measure("nothing", &|| {
+            oxigo::time::sleep(Duration::from_millis(200));
+            0
+        });
+        measure("dump", &|| dump().len());
+        measure("leaks", &|| debug::leaks().len());
+        let check = debug::leak_check().grace(Duration::ZERO);
+        measure("leak check", &|| {
+            let inner = debug::leak_check().grace(Duration::ZERO);
+            let one = go(oxigo::park);
+            let left = inner.end().unwrap_err();
+            one.goroutine().unpark();
+            left.len()
+        });
+        check.end().unwrap_or_default();
+        drop(tx);
+        assert!(many.into_iter().all(|handle| handle.join().unwrap()));
+    });
+}

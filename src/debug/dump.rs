@@ -1,36 +1,32 @@
 //! The dump: every goroutine, what it waits for and for how long, where it was started, and its back trace.
 //!
-//! A parked goroutine is looked at by its own worker, between two goroutines: it is resumed for just as long as it takes to walk its
-//! frames (on the worker's stack), and parks again. A worker spends [`TURN`] on this at a time and runs goroutines in between. Addresses
-//! become names on the thread that asked.
-//!
-//! - Z1: a dump never hangs: a worker that has made no progress for [`PATIENCE`] is left out, and whoever holds it is named.
-//! - Z2: goroutines that are started while the dump is being made may be missing.
+//! A parked goroutine is looked at by its own worker ([`census`](super::census)): it is resumed for just as long as it takes to walk its
+//! frames (on the worker's stack), and parks again. Addresses become names on the thread that asked. Of a worker that could not be asked
+//! (Z1 of `census`), whoever holds it is named.
 
 use std::{
     collections::HashMap,
     fmt::Write as _,
     io::{self, Write},
     panic::Location,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use crate::{
     coroutine::Trace,
-    debug::watchdog,
+    debug::{
+        census::{Census, Entry, Traces},
+        heritage::Ancestor,
+        leaks::{self, Heading},
+        watchdog,
+    },
     runtime::{
         lifecycle::{self, Shared},
-        scheduler::{Processor, Worker},
-        slot::Slot,
-        wait::{Reason, Wait},
+        wait::Reason,
     },
 };
 
-/// Z1.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// For how long a worker looks at its goroutines before it runs some.
-const TURN: Duration = Duration::from_millis(2);
 /// How many ids of a group are printed.
 const MOST_IDS: usize = 16;
 
@@ -68,84 +64,6 @@ pub fn dump(out: &mut impl Write) -> io::Result<()> {
     out.write_all(text.as_bytes())
 }
 
-/// One goroutine as its worker saw it.
-#[derive(Debug)]
-struct Entry {
-    id: u64,
-    name: Option<String>,
-    wait: Wait,
-    waited: Duration,
-    started_at: &'static Location<'static>,
-    trace: Trace,
-}
-
-#[derive(Debug, Default)]
-struct Answers {
-    entries: Vec<Entry>,
-    /// Workers that have come to the end of their list.
-    done: Vec<usize>,
-    progress: u64,
-}
-
-/// What one dump asks of the workers of one runtime.
-#[derive(Debug, Default)]
-struct Request {
-    answers: Mutex<Answers>,
-    changed: Condvar,
-}
-
-impl Request {
-    /// Looks at goroutines of `slots` for a turn, and asks for another turn if some are left.
-    fn turn(self: Arc<Self>, processor: &'static Processor, mut slots: Vec<&'static Slot>) {
-        let begin = Instant::now();
-        let mut entries = Vec::new();
-        while let Some(slot) = slots.pop() {
-            // Slots go from goroutine to goroutine, and from worker to worker; ours stay ours during this turn.
-            if std::ptr::eq(slot.worker_address(), processor)
-                && let Some(task) = slot.task()
-            {
-                entries.push(Entry {
-                    id: task.id(),
-                    name: task.name().map(str::to_owned),
-                    wait: slot.wait(),
-                    waited: slot.waited(),
-                    started_at: task.location(),
-                    trace: slot.trace(),
-                });
-            }
-            if begin.elapsed() >= TURN {
-                break;
-            }
-        }
-        let done = slots.is_empty();
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.entries.append(&mut entries);
-        answers.progress += 1;
-        if done {
-            answers.done.push(std::ptr::from_ref(processor).addr());
-        }
-        self.changed.notify_all();
-        drop(answers);
-        if !done {
-            processor.ask(Box::new(move |_: &Worker| self.turn(processor, slots)));
-        }
-    }
-
-    /// Waits for `workers` of them. What has been gathered when all are done, or when nothing has come for a while.
-    fn wait(&self, workers: usize) -> Answers {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut seen, mut since) = (answers.progress, Instant::now());
-        while answers.done.len() < workers && since.elapsed() < PATIENCE {
-            let waited = self.changed.wait_timeout(answers, PATIENCE.saturating_sub(since.elapsed()));
-            answers = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if answers.progress != seen {
-                (seen, since) = (answers.progress, Instant::now());
-            }
-        }
-        std::mem::take(&mut *answers)
-    }
-}
-
 /// All goroutines of `runtimes`, as text. Called on a thread that is no worker of theirs.
 pub(crate) fn gather(runtimes: &[Arc<Shared>]) -> String {
     let mut text = String::new();
@@ -156,59 +74,53 @@ pub(crate) fn gather(runtimes: &[Arc<Shared>]) -> String {
 }
 
 fn gather_one(runtime: &Arc<Shared>, text: &mut String) {
-    let mut lists: HashMap<usize, Vec<&'static Slot>> = HashMap::new();
-    lifecycle::each_slot(|slot| {
-        let worker = slot.worker_address().addr();
-        if worker != 0 {
-            lists.entry(worker).or_default().push(slot);
+    let Census { entries, held, unseen } = Census::of(runtime, Traces::Taken);
+    render(entries, text);
+    for processor in held {
+        let thread = processor.thread();
+        let _ = write!(text, "worker thread {thread} is held and could not be asked");
+        if let Some(holder) = watchdog::ask(thread) {
+            let name = holder.name.map(|name| format!(" [{name}]")).unwrap_or_default();
+            let _ = write!(text, ":\ngoroutine {}{name}: running\n    started at {}", holder.id, holder.started_at);
         }
-    });
-    let request = Arc::new(Request::default());
-    let mut asked = Vec::new();
-    for &processor in runtime.processors() {
-        if let Some(slots) = lists.remove(&std::ptr::from_ref(processor).addr()) {
-            let request = Arc::clone(&request);
-            asked.push(processor);
-            processor.ask(Box::new(move |_: &Worker| request.turn(processor, slots)));
-        }
+        text.push_str("\n\n");
     }
-    let answers = request.wait(asked.len());
-    let seen = answers.entries.len();
-    render(answers.entries, text);
-    for processor in asked {
-        if !answers.done.contains(&std::ptr::from_ref(processor).addr()) {
-            let thread = processor.thread();
-            let _ = write!(text, "worker thread {thread} is held and could not be asked");
-            if let Some(holder) = watchdog::ask(thread) {
-                let name = holder.name.map(|name| format!(" [{name}]")).unwrap_or_default();
-                let _ = write!(text, ":\ngoroutine {}{name}: running\n    started at {}", holder.id, holder.started_at);
-            }
-            text.push_str("\n\n");
-        }
-    }
-    let unseen = runtime.alive().saturating_sub(seen);
     if unseen > 0 {
         let _ = writeln!(text, "and {unseen} more that have not started, have just begun, or could not be looked at\n");
     }
 }
 
-/// What the goroutines of a group have in common: trace, reason, and where they were started.
-type Group = (Trace, Reason, *const Location<'static>);
+/// What the goroutines of a group have in common: trace, reason, where they were started, labels, whether they wait for ever, and the place
+/// where their parent was started.
+type Group = (Trace, Reason, *const Location<'static>, Vec<(String, String)>, bool, Option<*const Location<'static>>);
 
 fn render(entries: Vec<Entry>, text: &mut String) {
+    let stuck = leaks::never_end(entries.iter());
     let mut groups: HashMap<Group, Vec<Entry>> = HashMap::new();
     for mut entry in entries {
-        let key = (std::mem::take(&mut entry.trace), entry.wait.reason, std::ptr::from_ref(entry.started_at));
+        let heritage = entry.heritage.as_ref();
+        let parent =
+            heritage.and_then(|heritage| heritage.ancestors().first()).and_then(|parent: &Ancestor| parent.started_at);
+        let key = (
+            std::mem::take(&mut entry.trace),
+            entry.wait.reason,
+            std::ptr::from_ref(entry.started_at),
+            heritage.map_or_else(Vec::new, |heritage| heritage.labels().to_vec()),
+            stuck.contains(&entry.id),
+            parent.map(std::ptr::from_ref),
+        );
         groups.entry(key).or_default().push(entry);
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.iter_mut().for_each(|(_, entries)| entries.sort_unstable_by_key(|entry| entry.id));
     groups.sort_unstable_by_key(|(_, entries)| entries[0].id);
     let mut frames = Frames::default();
-    for ((trace, ..), entries) in groups {
+    for ((trace, _, _, _, for_ever, _), entries) in groups {
         let first = &entries[0];
-        let name = first.name.as_ref().map(|name| format!(" [{name}]")).unwrap_or_default();
-        let _ = write!(text, "goroutine {}{name}: {}", first.id, first.wait);
+        let _ = write!(text, "{}: {}", Heading(first), first.wait);
+        if for_ever {
+            text.push_str(", for ever");
+        }
         if first.wait.reason != Reason::None {
             let _ = write!(text, ", {}", duration(first.waited));
         }
@@ -219,7 +131,8 @@ fn render(entries: Vec<Entry>, text: &mut String) {
             }
             text.push_str(if entries.len() > MOST_IDS + 1 { " ..." } else { "" });
         }
-        let _ = writeln!(text, "\n    started at {}", first.started_at);
+        text.push('\n');
+        let _ = first.fmt_start(text);
         frames.render(&trace, text);
         text.push('\n');
     }

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use crate::runtime::lifecycle;
 
-/// What [`metrics`] has counted over all runtimes of the process that have not ended.
+/// What [`metrics()`] has counted over all runtimes of the process that have not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {

@@ -1,12 +1,20 @@
-//! Looking at goroutines: lists, leaks and standstills.
+//! Looking at goroutines: dumps, leaks, labels, counts, and what is said of standstills.
 
+pub(crate) mod census;
 pub(crate) mod deadlock;
 pub(crate) mod dump;
-pub(crate) mod list;
+pub(crate) mod heritage;
+pub(crate) mod hooks;
+pub(crate) mod leaks;
 mod metrics;
+#[cfg(feature = "metrics")]
+mod publish;
 pub(crate) mod quit;
 pub(crate) mod signal;
+#[cfg(feature = "tracing")]
+pub(crate) mod spans;
 pub(crate) mod standstill;
+pub mod trace;
 pub(crate) mod watchdog;
 
 use std::{
@@ -19,24 +27,45 @@ use std::{
 };
 
 pub use self::dump::dump;
-use self::list::List;
+pub use self::heritage::{Label, label, label_value};
+pub use self::leaks::{GoroutineInfo, Goroutines, LeakCheck, leak_check, leaks};
 pub use self::metrics::{Metrics, metrics};
-use crate::runtime::lifecycle::Shared;
+#[cfg(feature = "metrics")]
+pub use self::publish::{Publisher, publish_metrics, publish_metrics_every};
+use crate::runtime::{lifecycle::Shared, task::TaskRef};
 
 /// Waits until all goroutines of `runtime` have ended, for `limit` at most, and lists those that have not.
-pub(crate) fn wait_for_end(runtime: &Arc<Shared>, limit: Duration) -> List {
+pub(crate) fn wait_for_end(runtime: &Arc<Shared>, limit: Duration) -> Goroutines {
     let begin = Instant::now();
     let mut pause = Duration::from_micros(50);
     while runtime.alive() > 0 && begin.elapsed() < limit {
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
-    if runtime.alive() == 0 { List::default() } else { List::of(runtime) }
+    if runtime.alive() == 0 { Goroutines::default() } else { Goroutines::of(runtime) }
+}
+
+/// Called for each new goroutine, by the one who starts it and before it can run.
+#[inline]
+pub(crate) fn born(task: &TaskRef) {
+    if hooks::on(hooks::HERITAGE | hooks::TRACE) {
+        born_watched(task);
+    }
+}
+
+#[cold]
+fn born_watched(task: &TaskRef) {
+    if hooks::on(hooks::HERITAGE) {
+        heritage::pass_on(task);
+    }
+    if hooks::on(hooks::TRACE) {
+        trace::starts(task);
+    }
 }
 
 /// Ends the process, since a test waits for ever and cannot be unwound; says which and why.
 pub(crate) fn fail_stuck_test(test: &str, runtime: &Arc<Shared>) -> ! {
-    let list = List::of(runtime);
+    let list = Goroutines::of(runtime);
     write_error(&format!(
         "\ntest {test} ... FAILED\nfatal: all goroutines are asleep - deadlock!\n\n{list}\n\
          test {test} waits for ever, so the test process ends here; run it alone with `cargo test {test}`\n"

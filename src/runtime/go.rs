@@ -2,12 +2,15 @@
 
 use std::{fmt, io, marker::PhantomData, mem, panic::Location, sync::Arc, thread};
 
-use crate::runtime::{
-    lifecycle::{self, Shared},
-    options,
-    scheduler::{Processor, Worker},
-    slot::Slot,
-    task::{Exit, Goroutine, Id, TaskRef},
+use crate::{
+    debug,
+    runtime::{
+        lifecycle::{self, Shared},
+        options,
+        scheduler::{Processor, Worker},
+        slot::Slot,
+        task::{Exit, Goroutine, Id, TaskRef},
+    },
 };
 
 /// Starts `f` as a goroutine.
@@ -197,6 +200,7 @@ impl Builder {
             let id = id.unwrap_or_else(|| worker.new_id());
             // SAFETY: by the caller.
             let (task, goroutine) = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+            debug::born(&task);
             worker.push_fresh(task);
             return Ok(goroutine);
         }
@@ -247,6 +251,7 @@ impl Builder {
         let id = id.unwrap_or_else(lifecycle::single_id);
         // SAFETY: by the caller.
         let (task, goroutine) = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+        debug::born(&task);
         if let Some(slot) = slot {
             task.set_unit(slot.unit());
         }

@@ -25,7 +25,7 @@ use std::{
 use crossbeam_deque::Injector;
 
 use crate::{
-    debug::{quit, watchdog},
+    debug::{heritage, quit, trace, watchdog},
     runtime::{
         clock,
         options::{Deadlock, Options, PanicPolicy},
@@ -53,6 +53,8 @@ impl Shared {
     pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
         stack::overflow::install()?;
         panics::wrap_hook();
+        heritage::keep_ancestors(options.ancestors);
+        trace::from_environment();
         let workers = options.workers_or_default();
         let stacks = stack_pool(options.stack_size);
         let mut processors = Vec::with_capacity(workers);
@@ -497,6 +499,18 @@ impl RuntimeBuilder {
     /// Never parks.
     pub fn deadlock(mut self, deadlock: Deadlock) -> Self {
         self.options.deadlock = deadlock;
+        self
+    }
+
+    /// For how many levels upwards dumps and leak reports tell who started a goroutine. Default: `OXIGO_ANCESTORS`, else none.
+    ///
+    /// It holds for the whole process from now on; the largest number counts. Starting a goroutine takes longer with it.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn ancestors(mut self, levels: usize) -> Self {
+        self.options.ancestors = levels;
         self
     }
 

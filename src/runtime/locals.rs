@@ -7,13 +7,19 @@
 //! - O3: at the end values are dropped one by one, oldest first; a value made by a `Drop` joins the end of the line. A key whose value was
 //!   dropped stays dead, so the line ends.
 
-use std::{any::Any, cell::RefCell, rc::Rc};
+use std::{any::Any, cell::RefCell, rc::Rc, sync::Arc};
 
-use crate::runtime::{panics, scheduler::Worker, slot::Slot};
+use crate::{
+    debug::heritage::Heritage,
+    runtime::{panics, scheduler::Worker, slot::Slot},
+};
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Locals(RefCell<Vec<Entry>>);
+pub(crate) struct Locals {
+    values: RefCell<Vec<Entry>>,
+    heritage: RefCell<Option<Arc<Heritage>>>,
+}
 
 struct Entry {
     key: usize,
@@ -30,11 +36,11 @@ pub(crate) enum Found {
 
 impl Locals {
     pub(crate) const fn new() -> Self {
-        Self(RefCell::new(Vec::new()))
+        Self { values: RefCell::new(Vec::new()), heritage: RefCell::new(None) }
     }
 
     pub(crate) fn find(&self, key: usize) -> Found {
-        let entries = self.0.borrow();
+        let entries = self.values.borrow();
         match entries.iter().find(|entry| entry.key == key) {
             None => Found::Nothing,
             Some(Entry { value: None, .. }) => Found::Dropped,
@@ -44,14 +50,24 @@ impl Locals {
 
     /// Adds the first value under a key.
     pub(crate) fn add(&self, key: usize, value: Rc<dyn Any>) {
-        self.0.borrow_mut().push(Entry { key, value: Some(value) });
+        self.values.borrow_mut().push(Entry { key, value: Some(value) });
+    }
+
+    pub(crate) fn heritage(&self) -> Option<Arc<Heritage>> {
+        self.heritage.borrow().clone()
+    }
+
+    /// Sets what is inherited; what was there before.
+    #[must_use]
+    pub(crate) fn set_heritage(&self, heritage: Option<Arc<Heritage>>) -> Option<Arc<Heritage>> {
+        self.heritage.replace(heritage)
     }
 
     /// Drops all values (O3). A panic in a `Drop` has been printed by the hook and ends here.
     pub(crate) fn end(&self) {
         let mut at = 0;
         loop {
-            let value = match self.0.borrow_mut().get_mut(at) {
+            let value = match self.values.borrow_mut().get_mut(at) {
                 None => return,
                 Some(entry) => entry.value.take(),
             };

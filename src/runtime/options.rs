@@ -41,6 +41,7 @@ pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) panic: PanicPolicy,
     pub(crate) deadlock: Deadlock,
+    pub(crate) ancestors: usize,
 }
 
 impl Default for Options {
@@ -53,6 +54,7 @@ impl Default for Options {
             name: "oxigo".into(),
             panic: PanicPolicy::default(),
             deadlock: Deadlock::default(),
+            ancestors: from_env("OXIGO_ANCESTORS").ok().flatten().unwrap_or(0),
         }
     }
 }
@@ -62,6 +64,7 @@ impl Options {
     pub(crate) fn from_environment() -> io::Result<Self> {
         let options = Self { workers: from_env("OXIGO_WORKERS")?, ..Self::default() };
         from_env("OXIGO_STACK_SIZE")?;
+        from_env("OXIGO_ANCESTORS")?;
         options.check()?;
         Ok(options)
     }

@@ -2,10 +2,13 @@
 
 use std::{panic, sync::Arc};
 
-use crate::runtime::{
-    go::{Builder, RawJoinHandle, cannot_start},
-    lifecycle::{self, Shared},
-    scheduler::Worker,
+use crate::{
+    debug::leaks::Main,
+    runtime::{
+        go::{Builder, RawJoinHandle, cannot_start},
+        lifecycle::{self, Shared},
+        scheduler::Worker,
+    },
 };
 
 /// Runs `f` as a main goroutine on the default runtime and returns its value.
@@ -46,9 +49,10 @@ where
     if Worker::current().is_some_and(|worker| Arc::ptr_eq(&worker.runtime, runtime)) {
         panic!("run called on a goroutine of the same runtime: use go(f).join() instead");
     }
+    let main = Main::register(lifecycle::main_id());
     // SAFETY: this frame waits for the end of the goroutine and takes its result before it returns or unwinds, so whatever `f` and
     // `T` borrow outlives their use. Between `start` and the end of `join` nothing here can panic.
-    let started = unsafe { Builder::new().start(Some(runtime), f, (), Some(lifecycle::main_id())) };
+    let started = unsafe { Builder::new().start(Some(runtime), f, (), Some(main.0)) };
     let goroutine = started.unwrap_or_else(|error| cannot_start(&error));
     // SAFETY: the closure returns `T`, and this is the only handle.
     let handle = unsafe { RawJoinHandle::<T>::new(goroutine) };

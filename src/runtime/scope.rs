@@ -112,7 +112,7 @@ where
     scope.data.owner.store(std::ptr::from_ref(unit).cast_mut(), Relaxed);
     // ORDERING: AcqRel. Release publishes the unit to the last child; Acquire takes over what the children did.
     if scope.data.running.fetch_sub(1, AcqRel) > 1 {
-        unit.park(Reason::Join.on(&*scope.data));
+        unit.park(Reason::Scope.on(&*scope.data));
     }
     // ORDERING: Acquire, for the case that the wake came from the last child.
     let failed = scope.data.failed.load(Acquire);

@@ -222,6 +222,22 @@ impl Slot {
         Wait { reason: self.wait_reason.get(), object: self.wait_object.get() }
     }
 
+    /// Whether the present wait has a time limit.
+    pub(crate) fn has_timer(&self) -> bool {
+        self.timer.get() != NOWHERE
+    }
+
+    /// Of a goroutine that waits in `join`: the id of the one whose end it waits for. Called by its worker's loop between goroutines.
+    pub(crate) fn joins(&self) -> Option<u64> {
+        let Wait { reason, object } = self.wait();
+        if reason != Reason::Join {
+            return None;
+        }
+        // SAFETY: the goroutine waits in `wait_finished`, whose frame holds the reference to the task that it has named (J3), and does not
+        // go on while its worker is here.
+        Some(unsafe { crate::runtime::task::id_at(object) })
+    }
+
     /// Whether this goroutine's timer claimed its wait.
     #[inline]
     pub(crate) fn timed_out(&self) -> &Cell<bool> {

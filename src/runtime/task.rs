@@ -23,20 +23,26 @@ use std::{
     mem::ManuallyDrop,
     panic::{self, AssertUnwindSafe, Location},
     ptr::{self, NonNull},
-    sync::atomic::{
-        AtomicPtr, AtomicU64, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
-        compiler_fence, fence,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicPtr, AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+            compiler_fence, fence,
+        },
     },
 };
 
-use crate::runtime::{
-    locals::Locals,
-    panics,
-    park::{self, Wake},
-    scheduler,
-    unit::{Ticket, Unit},
-    wait::Reason,
+use crate::{
+    debug::heritage::Heritage,
+    runtime::{
+        locals::Locals,
+        panics,
+        park::{self, Wake},
+        scheduler,
+        unit::{Ticket, Unit},
+        wait::Reason,
+    },
 };
 
 /// What a goroutine ended with.
@@ -199,6 +205,30 @@ impl TaskRef {
         f(unsafe { &*locals })
     }
 
+    /// What the goroutine has inherited. Called on its thread.
+    pub(crate) fn heritage(&self) -> Option<Arc<Heritage>> {
+        // ORDERING: Relaxed, as in `with_locals`.
+        let locals = self.header().locals.load(Relaxed);
+        // SAFETY: as in `with_locals`: only this thread frees it.
+        unsafe { locals.as_ref() }?.heritage()
+    }
+
+    /// Gives the goroutine its heritage. Called before it can start, by the one who makes it.
+    pub(crate) fn inherit(&self, heritage: Arc<Heritage>) {
+        let locals = Locals::default();
+        let _ = locals.set_heritage(Some(heritage));
+        // ORDERING: Relaxed. Published with the task itself.
+        self.header().locals.store(Box::into_raw(Box::new(locals)), Relaxed);
+    }
+
+    /// Whether the goroutine waits in `park`, has not been notified, and nobody else has a handle to do that.
+    pub(crate) fn is_parked_alone(&self) -> bool {
+        // The runner's reference, and the one that `park` itself holds.
+        // ORDERING: Acquire. Pairs with the Release of the handles that are gone: what they did to the token is seen below.
+        let alone = self.header().state.load(Acquire) / REFERENCE == 2;
+        alone && self.header().token.load(Relaxed) > NOTIFIED
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.header().id
     }
@@ -210,6 +240,18 @@ impl TaskRef {
     pub(crate) fn location(&self) -> &'static Location<'static> {
         self.header().location
     }
+}
+
+/// The id of the task whose header `Reason::Join` has named.
+///
+/// # Safety
+///
+/// `address` is that of a header, put into a `Wait` by `on`, and the task is alive.
+pub(crate) unsafe fn id_at(address: usize) -> u64 {
+    // `Wait` exposes the address.
+    let header = ptr::with_exposed_provenance::<Header>(address);
+    // SAFETY: by the caller.
+    unsafe { &*header }.id
 }
 
 /// # Safety
@@ -234,6 +276,9 @@ where
     } else {
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
+    // What was entered and never left.
+    #[cfg(feature = "tracing")]
+    drop(crate::debug::spans::leave());
     // SAFETY: the runner's reference is still there.
     end_locals(unsafe { header.as_ref() });
     let failed = outcome.is_err();

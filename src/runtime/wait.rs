@@ -15,6 +15,8 @@ pub(crate) enum Reason {
     Forever,
     Sleep,
     Join,
+    /// The end of a scope's children.
+    Scope,
     Park,
     WaitGroup,
     Mutex,
@@ -45,6 +47,7 @@ impl Reason {
             Self::Forever => "select (no cases)",
             Self::Sleep => "sleep",
             Self::Join => "join",
+            Self::Scope => "scope",
             Self::Park => "park",
             Self::WaitGroup => "WaitGroup.wait",
             Self::Mutex => "Mutex.lock",
@@ -77,7 +80,7 @@ impl Reason {
     /// This reason, on the object at `object`.
     #[inline]
     pub(crate) fn on<T: ?Sized>(self, object: &T) -> Wait {
-        Wait { reason: self, object: std::ptr::from_ref(object).cast::<()>() as usize }
+        Wait { reason: self, object: std::ptr::from_ref(object).cast::<()>().expose_provenance() }
     }
 
     /// This reason, on no object in particular.

@@ -26,12 +26,18 @@ mod native {
         processor::{count, uncount},
         worker::{Worker, steal},
     };
-    use crate::runtime::{
-        park::{Parked, Wake},
-        slot::Slot,
-        task::TaskRef,
-        unit::{Ticket, Unit},
-        wait::Wait,
+    use crate::{
+        debug::{
+            hooks::{self, TRACE},
+            trace,
+        },
+        runtime::{
+            park::{Parked, Wake},
+            slot::Slot,
+            task::TaskRef,
+            unit::{Ticket, Unit},
+            wait::Wait,
+        },
     };
 
     /// The slot of the calling goroutine; none on a plain thread, and none in a panic hook, where operations block the thread.
@@ -67,7 +73,11 @@ mod native {
     fn switch(slot: &'static Slot) {
         #[cfg(debug_assertions)]
         NoSwitch::check();
+        #[cfg(feature = "tracing")]
+        let spans = crate::debug::spans::leave();
         slot.suspend();
+        #[cfg(feature = "tracing")]
+        spans.enter();
     }
 
     #[inline]
@@ -111,6 +121,9 @@ mod native {
     pub(crate) fn wake(unit: &'static Unit, how: Wake) {
         // SAFETY: the seam comes here only for units that are not a thread's.
         let slot = unsafe { Slot::of(unit) };
+        if hooks::on(TRACE) {
+            trace::wakes(slot);
+        }
         let home = slot.processor();
         if let Some(worker) = Worker::current() {
             if std::ptr::eq(worker.processor, home) {
@@ -141,6 +154,9 @@ mod native {
             }
             // SAFETY: not a thread's.
             let slot = unsafe { Slot::of(unit) };
+            if hooks::on(TRACE) {
+                trace::wakes(slot);
+            }
             let home = slot.processor();
             if let Some(worker) = Worker::current()
                 && std::ptr::eq(worker.processor, home)

@@ -19,7 +19,7 @@ use crossbeam_utils::CachePadded;
 
 use super::{idle::Doze, inbox::Inbox, worker::Worker};
 use crate::{
-    debug::watchdog::Watch,
+    debug::{trace::Recorder, watchdog::Watch},
     runtime::{driver::poller::Poller, slot::Slot, task::TaskRef, threads::Tid},
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Processor {
     polled: AtomicBool,
     /// What the clock thread remembers of the worker.
     pub(crate) watch: CachePadded<Watch>,
+    /// What a trace keeps of this worker.
+    pub(crate) recorder: Recorder,
 }
 
 /// Runs on the worker's own stack (P5: no user code).
@@ -111,6 +113,7 @@ impl Processor {
             poller: Poller::new()?,
             polled: AtomicBool::new(false),
             watch: CachePadded::new(Watch::default()),
+            recorder: Recorder::new(),
         })))
     }
 

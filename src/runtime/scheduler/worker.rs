@@ -47,7 +47,10 @@ use super::{
     run_queue::RunQueue,
 };
 use crate::{
-    debug::list::Entry,
+    debug::{
+        hooks::{self, TRACE},
+        trace,
+    },
     runtime::{
         clock,
         driver::{poller::Events, timers::Timers},
@@ -219,8 +222,14 @@ impl Worker {
     #[inline]
     fn execute(&self, slot: &'static Slot) {
         self.current.set(Some(slot));
+        if hooks::on(TRACE) {
+            trace::resumes(self.processor, slot);
+        }
         let ended = slot.resume();
         self.current.set(None);
+        if hooks::on(TRACE) {
+            trace::suspends(self.processor, slot, ended);
+        }
         if ended {
             self.retire(slot);
         }
@@ -353,20 +362,6 @@ impl Worker {
             }
         }
         true
-    }
-
-    /// The goroutines that live here, for lists; called on this worker's thread, between goroutines or by one of them.
-    pub(crate) fn goroutines(&self) -> Vec<Entry> {
-        let mut found = Vec::new();
-        lifecycle::each_slot(|slot| {
-            if !std::ptr::eq(slot.worker_address(), self.processor) {
-                return;
-            }
-            let Some(task) = slot.task() else { return };
-            let name = task.name().map(str::to_owned);
-            found.push(Entry { id: task.id(), name, wait: slot.wait(), started_at: task.location() });
-        });
-        found
     }
 
     /// Arms the timer of the running goroutine.
@@ -632,8 +627,11 @@ impl Worker {
             if found.is_none() && stall >= STALL_PLACED {
                 found = steal(|| victim.given.steal());
             }
-            if found.is_some() {
+            if let Some(task) = &found {
                 count(&self.processor.published.steals);
+                if hooks::on(TRACE) {
+                    trace::steals(task, victim);
+                }
                 return found;
             }
         }
@@ -679,6 +677,9 @@ impl Worker {
             let Some(slot) = due else { break };
             if slot.unit().try_claim_open() {
                 slot.timed_out().set(true);
+                if hooks::on(TRACE) {
+                    trace::timer_wakes(slot);
+                }
                 self.queue.push_back(slot);
             }
         }
@@ -688,7 +689,9 @@ impl Worker {
         let mut events = self.events.borrow_mut();
         count(&self.processor.published.polls);
         // A poller that fails has lost its descriptor, which nothing here can mend; time-outs keep the worker going.
-        if self.processor.poller().poll(&mut events, timeout).is_err() {
+        let mut poll = || self.processor.poller().poll(&mut events, timeout);
+        let polled = if hooks::on(TRACE) { trace::polls(self.processor, timeout, poll) } else { poll() };
+        if polled.is_err() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -1,0 +1,419 @@
+//! Leaks: goroutines that will never end.
+//!
+//! What is certain without a garbage collector is little, and this module says nothing else. Handles of a channel are counted, but where
+//! they are is not known: on the stack of a goroutine that is stuck itself, in a map, lent to a scoped thread. So a receiver that waits
+//! while one sender is left looks the same whether that sender is about to send or has been forgotten.
+//!
+//! - E1: a wait on nothing ([`Reason::Forever`]) without a time limit never ends.
+//! - E2: a `park` ends by an `unpark` only, which needs a handle, and handles are made from handles or by the goroutine itself. So it never
+//!   ends once the only references are the runner's and the one that `park` itself holds (J1 of `task`), and the token says that no `unpark`
+//!   has come.
+//! - E3: a `join` ends when its goroutine does. So one that waits for a goroutine which never ends does not end either, nor do those that
+//!   wait for each other in a ring.
+//!
+//! All three are true for ever once they are true, so it does no harm that workers are asked one after another. Goroutines are told apart by
+//! id in E3, since the memory of one that has ended serves another.
+//!
+//! A main goroutine is never called a leak: it may wait for the end of the process on purpose.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    panic::Location,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    census::{Census, Entry, Traces},
+    heritage::{self, Check},
+};
+use crate::{
+    runtime::{
+        lifecycle::{self, Shared},
+        scheduler::Worker,
+        slot::Slot,
+        task::{Id, TaskRef},
+        wait::{Reason, Wait},
+    },
+    time,
+};
+
+/// What a goroutine's wait depends on, as far as this module can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bond {
+    /// It does not wait, or may be woken by who knows whom.
+    Open,
+    /// E1, E2.
+    Nothing,
+    /// E3: the end of the goroutine with this id.
+    EndOf(u64),
+}
+
+impl Bond {
+    /// Called on the goroutine's worker, between two goroutines.
+    pub(crate) fn of(slot: &'static Slot, task: TaskRef) -> Self {
+        let Wait { reason, .. } = slot.wait();
+        if slot.has_timer() || is_main(task.id()) {
+            return Self::Open;
+        }
+        match reason {
+            Reason::Forever => Self::Nothing,
+            Reason::Park if task.is_parked_alone() => Self::Nothing,
+            Reason::Join => slot.joins().map_or(Self::Open, Self::EndOf),
+            _ => Self::Open,
+        }
+    }
+}
+
+/// Ids of main goroutines that have not ended.
+static MAINS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// Names a main goroutine for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Main(pub(crate) u64);
+
+impl Main {
+    pub(crate) fn register(id: u64) -> Self {
+        MAINS.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+        Self(id)
+    }
+}
+
+impl Drop for Main {
+    fn drop(&mut self) {
+        MAINS.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| *id != self.0);
+    }
+}
+
+fn is_main(id: u64) -> bool {
+    MAINS.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+}
+
+/// The ids of those of `entries` that never end (E1 to E3).
+pub(crate) fn never_end<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> HashSet<u64> {
+    let bound = entries.clone().filter(|entry| entry.bond != Bond::Open);
+    let mut stuck: HashSet<u64> = bound.clone().map(|entry| entry.id).collect();
+    // Whoever joins one that may end may end.
+    loop {
+        let before = stuck.len();
+        for entry in bound.clone() {
+            if let Bond::EndOf(id) = entry.bond
+                && !stuck.contains(&id)
+            {
+                stuck.remove(&entry.id);
+            }
+        }
+        if stuck.len() == before {
+            return stuck;
+        }
+    }
+}
+
+/// Goroutines as [`leaks`] and [`LeakCheck::end`] found them, in the order of their ids; prints as a list with what each waits for and
+/// where it was started.
+#[derive(Clone, Default)]
+pub struct Goroutines {
+    entries: Vec<Entry>,
+    /// Goroutines that could not be looked at: not started, or on a worker that one goroutine holds.
+    unseen: usize,
+}
+
+impl Goroutines {
+    fn new(mut entries: Vec<Entry>, unseen: usize) -> Self {
+        entries.sort_by_key(|entry| entry.id);
+        Self { entries, unseen }
+    }
+
+    /// All goroutines of `runtime`. Called on a thread that is no worker of it.
+    pub(crate) fn of(runtime: &Arc<Shared>) -> Self {
+        let Census { entries, unseen, .. } = Census::of(runtime, Traces::Left);
+        Self::new(entries, unseen)
+    }
+
+    /// How many there are.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn len(&self) -> usize {
+        self.entries.len() + self.unseen
+    }
+
+    /// Whether there are none.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those that could be looked at.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn iter(&self) -> impl Iterator<Item = GoroutineInfo<'_>> {
+        self.entries.iter().map(GoroutineInfo)
+    }
+}
+
+impl fmt::Display for Goroutines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for entry in &self.entries {
+            writeln!(f, "{}: {}", Heading(entry), entry.wait)?;
+            entry.fmt_start(f)?;
+        }
+        if self.unseen > 0 {
+            writeln!(f, "and {} more that have not started or could not be looked at", self.unseen)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Goroutines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// One of [`Goroutines`].
+#[derive(Clone, Copy)]
+pub struct GoroutineInfo<'a>(&'a Entry);
+
+impl<'a> GoroutineInfo<'a> {
+    /// Its id.
+    pub fn id(&self) -> Id {
+        Id(self.0.id)
+    }
+
+    /// The name given to its [`Builder`](crate::Builder).
+    pub fn name(&self) -> Option<&'a str> {
+        self.0.name.as_deref()
+    }
+
+    /// What it waits for, in the words of a dump: "chan receive", "park" …; "runnable" when it does not wait.
+    pub fn waits_for(&self) -> &'static str {
+        self.0.wait.reason.text()
+    }
+
+    /// For how long it has waited.
+    pub fn waited(&self) -> Duration {
+        self.0.waited
+    }
+
+    /// Where it was started.
+    pub fn started_at(&self) -> &'static Location<'static> {
+        self.0.started_at
+    }
+
+    /// The value of one of its [labels](super::label()).
+    pub fn label(&self, key: &str) -> Option<&'a str> {
+        let labels = self.0.heritage.as_ref()?.labels();
+        labels.iter().find(|(one, _)| one == key).map(|(_, value)| value.as_str())
+    }
+}
+
+impl fmt::Debug for GoroutineInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoroutineInfo")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("waits_for", &self.waits_for())
+            .field("started_at", &format_args!("{}", self.started_at()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a goroutine is called: `goroutine 17 [name] {key=value}`.
+pub(crate) struct Heading<'a>(pub(crate) &'a Entry);
+
+impl fmt::Display for Heading<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "goroutine {}", self.0.id)?;
+        if let Some(name) = &self.0.name {
+            write!(f, " [{name}]")?;
+        }
+        let labels = self.0.heritage.as_ref().map_or(&[][..], |heritage| heritage.labels());
+        for (index, (key, value)) in labels.iter().enumerate() {
+            write!(f, "{}{key}={value}", if index == 0 { " {" } else { ", " })?;
+        }
+        f.write_str(if labels.is_empty() { "" } else { "}" })
+    }
+}
+
+impl Entry {
+    /// Where it was started, and by whom if that is kept.
+    pub(crate) fn fmt_start(&self, f: &mut impl fmt::Write) -> fmt::Result {
+        writeln!(f, "    started at {}", self.started_at)?;
+        for ancestor in self.heritage.iter().flat_map(|heritage| heritage.ancestors()) {
+            writeln!(f, "    {ancestor}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The goroutines of the process that will never end, as far as that is certain.
+///
+/// What it can see, without a time limit on the wait: goroutines in a `select!` without arms, in operations on
+/// [`never()`](crate::chan::never) and selects that have only those; goroutines in [`park`](crate::park()) when no handle is left by which
+/// they could be unparked; and those that wait in [`join`](crate::JoinHandle::join) for one of these, or for each other. Main goroutines are
+/// never among them. Nothing that could still end is ever reported.
+///
+/// What it cannot see: goroutines that wait on channels, locks, groups and the like which nobody will ever use again. Rust has no garbage
+/// collector that knows where the handles of these are. When the last handle of a channel's other side is gone its waiters are woken, so
+/// such a leak needs a handle that is kept somewhere: for instance by the waiting goroutine itself. Where a program is known to be done,
+/// in a test above all, [`leak_check`] finds these as well; in one that runs, [`dump`](super::dump()) shows how long each has waited.
+///
+/// Dumps and deadlock reports mark these goroutines with "for ever".
+///
+/// # Examples
+///
+/// ```
+/// let stuck = oxigo::go(|| oxigo::chan::never::<()>().recv());
+/// let id = stuck.id();
+/// # while !oxigo::debug::leaks().iter().any(|leak| leak.id() == id) { oxigo::time::sleep(std::time::Duration::from_millis(1)) }
+/// let leaks = oxigo::debug::leaks();
+/// assert!(leaks.iter().any(|leak| leak.id() == id && leak.waits_for() == "select (no cases)"));
+/// ```
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread, for the time that looking takes.
+pub fn leaks() -> Goroutines {
+    let entries = all_entries();
+    let stuck = never_end(entries.iter());
+    Goroutines::new(entries.into_iter().filter(|entry| stuck.contains(&entry.id)).collect(), 0)
+}
+
+/// All goroutines of the process that can be looked at.
+fn all_entries() -> Vec<Entry> {
+    let look = |runtime: &Arc<Shared>| {
+        if runtime.alive() == 0 { Vec::new() } else { Census::of(runtime, Traces::Left).entries }
+    };
+    // A goroutine that waited here would hold its own worker, which could not answer.
+    crate::blocking(|| lifecycle::runtimes().iter().flat_map(look).collect())
+}
+
+/// Begins a leak check: goroutines that the caller starts from now on, and those that these start, are to end before the check does.
+///
+/// This is for tests that `#[oxigo::test]` does not fit: other harnesses, parts of a test, tests on a runtime that several share. The check
+/// ends with [`LeakCheck::end`], or when it is dropped, which panics if a goroutine is still alive (but not during another panic). It looks
+/// only at what the calling goroutine or thread starts, so tests that run beside it do not disturb it. A goroutine that a timer's function
+/// or work in [`blocking`](crate::blocking) starts is not counted.
+///
+/// # Examples
+///
+/// ```
+/// fn nothing_is_left_behind() {
+///     let _check = oxigo::debug::leak_check();
+///     oxigo::go(|| println!("soon over"));
+/// } // waits for the end of the goroutine, two seconds at most
+/// # nothing_is_left_behind();
+/// ```
+///
+/// # Blocking
+///
+/// Never parks; the end of the check does.
+pub fn leak_check() -> LeakCheck {
+    let check = Check::new();
+    heritage::begin_check(&check);
+    LeakCheck { check, grace: GRACE, ended: false, not_send: std::marker::PhantomData }
+}
+
+/// How long goroutines that are about to end may take.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A leak check that goes on; made by [`leak_check`].
+#[derive(Debug)]
+#[must_use = "the check ends, and looks, when this is dropped"]
+pub struct LeakCheck {
+    check: Arc<Check>,
+    grace: Duration,
+    ended: bool,
+    /// It belongs to the goroutine that has begun it.
+    not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl LeakCheck {
+    /// How long goroutines may take to end once the check is over. Default: two seconds.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Ends the check.
+    ///
+    /// # Errors
+    ///
+    /// Those goroutines that are still alive when the grace period is over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let check = oxigo::debug::leak_check().grace(Duration::from_millis(20));
+    /// let (tx, rx) = oxigo::unbuffered::<()>();
+    /// let waits = oxigo::go(move || rx.recv());
+    /// let left = check.end().unwrap_err();
+    /// assert_eq!(left.len(), 1);
+    /// assert!(left.to_string().contains("chan receive"));
+    /// drop(tx);
+    /// assert!(waits.join().unwrap().is_err());
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread, until all have ended or the grace period is over.
+    pub fn end(mut self) -> Result<(), Goroutines> {
+        self.look()
+    }
+
+    fn look(&mut self) -> Result<(), Goroutines> {
+        self.ended = true;
+        heritage::end_check(&self.check);
+        let begin = Instant::now();
+        let mut pause = Duration::from_micros(50);
+        // F3 of `heritage`: what refers to the check beside this guard is a goroutine that has not ended.
+        while Arc::strong_count(&self.check) > 1 {
+            if begin.elapsed() >= self.grace {
+                let mut left = all_entries();
+                left.retain(|entry| entry.heritage.as_ref().is_some_and(|heritage| heritage.has(&self.check)));
+                let references = Arc::strong_count(&self.check);
+                if references == 1 {
+                    // The last has ended meanwhile.
+                    return Ok(());
+                }
+                let unseen = usize::from(left.is_empty());
+                return Err(Goroutines::new(left, unseen));
+            }
+            match Worker::current() {
+                Some(_) => time::sleep(pause),
+                None => thread::sleep(pause),
+            }
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LeakCheck {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if thread::panicking() {
+            return heritage::end_check(&self.check);
+        }
+        if let Err(left) = self.look() {
+            panic!("{} goroutines that were started during a leak check are still alive:\n{left}", left.len());
+        }
+    }
+}
