@@ -6,6 +6,7 @@ mod common;
 use std::{
     fs,
     io::{Read, Write},
+    panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -50,8 +51,10 @@ fn in_a_storm(name: &str, body: impl FnOnce()) {
                 thread::sleep(Duration::from_micros(200));
             }
         });
-        body();
+        // A body that fails must end the storm too, since the scope waits for it.
+        let result = panic::catch_unwind(AssertUnwindSafe(body));
         stop.store(true, Relaxed);
+        result.unwrap_or_else(|payload| panic::resume_unwind(payload));
     });
     assert!(HANDLED.load(Relaxed) > 100, "a storm of {}", HANDLED.load(Relaxed));
     assert!(begin.elapsed() < Duration::from_secs(60));
