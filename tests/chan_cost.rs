@@ -1,46 +1,17 @@
 //! What waiting on channels costs: rows CQ-05 and CQ-06 of the conformance list. A file of their own, since they count allocations and
 //! measure time in the whole process.
 
+#[path = "common/alloc.rs"]
+mod alloc;
 mod common;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicIsize, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use common::rt;
 use oxigo::{WaitGroup, bounded, go, select, unbuffered, yield_now};
 
-/// How many bytes are allocated.
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-struct Counting;
-
-// SAFETY: every request goes to the system's allocator as it came; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // ORDERING: Relaxed. A tally; nothing is published by it.
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        // SAFETY: by the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: by the caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// One test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+static ALLOCATOR: alloc::Counting = alloc::Counting;
 
 /// `parties` selects wait on one channel that they share and on one of their own, and each is woken through its own, in turn. When
 /// leaving the shared queue takes time in proportion to its length, the whole takes four times as long for twice as many.
@@ -81,7 +52,7 @@ fn wake_in_turn(parties: usize) -> Duration {
 /// Go's test/chanlinear.
 #[test]
 fn cq_05_leaving_a_queue_takes_constant_time() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alloc::alone();
     // The machine may be busy with other things: the best of several.
     let mut ratios = Vec::new();
     for _ in 0..8 {
@@ -99,7 +70,7 @@ fn cq_05_leaving_a_queue_takes_constant_time() {
 /// Go's test/chan/select2: selects leave nothing behind.
 #[test]
 fn cq_06_selects_do_not_grow_memory() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alloc::alone();
     rt(1, || {
         let (tx, rx) = unbuffered();
         let (quiet, silence) = bounded::<u32>(1);
@@ -122,9 +93,9 @@ fn cq_06_selects_do_not_grow_memory() {
             }
         };
         receive(10_000);
-        let before = LIVE.load(Relaxed);
+        let before = alloc::live();
         receive(100_000);
-        let grown = LIVE.load(Relaxed) - before;
+        let grown = alloc::live() - before;
         assert!(grown < 100_000, "{grown} bytes more after 100,000 selects");
         stop.close().unwrap();
         sender.join().unwrap();

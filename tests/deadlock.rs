@@ -10,7 +10,11 @@ use std::{
 };
 
 use common::{child, is_child, stderr};
-use oxigo::{Deadlock, Runtime, go, run, unbuffered};
+use oxigo::{
+    Deadlock, Runtime, go, run,
+    sync::{LazyLock, Once},
+    unbuffered,
+};
 
 type Case = (&'static str, fn());
 
@@ -35,6 +39,8 @@ const CASES: &[Case] = cases![
     dd_08_a_dropped_runtime_neither_speaks_nor_hides,
     dd_09_a_panic_is_not_masked,
     dd_05_threads_that_wake_each_other_are_never_reported,
+    on_03_a_once_called_from_inside_itself_is_reported,
+    on_03_a_lazy_value_that_needs_itself_is_reported,
 ];
 
 /// A small harness: `cargo test --test deadlock [part of a name]`.
@@ -335,4 +341,26 @@ fn dd_05_threads_that_wake_each_other_are_never_reported() {
         return;
     }
     silent(NAME);
+}
+
+fn on_03_a_once_called_from_inside_itself_is_reported() {
+    const NAME: &str = "on_03_a_once_called_from_inside_itself_is_reported";
+    if is_child(NAME) {
+        static ONCE: Once = Once::new();
+        run(|| ONCE.call_once(|| ONCE.call_once(|| ())));
+    }
+    let text = reported(NAME);
+    assert!(text.contains("goroutine 1: Once on 0x"), "{text}");
+    assert!(text.contains("tests/deadlock.rs:"), "{text}");
+}
+
+fn on_03_a_lazy_value_that_needs_itself_is_reported() {
+    const NAME: &str = "on_03_a_lazy_value_that_needs_itself_is_reported";
+    if is_child(NAME) {
+        static ONE: LazyLock<u32> = LazyLock::new(|| *OTHER + 1);
+        static OTHER: LazyLock<u32> = LazyLock::new(|| *ONE + 1);
+        run(|| *ONE);
+    }
+    let text = reported(NAME);
+    assert!(text.contains("goroutine 1: Once on 0x"), "{text}");
 }

@@ -1033,7 +1033,7 @@ fn everything_works_on_plain_threads() {
 }
 
 #[test]
-fn connect_reaches_names_and_tells_what_went_wrong() {
+fn nt_20_connect_reaches_names_and_tells_what_went_wrong() {
     at_1_2_4(|| {
         let (listener, address) = listen();
         let port = address.port();
@@ -1060,7 +1060,7 @@ fn connect_reaches_names_and_tells_what_went_wrong() {
 
 /// A listener whose queue is full does not answer: the one address here that makes `connect` wait.
 #[test]
-fn connect_timeout_acts_and_not_early() {
+fn nt_20_connect_timeout_acts_and_not_early() {
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     full.listen(0).unwrap();

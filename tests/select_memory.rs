@@ -1,12 +1,10 @@
 //! CQ-06 and SE-19: selects leave nothing in memory. In a file of its own, since it counts what is allocated.
 
+#[path = "common/alloc.rs"]
+mod alloc;
 mod common;
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicIsize, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
 use common::rt;
 use oxigo::{
@@ -14,35 +12,15 @@ use oxigo::{
     go, select, unbuffered,
 };
 
-/// Bytes that are allocated now.
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-struct Counting;
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        // SAFETY: by the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: by the caller.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: alloc::Counting = alloc::Counting;
 
 /// What one round of `work` leaves behind, after a first round that may allocate what later ones use again.
 fn left_behind(work: impl Fn()) -> isize {
     work();
-    let before = LIVE.load(Relaxed);
+    let before = alloc::live();
     work();
-    LIVE.load(Relaxed) - before
+    alloc::live() - before
 }
 
 /// One test, so that no other one allocates meanwhile.

@@ -35,6 +35,25 @@ fn sl_01_a_sleep_is_never_short_and_of_zero_returns_at_once() {
     });
 }
 
+/// In whatever order, and none of them early.
+#[test]
+fn sl_03_sleepers_until_one_instant_all_wake() {
+    at_1_2_4(|| {
+        let until = Instant::now() + ms(5);
+        let woken = AtomicUsize::new(0);
+        oxigo::scope(|s| {
+            for _ in 0..1000 {
+                s.go(|| {
+                    time::sleep_until(until);
+                    assert!(Instant::now() >= until);
+                    woken.fetch_add(1, SeqCst);
+                });
+            }
+        });
+        assert_eq!(woken.into_inner(), 1000);
+    });
+}
+
 #[test]
 fn sl_02_endless_durations_do_not_wrap_and_disturb_nobody() {
     at_1_2_4(|| {
@@ -97,6 +116,22 @@ fn tm_03_a_slow_function_delays_no_other_and_may_set_itself_anew() {
         chain(10, tx);
         rx.recv().unwrap();
         drop(release);
+    });
+}
+
+/// A function that sets itself anew and goes on runs beside the run that it has set.
+#[test]
+fn tm_12_a_function_set_anew_overlaps_its_last_run() {
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered::<()>();
+        let (done, ended) = bounded(1);
+        after_func(ms(1), move || {
+            after_func(ms(1), move || tx.send(()).unwrap());
+            // From the next run, while this one lasts.
+            rx.recv().unwrap();
+            done.send(()).unwrap();
+        });
+        ended.recv().unwrap();
     });
 }
 

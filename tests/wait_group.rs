@@ -127,7 +127,7 @@ fn wg_04_below_zero_panics_and_changes_nothing() {
 
 /// WG-05, WG-06: whoever was released and has not run yet still waits.
 #[test]
-fn wg_06_reuse_before_all_waits_returned_panics() {
+fn wg_05_wg_06_reuse_before_all_waits_returned_panics() {
     rt(1, || {
         let tasks = Arc::new(WaitGroup::new());
         tasks.add(1);

@@ -425,6 +425,24 @@ func parked() {
 	report("parked.wake", float64(time.Since(start).Nanoseconds())/float64(n))
 }
 
+// Arms a timer and takes it back, beside others that are pending.
+func timers() {
+	far := func(k uint64) time.Duration { return time.Hour + time.Duration(mix(k)%3_600_000_000_000) }
+	var others []*time.Timer
+	for _, pending := range []int{0, 100_000, 1_000_000} {
+		for k := len(others); k < pending; k++ {
+			others = append(others, time.AfterFunc(far(uint64(k)), func() {}))
+		}
+		start := time.Now()
+		for k := range n {
+			if !time.AfterFunc(far(k), func() {}).Stop() {
+				panic("fired")
+			}
+		}
+		report(fmt.Sprintf("timer.%d", pending), float64(time.Since(start).Nanoseconds())/float64(n))
+	}
+}
+
 func sleepers(n uint64) {
 	var all sync.WaitGroup
 	all.Add(int(n))
@@ -566,6 +584,8 @@ func main() {
 		each(chain)
 	case "parked":
 		parked()
+	case "timer":
+		timers()
 	case "sleepers":
 		wholeCold(sleepers)
 	case "unequal":

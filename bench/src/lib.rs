@@ -153,6 +153,14 @@ pub fn nap(n: u64) -> Duration {
     Duration::from_nanos(mix(n) % 1_000_000_000)
 }
 
+/// When the `n`th timer that is not going to fire would: in one to two hours.
+pub fn far(n: u64) -> Duration {
+    Duration::from_secs(3600) + Duration::from_nanos(mix(n) % 3_600_000_000_000)
+}
+
+/// How many other timers are pending in the workload `timer`.
+pub const PENDING: [u64; 3] = [0, 100_000, 1_000_000];
+
 /// Computes for `iterations` steps.
 pub fn compute(iterations: u64) {
     let mut x = black_box(88_172_645_463_325_252_u64);

@@ -219,6 +219,11 @@ impl Context {
         Some(failure.cause.clone().unwrap_or_else(|| Arc::new(failure.error)))
     }
 
+    /// Why the context, which has ended a wait, has ended.
+    pub(crate) fn why_ended(&self) -> ContextError {
+        self.err().expect("a context that ends a wait has ended itself")
+    }
+
     fn failure(&self) -> Option<&Failure> {
         self.node.as_ref()?.failure()
     }

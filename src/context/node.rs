@@ -2,8 +2,9 @@
 //!
 //! - K1: a child keeps its parents alive; a parent knows its children weakly, and a child that ends or is dropped takes itself out. So a
 //!   context without handles costs its parent nothing.
-//! - K2: `failure` is set once, and only by whoever then closes `done`, or sees to it that it is closed, before it returns. Readers
-//!   believe it only when `done` is closed, so an error that can be seen is one whose `done` is closed.
+//! - K2: `failure` is set once, and only by whoever then closes `done`, or sees to it that it is closed, before it returns. So does
+//!   whoever finds it set and is to tell of it. Readers believe it only when `done` is closed, so an error that can be seen is one whose
+//!   `done` is closed.
 //! - K3: once a node has a failure it takes no dependants: a child that comes too late ends at its birth, with the node's failure.
 //! - K4: a node's list of child nodes is emptied only after all below it are marked and closed. So a second canceller, who finds the mark but
 //!   not yet the end of the work, walks the same list and does the same work, and returns no earlier than what it promises.
@@ -155,7 +156,12 @@ impl Node {
 
     /// See [`Interrupt::watch`](crate::runtime::interrupt::Interrupt::watch).
     pub(super) fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
-        self.add(Dependant::Wait(unit, ticket)).ok()
+        let key = self.add(Dependant::Wait(unit, ticket)).ok();
+        if key.is_none() {
+            // K2: marked, but whoever does it may not have come to closing yet, and the caller is going to say why.
+            let _ = self.close.close();
+        }
+        key
     }
 
     /// Ends this context and all below it.

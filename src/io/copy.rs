@@ -98,15 +98,15 @@ impl sealed::Sink for File {
 impl End<'_> {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         match *self {
-            End::Stream(stream) => stream.descriptor.read_bytes(buf),
+            End::Stream(stream) => stream.descriptor.read_bytes(None, buf),
             End::File(mut file) => file.read(buf),
         }
     }
 
     fn write_all(&self, buf: &[u8]) -> io::Result<()> {
         match *self {
-            End::Stream(stream) if stream.is_socket => stream.descriptor.send_bytes(buf).1,
-            End::Stream(stream) => stream.descriptor.write_bytes(buf).1,
+            End::Stream(stream) if stream.is_socket => stream.descriptor.send_bytes(None, buf).1,
+            End::Stream(stream) => stream.descriptor.write_bytes(None, buf).1,
             End::File(mut file) => file.write_all(buf),
         }
     }
@@ -193,14 +193,14 @@ mod kernel {
         let mut total = 0;
         loop {
             // The pipe is empty, so `WouldBlock` is about the source.
-            let read = from.read_with(false, |fd| Ok(splice(fd, None, &into, None, STEP, flags)?));
+            let read = from.read_with(None, false, |fd| Ok(splice(fd, None, &into, None, STEP, flags)?));
             let count = match read {
                 Ok(0) => return Ok(Some(total)),
                 Ok(count) => count,
                 Err(error) if total == 0 && is_refusal(&error) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            to.write_with(count, |fd, written| Ok(splice(&out, None, fd, None, count - written, flags)?)).1?;
+            to.write_with(None, count, |fd, written| Ok(splice(&out, None, fd, None, count - written, flags)?)).1?;
             total += count as u64;
         }
     }
@@ -210,7 +210,7 @@ mod kernel {
         let mut total = 0;
         loop {
             let mut at_end = false;
-            let (sent, end) = to.write_with(STEP, |fd, written| {
+            let (sent, end) = to.write_with(None, STEP, |fd, written| {
                 let sent = blocking(|| sendfile(fd, from.as_fd(), None, STEP - written))?;
                 at_end = sent == 0;
                 Ok(sent)

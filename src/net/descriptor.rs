@@ -14,7 +14,8 @@ use std::{
 };
 
 use crate::{
-    runtime::{driver::source::Registration, park, wait::Reason},
+    context::Context,
+    runtime::{driver::source::Registration, interrupt::Interrupt, park, until::Until, wait::Reason},
     sync::turn::Turn,
     util::Lock,
 };
@@ -57,9 +58,9 @@ impl Limits {
     }
 
     /// The limit of an operation that begins now.
-    pub(crate) fn begin(&self) -> Limit<'_> {
+    pub(crate) fn begin<'a>(&'a self, ctx: Option<&'a Context>) -> Limit<'a> {
         let own = self.values().timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Limit { limits: self, own }
+        Limit { limits: self, own, ctx }
     }
 
     pub(crate) fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
@@ -79,14 +80,20 @@ impl Limits {
     }
 }
 
-/// When one operation must have ended: its own time-out, counted from its beginning, or the deadline that holds now.
+/// When one operation must have ended: its own time-out, counted from its beginning, or the deadline that holds now, or with its context.
 #[derive(Clone, Copy)]
 pub(crate) struct Limit<'a> {
     limits: &'a Limits,
     own: Option<Instant>,
+    pub(crate) ctx: Option<&'a Context>,
 }
 
-impl Limit<'_> {
+impl<'a> Limit<'a> {
+    /// What ends a wait beside the clock. Whoever is woken by it asks [`check`](Self::check) again.
+    pub(crate) fn interrupt(&self) -> Option<&'a dyn Interrupt> {
+        self.ctx.map(|ctx| ctx as &dyn Interrupt)
+    }
+
     fn deadline(&self) -> Option<Instant> {
         match (self.limits.values().deadline, self.own) {
             (Some(deadline), Some(own)) => Some(deadline.min(own)),
@@ -94,8 +101,11 @@ impl Limit<'_> {
         }
     }
 
-    /// The time that is left; an error when it has passed.
+    /// Until when the operation may last; an error when that has passed, or the context has ended.
     pub(crate) fn check(&self) -> io::Result<Option<Instant>> {
+        if let Some(ctx) = self.ctx {
+            ctx.check()?;
+        }
         let deadline = self.deadline();
         match deadline {
             Some(deadline) if deadline <= Instant::now() => Err(timed_out()),
@@ -162,8 +172,8 @@ impl Descriptor {
     }
 
     /// The limit of an operation that begins now.
-    pub(crate) fn limit(&self, direction: Direction) -> Limit<'_> {
-        self.limits(direction).begin()
+    pub(crate) fn limit<'a>(&'a self, direction: Direction, ctx: Option<&'a Context>) -> Limit<'a> {
+        self.limits(direction).begin(ctx)
     }
 
     /// Does `operation` as soon as the descriptor is ready for it.
@@ -201,15 +211,17 @@ impl Descriptor {
                 self.adopt(registration)?;
             }
             side.clear(tick);
-            if !side.wait(deadline, reason) && limit.deadline().is_some_and(|d| d <= Instant::now()) {
+            if !side.wait(Until::new(deadline, limit.interrupt()), reason)
+                && limit.deadline().is_some_and(|d| d <= Instant::now())
+            {
                 return Err(timed_out());
             }
         }
     }
 
     /// Waits until the descriptor is ready in `direction`, without doing anything to it.
-    pub(crate) fn wait_ready(&self, direction: Direction, reason: Reason) -> io::Result<()> {
-        self.perform(direction, reason, self.limit(direction), |fd| {
+    pub(crate) fn wait_ready(&self, direction: Direction, reason: Reason, ctx: Option<&Context>) -> io::Result<()> {
+        self.perform(direction, reason, self.limit(direction, ctx), |fd| {
             if direction == Direction::Read && self.is_shut() {
                 return Ok(());
             }

@@ -2,6 +2,7 @@
 //!
 //! - The addresses alternate between the families, beginning with that of the first: a family that is broken as a whole costs one delay.
 //! - Each attempt is a goroutine. The next begins when the last one has failed, or after a delay, and does not stop those before it.
+//! - A context ends the attempts that are under way, and the race begins no more of them.
 //! - The first connection wins and ends the race: the others' time is up, and what connects all the same is closed. Nothing of the race
 //!   is left when it returns.
 
@@ -14,7 +15,7 @@ use std::{
 };
 
 use super::descriptor::{Descriptor, Direction};
-use crate::{Builder, chan, current, scope, util::Lock};
+use crate::{Builder, chan, context::Context, current, scope, util::Lock};
 
 /// The "connection attempt delay" that the RFC recommends.
 pub(crate) const DELAY: Duration = Duration::from_millis(250);
@@ -78,6 +79,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
 pub(crate) fn race<R: Send>(
     addresses: Vec<SocketAddr>,
     delay: Duration,
+    ctx: Option<&Context>,
     connect: impl Fn(SocketAddr, &Race) -> io::Result<R> + Sync,
 ) -> io::Result<R> {
     let race = Race::new();
@@ -90,6 +92,10 @@ pub(crate) fn race<R: Send>(
         let (results, outcomes) = chan::unbounded();
         let (mut running, mut last) = (0, io::Error::new(io::ErrorKind::InvalidInput, "no address to use"));
         loop {
+            if let Some(ctx) = ctx {
+                // Those under way end by the context too, and wake us.
+                ctx.check()?;
+            }
             let begun = waiting.next();
             if let Some(address) = begun {
                 let results = results.clone();

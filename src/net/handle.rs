@@ -17,7 +17,10 @@ use rustix::{
 use socket2::SockRef;
 
 use super::descriptor::{Descriptor, Direction};
-use crate::runtime::{park, wait::Reason};
+use crate::{
+    context::Context,
+    runtime::{park, wait::Reason},
+};
 
 /// The kernel takes so many buffers in one call.
 const MOST_SLICES: usize = 1024;
@@ -44,13 +47,14 @@ impl Descriptor {
     #[inline]
     pub(crate) fn read_with(
         &self,
+        ctx: Option<&Context>,
         empty: bool,
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if empty {
             return Ok(0);
         }
-        self.perform(Direction::Read, Reason::Read, self.limit(Direction::Read), |fd| {
+        self.perform(Direction::Read, Reason::Read, self.limit(Direction::Read, ctx), |fd| {
             if self.is_shut() {
                 return Ok(0);
             }
@@ -61,11 +65,12 @@ impl Descriptor {
     /// Writes `total` bytes in one turn; `write` is told how many have been written.
     pub(crate) fn write_with(
         &self,
+        ctx: Option<&Context>,
         total: usize,
         mut write: impl FnMut(BorrowedFd<'_>, usize) -> io::Result<usize>,
     ) -> Written {
-        let limit = self.limit(Direction::Write);
-        let _turn = match self.writers.take(Reason::Write, || limit.check()) {
+        let limit = self.limit(Direction::Write, ctx);
+        let _turn = match self.writers.take(Reason::Write, limit.interrupt(), || limit.check()) {
             Ok(turn) => turn,
             Err(error) => return (0, Err(error)),
         };
@@ -82,23 +87,24 @@ impl Descriptor {
 
     /// `read` of every byte stream.
     #[inline]
-    pub(crate) fn read_bytes(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.read_with(buf.is_empty(), |fd| Ok(rustix::io::read(fd, &mut *buf)?))
+    pub(crate) fn read_bytes(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_with(ctx, buf.is_empty(), |fd| Ok(rustix::io::read(fd, &mut *buf)?))
     }
 
-    pub(crate) fn read_slices(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(crate) fn read_slices(&self, ctx: Option<&Context>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let empty = bufs.iter().all(|buf| buf.is_empty());
-        self.read_with(empty, |fd| Ok(rustix::io::readv(fd, bufs)?))
+        self.read_with(ctx, empty, |fd| Ok(rustix::io::readv(fd, bufs)?))
     }
 
     /// Writes to sockets, which never raises a signal.
     #[inline]
-    pub(crate) fn send_bytes(&self, buf: &[u8]) -> Written {
-        self.write_with(buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], SendFlags::NOSIGNAL)?))
+    pub(crate) fn send_bytes(&self, ctx: Option<&Context>, buf: &[u8]) -> Written {
+        self.write_with(ctx, buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], SendFlags::NOSIGNAL)?))
     }
 
-    pub(crate) fn send_slices(&self, bufs: &[IoSlice<'_>]) -> Written {
+    pub(crate) fn send_slices(&self, ctx: Option<&Context>, bufs: &[IoSlice<'_>]) -> Written {
         self.write_slices_with(
+            ctx,
             bufs,
             |fd, buf| Ok(rustix::net::send(fd, buf, SendFlags::NOSIGNAL)?),
             |fd, bufs| Ok(rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?),
@@ -107,12 +113,13 @@ impl Descriptor {
 
     /// Writes to pipes. A pipe without readers gives `BrokenPipe`, since Rust programs ignore the signal.
     #[inline]
-    pub(crate) fn write_bytes(&self, buf: &[u8]) -> Written {
-        self.write_with(buf.len(), |fd, written| Ok(rustix::io::write(fd, &buf[written..])?))
+    pub(crate) fn write_bytes(&self, ctx: Option<&Context>, buf: &[u8]) -> Written {
+        self.write_with(ctx, buf.len(), |fd, written| Ok(rustix::io::write(fd, &buf[written..])?))
     }
 
-    pub(crate) fn write_slices(&self, bufs: &[IoSlice<'_>]) -> Written {
+    pub(crate) fn write_slices(&self, ctx: Option<&Context>, bufs: &[IoSlice<'_>]) -> Written {
         self.write_slices_with(
+            ctx,
             bufs,
             |fd, buf| Ok(rustix::io::write(fd, buf)?),
             |fd, bufs| Ok(rustix::io::writev(fd, bufs)?),
@@ -122,12 +129,13 @@ impl Descriptor {
     /// Writes the rest of a buffer that has been written in part, or all buffers that are left whole.
     fn write_slices_with(
         &self,
+        ctx: Option<&Context>,
         bufs: &[IoSlice<'_>],
         mut one: impl FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<usize>,
         mut many: impl FnMut(BorrowedFd<'_>, &[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Written {
         let total = bufs.iter().map(|buf| buf.len()).sum();
-        self.write_with(total, |fd, mut written| {
+        self.write_with(ctx, total, |fd, mut written| {
             let mut rest = bufs;
             while let Some(first) = rest.first().filter(|first| written >= first.len()) {
                 written -= first.len();
@@ -150,8 +158,8 @@ impl Descriptor {
     }
 
     /// `accept` of listeners.
-    pub(crate) fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-        let limit = self.limit(Direction::Read);
+    pub(crate) fn accept(&self, ctx: Option<&Context>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+        let limit = self.limit(Direction::Read, ctx);
         let accepted = self.perform(Direction::Read, Reason::Accept, limit, |fd| {
             if self.is_shut() {
                 return Err(listener_closed());
@@ -270,8 +278,11 @@ macro_rules! read_limits {
             ///
             /// Parks the goroutine, or blocks the thread.
             pub fn readable(&self) -> std::io::Result<()> {
-                self.descriptor
-                    .wait_ready($crate::net::descriptor::Direction::Read, $crate::runtime::wait::Reason::Read)
+                self.descriptor.wait_ready(
+                    $crate::net::descriptor::Direction::Read,
+                    $crate::runtime::wait::Reason::Read,
+                    None,
+                )
             }
         }
     };
@@ -322,8 +333,11 @@ macro_rules! write_limits {
             ///
             /// Parks the goroutine, or blocks the thread.
             pub fn writable(&self) -> std::io::Result<()> {
-                self.descriptor
-                    .wait_ready($crate::net::descriptor::Direction::Write, $crate::runtime::wait::Reason::Write)
+                self.descriptor.wait_ready(
+                    $crate::net::descriptor::Direction::Write,
+                    $crate::runtime::wait::Reason::Write,
+                    None,
+                )
             }
         }
     };
@@ -335,22 +349,22 @@ macro_rules! reads {
         impl std::io::Read for &$type {
             #[inline]
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.descriptor.read_bytes(buf)
+                self.descriptor.read_bytes(None, buf)
             }
 
             fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
-                self.descriptor.read_slices(bufs)
+                self.descriptor.read_slices(None, bufs)
             }
         }
 
         impl std::io::Read for $type {
             #[inline]
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.descriptor.read_bytes(buf)
+                self.descriptor.read_bytes(None, buf)
             }
 
             fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
-                self.descriptor.read_slices(bufs)
+                self.descriptor.read_slices(None, bufs)
             }
         }
     };
@@ -362,16 +376,16 @@ macro_rules! writes {
         impl std::io::Write for &$type {
             #[inline]
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$bytes(buf))
+                $crate::net::handle::how_much(self.descriptor.$bytes(None, buf))
             }
 
             /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
             fn write_all(&mut self, buf: &[u8]) -> std::io::Result<()> {
-                self.descriptor.$bytes(buf).1
+                self.descriptor.$bytes(None, buf).1
             }
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$slices(bufs))
+                $crate::net::handle::how_much(self.descriptor.$slices(None, bufs))
             }
 
             fn flush(&mut self) -> std::io::Result<()> {
@@ -382,16 +396,16 @@ macro_rules! writes {
         impl std::io::Write for $type {
             #[inline]
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$bytes(buf))
+                $crate::net::handle::how_much(self.descriptor.$bytes(None, buf))
             }
 
             /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
             fn write_all(&mut self, buf: &[u8]) -> std::io::Result<()> {
-                self.descriptor.$bytes(buf).1
+                self.descriptor.$bytes(None, buf).1
             }
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$slices(bufs))
+                $crate::net::handle::how_much(self.descriptor.$slices(None, bufs))
             }
 
             fn flush(&mut self) -> std::io::Result<()> {
@@ -400,6 +414,99 @@ macro_rules! writes {
         }
     };
 }
+
+/// `with_ctx` for a byte stream, and `Read` and `Write` for what it gives, through the methods of its descriptor that are named.
+macro_rules! with_ctx {
+    ($type:ident, $bytes:ident, $slices:ident) => {
+        impl $type {
+            /// This stream for reads and writes that end with `ctx`: each fails at once when it ends, also one that waits already.
+            ///
+            /// The connection is left as it is, and other reads and writes go on: only what was called through this ends. A read that ends so
+            /// has taken nothing; a `write_all` may have written a part, as with a time limit. The stream's time limits hold as well.
+            ///
+            /// The error is that of the [context](crate::context::ContextError): of the kind `TimedOut` for a deadline, `Other` for a
+            /// cancellation (`Interrupted` would have `read_exact` and `write_all` try again).
+            ///
+            /// # Examples
+            ///
+            /// See [`WithCtx`](crate::net::WithCtx).
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
+            pub fn with_ctx<'a>(&'a self, ctx: &'a $crate::context::Context) -> $crate::net::WithCtx<'a, Self> {
+                $crate::net::WithCtx { stream: self, ctx }
+            }
+        }
+
+        impl std::io::Read for $crate::net::WithCtx<'_, $type> {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                self.stream.descriptor.read_bytes(Some(self.ctx), buf)
+            }
+
+            fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                self.stream.descriptor.read_slices(Some(self.ctx), bufs)
+            }
+        }
+
+        impl std::io::Write for $crate::net::WithCtx<'_, $type> {
+            fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+                $crate::net::handle::how_much(self.stream.descriptor.$bytes(Some(self.ctx), buf))
+            }
+
+            /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
+            fn write_all(&mut self, buf: &[u8]) -> std::io::Result<()> {
+                self.stream.descriptor.$bytes(Some(self.ctx), buf).1
+            }
+
+            fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                $crate::net::handle::how_much(self.stream.descriptor.$slices(Some(self.ctx), bufs))
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+    };
+}
+
+/// A stream whose reads and writes end with a context: made by [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx),
+/// [`UnixStream::with_ctx`](crate::net::unix::UnixStream::with_ctx) and [`PipeStream::with_ctx`](crate::net::PipeStream::with_ctx).
+///
+/// It borrows the stream and costs nothing to make; copies are the same.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{ErrorKind, Read, Write};
+/// use oxigo::{context::Context, net::unix::UnixStream};
+///
+/// let (near, mut far) = UnixStream::pair()?;
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// oxigo::go(move || cancel.cancel());
+/// let mut heard = [0; 4];
+/// let error = near.with_ctx(&ctx).read_exact(&mut heard).unwrap_err();
+/// assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Other, "context canceled"));
+///
+/// // The connection is as it was.
+/// far.write_all(b"ping")?;
+/// (&near).read_exact(&mut heard)?;
+/// assert_eq!(&heard, b"ping");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct WithCtx<'a, S> {
+    pub(crate) stream: &'a S,
+    pub(crate) ctx: &'a Context,
+}
+
+impl<S> Clone for WithCtx<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for WithCtx<'_, S> {}
 
 /// `AsFd`, `AsRawFd`, and `TryFrom` in both directions with the type of `std` that it stands in for and with `OwnedFd`.
 macro_rules! descriptor_handle {
@@ -517,5 +624,6 @@ macro_rules! debug_with_addresses {
 }
 
 pub(crate) use {
-    addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, write_limits, writes,
+    addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
+    write_limits, writes,
 };

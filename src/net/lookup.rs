@@ -20,6 +20,7 @@ use std::{
 use super::{descriptor::timed_out, resolve::ToSocketAddrs};
 use crate::{
     chan::{Receiver, Select, unbuffered},
+    context::Context,
     runtime::blocking,
 };
 
@@ -56,7 +57,7 @@ pub fn lookup_host<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<Socket
 ///
 /// Parks the goroutine, or blocks the thread.
 pub fn lookup_host_timeout<A: ToSocketAddrs>(host: A, timeout: Duration) -> io::Result<vec::IntoIter<SocketAddr>> {
-    let patience = Patience { deadline: Instant::now().checked_add(timeout), cancelled: None };
+    let patience = Patience { deadline: Instant::now().checked_add(timeout), ..Patience::endless() };
     Ok(host.resolve_within(&patience)?.into_iter())
 }
 
@@ -83,8 +84,35 @@ pub fn lookup_host_unless<A: ToSocketAddrs, T>(
     host: A,
     cancelled: &Receiver<T>,
 ) -> io::Result<vec::IntoIter<SocketAddr>> {
-    let patience = Patience { deadline: None, cancelled: Some(cancelled) };
+    let patience = Patience { cancelled: Some(cancelled), ..Patience::endless() };
     Ok(host.resolve_within(&patience)?.into_iter())
+}
+
+/// As [`lookup_host`], until `ctx` ends at the latest. A context that has ended already comes before an answer.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::context::Context;
+///
+/// let (ctx, cancel) = Context::background().with_cancel();
+/// assert!(oxigo::net::lookup_host_ctx("localhost:80", &ctx)?.all(|address| address.ip().is_loopback()));
+/// cancel.cancel();
+/// let error = oxigo::net::lookup_host_ctx("localhost:80", &ctx).unwrap_err();
+/// assert_eq!(error.to_string(), "context canceled");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// Why the context has ended, as `TimedOut` or `Other`; otherwise as `lookup_host`.
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn lookup_host_ctx<A: ToSocketAddrs>(host: A, ctx: &Context) -> io::Result<vec::IntoIter<SocketAddr>> {
+    ctx.check()?;
+    Ok(host.resolve_within(&Patience::of_context(ctx))?.into_iter())
 }
 
 /// Until when an answer is waited for.
@@ -92,11 +120,24 @@ pub fn lookup_host_unless<A: ToSocketAddrs, T>(
 pub struct Patience<'a> {
     deadline: Option<Instant>,
     cancelled: Option<&'a dyn Watched>,
+    ctx: Option<&'a Context>,
 }
 
-impl Patience<'_> {
+impl<'a> Patience<'a> {
     pub(crate) fn endless() -> Self {
-        Self { deadline: None, cancelled: None }
+        Self { deadline: None, cancelled: None, ctx: None }
+    }
+
+    pub(crate) fn of_context(ctx: &'a Context) -> Self {
+        Self { deadline: None, cancelled: Some(ctx.done()), ctx: Some(ctx) }
+    }
+
+    /// Why it has ended, when it was cancelled.
+    fn cancelled(&self) -> io::Error {
+        match self.ctx {
+            Some(ctx) => ctx.why_ended().into(),
+            None => io::Error::other("the look-up was cancelled"),
+        }
     }
 }
 
@@ -164,7 +205,7 @@ where
             let deadline = patience.deadline.unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
             match select.ready_deadline(deadline) {
                 Ok(index) if index == landed => break,
-                Ok(_) => return Err(io::Error::other("the look-up was cancelled")),
+                Ok(_) => return Err(patience.cancelled()),
                 Err(_) if patience.deadline.is_some() => return Err(timed_out()),
                 Err(_) => {}
             }

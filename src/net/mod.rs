@@ -7,7 +7,10 @@
 //!   operations that wait already, and fail at once when they have passed, even where data is ready. Both give
 //!   [`TimedOut`](std::io::ErrorKind::TimedOut); with both set the earlier acts.
 //! - One call of `write` or `write_all` is contiguous: concurrent writers never interleave inside a call.
-//! - Names are looked up on other threads; [`lookup_host_unless`] can be cancelled.
+//! - A [`Context`](crate::context::Context) ends what is called with it, and nothing else: [`TcpStream::connect_ctx`],
+//!   [`TcpListener::accept_ctx`], [`lookup_host_ctx`], reads and writes through [`TcpStream::with_ctx`]. The error is `TimedOut` for a
+//!   deadline, `Other` for a cancellation, with the [`ContextError`](crate::context::ContextError) in it.
+//! - Names are looked up on other threads; [`lookup_host_ctx`] and [`lookup_host_unless`] can be cancelled.
 #![forbid(unsafe_code)]
 
 pub(crate) mod descriptor;
@@ -22,8 +25,9 @@ mod udp;
 pub mod unix;
 
 pub use self::{
+    handle::WithCtx,
     listen_options::ListenOptions,
-    lookup::{lookup_host, lookup_host_timeout, lookup_host_unless},
+    lookup::{lookup_host, lookup_host_ctx, lookup_host_timeout, lookup_host_unless},
     pipe::{PipeStream, pipe},
     resolve::ToSocketAddrs,
     tcp::{Incoming, TcpListener, TcpStream},

@@ -20,10 +20,11 @@ use std::{
 
 use super::{
     descriptor::{Limit, Limits},
-    handle::{Written, how_much},
+    handle::{WithCtx, Written, how_much},
 };
 use crate::{
-    runtime::{driver::source::Side, park, wait::Reason},
+    context::Context,
+    runtime::{driver::source::Side, park, until::Until, wait::Reason},
     sync::turn::Turn,
     util::Lock,
 };
@@ -104,7 +105,7 @@ fn perform<R>(
         }
         side.clear(tick);
         // When the time is up the check above says so.
-        let _ = side.wait(deadline, reason);
+        let _ = side.wait(Until::new(deadline, limit.interrupt()), reason);
     }
 }
 
@@ -120,11 +121,11 @@ impl Half {
         }
     }
 
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+    fn read(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
         }
-        let (count, all) = perform(&self.offered, self.read.begin(), Reason::PipeRead, || {
+        let (count, all) = perform(&self.offered, self.read.begin(ctx), Reason::PipeRead, || {
             let mut state = self.state.lock();
             if state.reader.is_some() {
                 return Some(Ok((0, false)));
@@ -148,9 +149,9 @@ impl Half {
         Ok(count)
     }
 
-    fn write(&self, buf: &[u8]) -> Written {
-        let limit = self.write.begin();
-        let _turn = match self.writers.take(Reason::PipeWrite, || limit.check()) {
+    fn write(&self, ctx: Option<&Context>, buf: &[u8]) -> Written {
+        let limit = self.write.begin(ctx);
+        let _turn = match self.writers.take(Reason::PipeWrite, limit.interrupt(), || limit.check()) {
             Ok(turn) => turn,
             Err(error) => return (0, Err(error)),
         };
@@ -382,20 +383,51 @@ impl PipeStream {
     }
 }
 
+impl PipeStream {
+    /// This stream for reads and writes that end with `ctx`. See [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn with_ctx<'a>(&'a self, ctx: &'a Context) -> WithCtx<'a, Self> {
+        WithCtx { stream: self, ctx }
+    }
+}
+
+impl Read for WithCtx<'_, PipeStream> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.ends.incoming.read(Some(self.ctx), buf)
+    }
+}
+
+impl Write for WithCtx<'_, PipeStream> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        how_much(self.stream.ends.outgoing.write(Some(self.ctx), buf))
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.stream.ends.outgoing.write(Some(self.ctx), buf).1
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Read for &PipeStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.ends.incoming.read(buf)
+        self.ends.incoming.read(None, buf)
     }
 }
 
 impl Write for &PipeStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        how_much(self.ends.outgoing.write(buf))
+        how_much(self.ends.outgoing.write(None, buf))
     }
 
     /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` can be read any more.
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        self.ends.outgoing.write(buf).1
+        self.ends.outgoing.write(None, buf).1
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -405,18 +437,18 @@ impl Write for &PipeStream {
 
 impl Read for PipeStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.ends.incoming.read(buf)
+        self.ends.incoming.read(None, buf)
     }
 }
 
 impl Write for PipeStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        how_much(self.ends.outgoing.write(buf))
+        how_much(self.ends.outgoing.write(None, buf))
     }
 
     /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` can be read any more.
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        self.ends.outgoing.write(buf).1
+        self.ends.outgoing.write(None, buf).1
     }
 
     fn flush(&mut self) -> io::Result<()> {

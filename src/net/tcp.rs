@@ -14,13 +14,14 @@ use super::{
     descriptor::{Descriptor, Direction},
     dial::{self, Race},
     handle::{
-        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, write_limits,
-        writes,
+        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
+        write_limits, writes,
     },
     listen_options::ListenOptions,
+    lookup::Patience,
     resolve::ToSocketAddrs,
 };
-use crate::runtime::wait::Reason;
+use crate::{context::Context, runtime::wait::Reason};
 
 /// The address in `std`'s form.
 pub(crate) fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
@@ -79,7 +80,37 @@ impl TcpListener {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (fd, address) = self.descriptor.accept()?;
+        self.accept_within(None)
+    }
+
+    /// As [`accept`](Self::accept), until `ctx` ends at the latest. A context that has ended already comes before a connection that waits;
+    /// that is left to the next call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, net::TcpListener};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// oxigo::go(move || cancel.cancel());
+    /// assert_eq!(listener.accept_ctx(&ctx).unwrap_err().to_string(), "context canceled");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `accept`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn accept_ctx(&self, ctx: &Context) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accept_within(Some(ctx))
+    }
+
+    fn accept_within(&self, ctx: Option<&Context>) -> io::Result<(TcpStream, SocketAddr)> {
+        let (fd, address) = self.descriptor.accept(ctx)?;
         let stream = TcpStream { descriptor: Arc::new(Descriptor::new(fd)) };
         let address = match from_system(address) {
             Ok(address) => address,
@@ -172,8 +203,42 @@ impl TcpStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        let stream =
-            dial::race(addr.resolve()?, dial::DELAY, |address, race| Self::connect_until(address, None, Some(race)))?;
+        Self::connect_first(addr.resolve()?, None)
+    }
+
+    /// As [`connect`](Self::connect), until `ctx` ends at the latest; the look-up of a name included. A context that has ended already comes
+    /// before everything else. One that ends later does not affect the connection.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, net::{TcpListener, TcpStream}};
+    /// use std::time::Duration;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let (ctx, cancel) = Context::background().with_timeout(Duration::from_secs(60));
+    /// let stream = TcpStream::connect_ctx(listener.local_addr()?, &ctx)?;
+    /// cancel.cancel();
+    /// assert!(stream.peer_addr().is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `connect`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn connect_ctx<A: ToSocketAddrs>(addr: A, ctx: &Context) -> io::Result<Self> {
+        ctx.check()?;
+        Self::connect_first(addr.resolve_within(&Patience::of_context(ctx))?, Some(ctx))
+    }
+
+    fn connect_first(addresses: Vec<SocketAddr>, ctx: Option<&Context>) -> io::Result<Self> {
+        let stream = dial::race(addresses, dial::DELAY, ctx, |address, race| {
+            Self::connect_until(address, None, Some(race), ctx)
+        })?;
         // The end of the race has set it for all who took part.
         stream.set_write_deadline(None);
         Ok(stream)
@@ -192,10 +257,15 @@ impl TcpStream {
         if timeout.is_zero() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a time-out of zero cannot be kept"));
         }
-        Self::connect_until(*addr, Instant::now().checked_add(timeout), None)
+        Self::connect_until(*addr, Instant::now().checked_add(timeout), None, None)
     }
 
-    fn connect_until(address: SocketAddr, deadline: Option<Instant>, race: Option<&Race>) -> io::Result<Self> {
+    fn connect_until(
+        address: SocketAddr,
+        deadline: Option<Instant>,
+        race: Option<&Race>,
+        ctx: Option<&Context>,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         let connected = socket.connect(&address.into());
         let stream = Self { descriptor: Arc::new(Descriptor::new(socket.into())) };
@@ -210,7 +280,7 @@ impl TcpStream {
         if let Some(race) = race {
             race.enter(&stream.descriptor);
         }
-        stream.descriptor.wait_ready(Direction::Write, Reason::Connect)?;
+        stream.descriptor.wait_ready(Direction::Write, Reason::Connect, ctx)?;
         stream.set_write_deadline(None);
         match stream.take_error()? {
             Some(error) => Err(error),
@@ -283,7 +353,7 @@ impl TcpStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.descriptor.read_with(buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
+        self.descriptor.read_with(None, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
     }
 }
 
@@ -294,5 +364,6 @@ read_limits!(TcpStream);
 write_limits!(TcpStream);
 reads!(TcpStream);
 writes!(TcpStream, send_bytes, send_slices);
+with_ctx!(TcpStream, send_bytes, send_slices);
 debug_with_addresses!(TcpStream, "addr" = local_addr, "peer" = peer_addr);
 descriptor_handle!(TcpStream, std::net::TcpStream, Descriptor::release_shared);

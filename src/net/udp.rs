@@ -15,7 +15,7 @@ use super::{
     resolve::{ToSocketAddrs, each_address},
     tcp::from_system,
 };
-use crate::runtime::wait::Reason;
+use crate::{context::Context, runtime::wait::Reason};
 
 /// A socket for packets.
 ///
@@ -79,7 +79,20 @@ impl UdpSocket {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.receive_from(buf, RecvFlags::empty())
+        self.receive_from(buf, RecvFlags::empty(), None)
+    }
+
+    /// As [`recv_from`](Self::recv_from), until `ctx` ends at the latest.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `recv_from`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_from_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buf, RecvFlags::empty(), Some(ctx))
     }
 
     /// As [`recv_from`](Self::recv_from), and leaves the packet in its place.
@@ -92,11 +105,11 @@ impl UdpSocket {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.receive_from(buf, RecvFlags::PEEK)
+        self.receive_from(buf, RecvFlags::PEEK, None)
     }
 
-    fn receive_from(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<(usize, SocketAddr)> {
-        let limit = self.descriptor.limit(Direction::Read);
+    fn receive_from(&self, buf: &mut [u8], flags: RecvFlags, ctx: Option<&Context>) -> io::Result<(usize, SocketAddr)> {
+        let limit = self.descriptor.limit(Direction::Read, ctx);
         let (length, from) = self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
             let (length, _, from) = recvfrom(fd, &mut *buf, flags)?;
             Ok((length, from))
@@ -131,7 +144,7 @@ impl UdpSocket {
     }
 
     fn receive(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Read);
+        let limit = self.descriptor.limit(Direction::Read, None);
         self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, flags)?.0))
     }
 
@@ -147,7 +160,7 @@ impl UdpSocket {
     pub fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
         let first = addr.resolve()?.into_iter().next();
         let address = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to send to"))?;
-        let limit = self.descriptor.limit(Direction::Write);
+        let limit = self.descriptor.limit(Direction::Write, None);
         self.descriptor
             .perform(Direction::Write, Reason::Write, limit, |fd| Ok(sendto(fd, buf, SendFlags::NOSIGNAL, &address)?))
     }
@@ -162,7 +175,7 @@ impl UdpSocket {
     ///
     /// Parks the goroutine, or blocks the thread, while the socket's buffer is full.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Write);
+        let limit = self.descriptor.limit(Direction::Write, None);
         self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
     }
 }

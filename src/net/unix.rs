@@ -29,11 +29,11 @@ use rustix::{
 use super::{
     descriptor::{Descriptor, Direction, Limit},
     handle::{
-        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, write_limits,
-        writes,
+        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
+        write_limits, writes,
     },
 };
-use crate::runtime::wait::Reason;
+use crate::{context::Context, runtime::wait::Reason};
 
 /// How many connections the kernel keeps for a listener that does not accept at once; it may keep fewer.
 const BACKLOG: i32 = 4096;
@@ -96,7 +96,11 @@ fn until_peer_has_room<R>(limit: Limit<'_>, mut operation: impl FnMut() -> Resul
             result => return Ok(result?),
         }
         let next = Instant::now() + pause;
-        crate::time::sleep_until(deadline.map_or(next, |deadline| deadline.min(next)));
+        let next = deadline.map_or(next, |deadline| deadline.min(next));
+        match limit.ctx {
+            None => crate::time::sleep_until(next),
+            Some(ctx) => ctx.sleep(next.saturating_duration_since(Instant::now()))?,
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -171,7 +175,24 @@ impl UnixListener {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (fd, address) = self.descriptor.accept()?;
+        self.accept_within(None)
+    }
+
+    /// As [`accept`](Self::accept), until `ctx` ends at the latest. See [`TcpListener::accept_ctx`](crate::net::TcpListener::accept_ctx).
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `accept`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn accept_ctx(&self, ctx: &Context) -> io::Result<(UnixStream, SocketAddr)> {
+        self.accept_within(Some(ctx))
+    }
+
+    fn accept_within(&self, ctx: Option<&Context>) -> io::Result<(UnixStream, SocketAddr)> {
+        let (fd, address) = self.descriptor.accept(ctx)?;
         Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, from_system(address)?))
     }
 
@@ -266,7 +287,20 @@ impl UnixStream {
     ///
     /// Parks the goroutine, or blocks the thread, while the listener's queue is full.
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<Self> {
-        Self::connect_system(&path_to_system(path.as_ref())?)
+        Self::connect_system(&path_to_system(path.as_ref())?, None)
+    }
+
+    /// As [`connect`](Self::connect), until `ctx` ends at the latest. See [`TcpStream::connect_ctx`](crate::net::TcpStream::connect_ctx).
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `connect`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_ctx<P: AsRef<Path>>(path: P, ctx: &Context) -> io::Result<Self> {
+        Self::connect_system(&path_to_system(path.as_ref())?, Some(ctx))
     }
 
     /// Connects to a listener's address, which may be an abstract one.
@@ -279,16 +313,16 @@ impl UnixStream {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
-        Self::connect_system(&to_system(address)?)
+        Self::connect_system(&to_system(address)?, None)
     }
 
-    fn connect_system(address: &SocketAddrUnix) -> io::Result<Self> {
+    fn connect_system(address: &SocketAddrUnix, ctx: Option<&Context>) -> io::Result<Self> {
         let stream = Self { descriptor: Arc::new(Descriptor::new(new_socket(SocketType::STREAM)?)) };
-        let limit = stream.descriptor.limit(Direction::Write);
+        let limit = stream.descriptor.limit(Direction::Write, ctx);
         match until_peer_has_room(limit, || connect(&stream, address)) {
             // Linux connects at once or not at all; elsewhere the rest is waited for.
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
-                stream.descriptor.wait_ready(Direction::Write, Reason::Connect)?;
+                stream.descriptor.wait_ready(Direction::Write, Reason::Connect, ctx)?;
                 match stream.take_error()? {
                     Some(error) => Err(error),
                     None => Ok(stream),
@@ -337,7 +371,7 @@ impl UnixStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.descriptor.read_with(buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
+        self.descriptor.read_with(None, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
     }
 }
 
@@ -348,6 +382,7 @@ read_limits!(UnixStream);
 write_limits!(UnixStream);
 reads!(UnixStream);
 writes!(UnixStream, send_bytes, send_slices);
+with_ctx!(UnixStream, send_bytes, send_slices);
 debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
 descriptor_handle!(UnixStream, std_unix::UnixStream, Descriptor::release_shared);
 
@@ -465,7 +500,24 @@ impl UnixDatagram {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let limit = self.descriptor.limit(Direction::Read);
+        self.receive_from(buf, None)
+    }
+
+    /// As [`recv_from`](Self::recv_from), until `ctx` ends at the latest.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `recv_from`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_from_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buf, Some(ctx))
+    }
+
+    fn receive_from(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<(usize, SocketAddr)> {
+        let limit = self.descriptor.limit(Direction::Read, ctx);
         let (length, from) = self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
             let (length, _, from) = recvfrom(fd, &mut *buf, RecvFlags::empty())?;
             Ok((length, from))
@@ -483,7 +535,7 @@ impl UnixDatagram {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Read);
+        let limit = self.descriptor.limit(Direction::Read, None);
         self.descriptor
             .perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0))
     }
@@ -516,7 +568,9 @@ impl UnixDatagram {
 
     fn send_to_system(&self, buf: &[u8], address: &SocketAddrUnix) -> io::Result<usize> {
         // Linux wakes senders to a full queue only when they are connected to it.
-        until_peer_has_room(self.descriptor.limit(Direction::Write), || sendto(self, buf, SendFlags::NOSIGNAL, address))
+        until_peer_has_room(self.descriptor.limit(Direction::Write, None), || {
+            sendto(self, buf, SendFlags::NOSIGNAL, address)
+        })
     }
 
     /// Sends a message to the peer that [`connect`](Self::connect) has set.
@@ -529,7 +583,7 @@ impl UnixDatagram {
     ///
     /// Parks the goroutine, or blocks the thread, while the peer's queue is full.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Write);
+        let limit = self.descriptor.limit(Direction::Write, None);
         self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
     }
 

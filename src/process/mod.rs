@@ -313,7 +313,7 @@ impl Child {
 
 fn wait_until(child: &mut std_process::Child, pidfd: &Descriptor, deadline: Option<Instant>) -> io::Result<ExitStatus> {
     pidfd.set_deadline(Direction::Read, deadline);
-    pidfd.perform(Direction::Read, Reason::Process, pidfd.limit(Direction::Read), |_| {
+    pidfd.perform(Direction::Read, Reason::Process, pidfd.limit(Direction::Read, None), |_| {
         child.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     })
 }

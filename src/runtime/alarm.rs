@@ -3,23 +3,25 @@
 //! A goroutine that waits has its deadline in its own worker's heap. What has no goroutine yet (`after_func`, a context's deadline) lives
 //! here: what it starts is a fresh closure, so any thread may start it, and one thread of ours does, at once even if a worker is held.
 //!
-//! - R1: an alarm is in its shard's map until it is cancelled or fires. Taking it out, under the shard's lock, is the right to run or drop
+//! - R1: an alarm is in its shard's wheel until it is cancelled or fires. Taking it out, under the shard's lock, is the right to run or drop
 //!   its action, so exactly one side gets it.
 //! - R2: actions run on the alarm thread, one after the other. They are short code of this crate that never parks; the user's closures
 //!   start as goroutines. Actions are dropped outside the lock.
-//! - R3: the thread sleeps until `wake_at`, or for ever. Whoever puts an earlier alarm at the head of its shard says so under the keeper's
-//!   lock. While the thread looks through the shards `wake_at` is none, so that it looks again before it sleeps. An alarm behind another of its
-//!   shard says nothing: the thread wakes for that one no later, be it cancelled meanwhile, and looks again.
+//! - R3: the thread sleeps until `wake_at`, or for ever. Each shard knows when it is to be looked at again, `look_at`; whoever sets an alarm
+//!   for before that makes it earlier, and says so under the keeper's lock. While the thread looks through the shards `wake_at` is none, so
+//!   that it looks again before it sleeps. Other alarms say nothing: the thread comes by no later than they are due. Cancelling says
+//!   nothing either: then it comes by for nothing, once.
 //!
-//! Setting and cancelling cost one lock that few share and O(log n).
+//! Setting and cancelling cost one lock that few share and a constant time (see [`wheel`]).
+
+mod wheel;
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     sync::{
-        Arc, Condvar, Mutex, Once, PoisonError, Weak,
+        Arc, Condvar, Mutex, Once, OnceLock, PoisonError, Weak,
         atomic::{
-            AtomicU64, AtomicUsize,
+            AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed},
         },
     },
@@ -27,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::wheel::{Due, Handle, Wheel};
 use crate::{
     runtime::{
         blocking,
@@ -38,12 +41,17 @@ use crate::{
 };
 
 type Action = Box<dyn FnOnce() + Send>;
-type Key = (Instant, u64);
 
 const SHARDS: usize = 8;
 
-/// What is set, earliest first. The locks are leaves: nothing else is taken under them.
-static SET: [Lock<BTreeMap<Key, Action>>; SHARDS] = [const { Lock::new(BTreeMap::new()) }; SHARDS];
+/// What is set. The locks are leaves: nothing else is taken under them.
+static SET: [Lock<Shard>; SHARDS] = [const { Lock::new(Shard { wheel: Wheel::new(), look_at: u64::MAX }) }; SHARDS];
+
+struct Shard {
+    wheel: Wheel<Action>,
+    /// R3, counted as the wheel's times; the greatest number is never.
+    look_at: u64,
+}
 
 static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { wake_at: None, changed: false });
 static CHANGED: Condvar = Condvar::new();
@@ -60,7 +68,7 @@ struct Keeper {
 /// An alarm that was set. Dropping this leaves it set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alarm {
-    key: Key,
+    handle: Handle,
     shard: usize,
 }
 
@@ -71,17 +79,18 @@ impl Alarm {
     ///
     /// When the thread that does it cannot be started.
     pub(crate) fn set(when: Instant, action: impl FnOnce() + Send + 'static) -> Self {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
         start_thread();
-        // ORDERING: Relaxed. Only uniqueness counts.
-        let alarm = Self { key: (when, SERIAL.fetch_add(1, Relaxed)), shard: shard() };
         let action = Box::new(action);
         expect();
-        let mut set = SET[alarm.shard].lock();
-        set.insert(alarm.key, action);
-        let first = set.first_key_value().is_some_and(|(key, _)| *key == alarm.key);
+        let (at, shard) = (since_start(when), shard());
+        let mut set = SET[shard].lock();
+        let handle = set.wheel.add(at, action);
+        let sooner = at < set.look_at;
+        if sooner {
+            set.look_at = at;
+        }
         drop(set);
-        if first {
+        if sooner {
             let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
             if keeper.wake_at.is_none_or(|at| when < at) {
                 keeper.changed = true;
@@ -89,12 +98,12 @@ impl Alarm {
                 CHANGED.notify_one();
             }
         }
-        alarm
+        Self { handle, shard }
     }
 
     /// Takes the alarm back and drops its action. False when it has fired or was cancelled before.
     pub(crate) fn cancel(&self) -> bool {
-        let action = SET[self.shard].lock().remove(&self.key);
+        let action = SET[self.shard].lock().wheel.take(self.handle);
         if action.is_some() {
             no_longer_expect();
         }
@@ -104,7 +113,7 @@ impl Alarm {
     /// Whether it is still going to fire.
     #[cfg(test)]
     pub(crate) fn is_set(&self) -> bool {
-        SET[self.shard].lock().contains_key(&self.key)
+        SET[self.shard].lock().wheel.contains(self.handle)
     }
 }
 
@@ -182,25 +191,36 @@ fn keep() {
 
 /// Runs what is due, in the order of the deadlines, and says when the next one is.
 fn fire(now: Instant) -> Option<Instant> {
+    let now = since_start(now);
     let mut due = Vec::new();
-    let mut next = None;
+    let mut next = u64::MAX;
     for shard in &SET {
         let mut set = shard.lock();
-        while let Some(first) = set.first_entry() {
-            if first.key().0 > now {
-                next = Some(next.map_or(first.key().0, |next: Instant| next.min(first.key().0)));
-                break;
-            }
-            due.push(first.remove_entry());
+        if set.look_at <= now {
+            set.wheel.advance(now, &mut due);
+            set.look_at = set.wheel.next().unwrap_or(u64::MAX);
         }
+        next = next.min(set.look_at);
     }
-    due.sort_unstable_by_key(|(key, _)| *key);
-    for (_, action) in due {
+    due.sort_unstable_by_key(|due| due.turn);
+    for Due { item: action, .. } in due {
         // A closure that cannot be started any more is dropped in there, and its `Drop` may panic; the hook has printed it.
         panics::quietly(action);
         no_longer_expect();
     }
-    next
+    // What the clock cannot count to never comes.
+    (next < u64::MAX).then(|| start().checked_add(Duration::from_nanos(next)))?
+}
+
+/// Where the wheels' times begin.
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+/// A time as the wheels count it: what was before the start is at it, and what is six centuries later never comes.
+fn since_start(when: Instant) -> u64 {
+    when.saturating_duration_since(start()).as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 /// The deadline `after` from now; if the clock cannot count to it, one that nobody lives to see.

@@ -8,6 +8,7 @@ pub(crate) mod park;
 pub(crate) mod scheduler;
 pub(crate) mod thread_parker;
 pub(crate) mod unit;
+pub(crate) mod until;
 pub(crate) mod wait;
 
 #[cfg(not(loom))]

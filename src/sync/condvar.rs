@@ -1,7 +1,8 @@
 //! `Condvar`: waits under a mutex until somebody says that things have changed.
 //!
 //! - D1: a waiter is in the queue before it lets go of the mutex. So whoever takes the mutex after it finds it there (CO-01).
-//! - D2: a wait ends by a notification that took its node out of the queue, or by its time limit, and for no other reason (CO-04).
+//! - D2: a wait ends by a notification that took its node out of the queue, by its time limit or its context, and for no other reason
+//!   (CO-04). A notification that finds the wait ended by those goes to the next.
 //! - D3: the mutex of those who wait is noted with the first of them and forgotten with the last; another one panics.
 //! - D4 (P3): a notification leaves the lock before it wakes; it touches the condition variable only while those it will wake wait.
 
@@ -14,7 +15,8 @@ use super::mutex::RawMutex;
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
     runtime::{
-        park::{self, Parked, Wake},
+        park::{self, Wake},
+        until::{self, Until},
         wait::Reason,
     },
     util::Lock,
@@ -117,23 +119,20 @@ impl Condvar {
         count
     }
 
-    /// Lets go of `mutex`, waits for a notification until `deadline`, and takes `mutex` again. True when notified.
+    /// Lets go of `mutex`, waits for a notification until `until`, and takes `mutex` again. True when notified.
     ///
     /// The caller holds `mutex`, and holds it again afterwards.
-    pub(crate) fn wait_raw(&self, mutex: &RawMutex, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_raw(&self, mutex: &RawMutex, until: Until<'_>) -> bool {
         let unit = park::current();
         let address = std::ptr::from_ref(mutex).addr();
-        let ticket = deadline.map(|_| unit.arm());
+        let ticket = until.arm(unit);
         let node = Node::new(unit, ticket, std::ptr::null_mut());
         let mut state = self.state.lock();
         if state.queue.is_empty() {
             state.mutex = address;
         } else if state.mutex != address {
             drop(state);
-            if let Some(ticket) = ticket {
-                let unseen = unit.try_claim(ticket);
-                debug_assert!(unseen, "nobody has seen this ticket");
-            }
+            until::disarm(unit, ticket);
             panic!("attempted to use a condition variable with more than one mutex");
         }
         // SAFETY: the node stays in this frame until it is out of the queue.
@@ -141,19 +140,10 @@ impl Condvar {
         drop(state);
         // SAFETY: the caller holds it and lets us. D1: we are in the queue.
         unsafe { mutex.release() };
-        let notified = match ticket {
-            None => {
-                unit.park(Reason::Condvar.on(self));
-                true
-            }
-            Some(ticket) => {
-                let woken = unit.park_until(ticket, deadline, Reason::Condvar.on(self)) == Parked::Woken;
-                if !woken {
-                    self.state.lock().queue.remove(&node);
-                }
-                woken
-            }
-        };
+        let notified = until.park(&node, ticket, Reason::Condvar.on(self));
+        if !notified {
+            self.state.lock().queue.remove(&node);
+        }
         mutex.acquire_again();
         notified
     }
@@ -161,8 +151,11 @@ impl Condvar {
 
 #[cfg(not(loom))]
 mod api {
-    use super::{Condvar, Duration, Instant};
-    use crate::sync::MutexGuard;
+    use super::{Condvar, Duration, Instant, Until};
+    use crate::{
+        context::{Context, ContextError},
+        sync::MutexGuard,
+    };
 
     impl Condvar {
         /// Unlocks the mutex, waits for a notification, and locks the mutex again.
@@ -181,7 +174,7 @@ mod api {
         ///
         /// Parks the goroutine, or blocks the thread.
         pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
-            let notified = self.wait_deadline(guard, None);
+            let notified = self.wait_ended(guard, Until::EVER);
             debug_assert!(notified);
         }
 
@@ -204,7 +197,7 @@ mod api {
         ///
         /// As `wait`. Taking the mutex again may take longer than the time limit.
         pub fn wait_until<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
-            WaitTimeoutResult(!self.wait_deadline(guard, Some(deadline)))
+            WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(Some(deadline))))
         }
 
         /// As [`wait`](Self::wait), for `timeout` at most.
@@ -226,7 +219,7 @@ mod api {
         ///
         /// As `wait`.
         pub fn wait_for<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
-            WaitTimeoutResult(!self.wait_deadline(guard, Instant::now().checked_add(timeout)))
+            WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(Instant::now().checked_add(timeout))))
         }
 
         /// Waits as long as `condition` is true of the value.
@@ -331,6 +324,75 @@ mod api {
             self.wait_while_deadline(guard, condition, Instant::now().checked_add(timeout))
         }
 
+        /// As [`wait`](Self::wait), until `ctx` ends at the latest. The mutex is locked again in either case.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use oxigo::{context::{Context, ContextError}, sync::{Condvar, Mutex}};
+        ///
+        /// let (value, changed) = (Mutex::new(0), Condvar::new());
+        /// let (ctx, cancel) = Context::background().with_cancel();
+        /// oxigo::go(move || cancel.cancel());
+        /// assert_eq!(changed.wait_ctx(&mut value.lock(), &ctx), Err(ContextError::Canceled));
+        /// ```
+        ///
+        /// # Errors
+        ///
+        /// Why the context has ended, when it had before a notification came; then no notification was used up.
+        ///
+        /// # Panics
+        ///
+        /// As `wait`.
+        ///
+        /// # Blocking
+        ///
+        /// As `wait`. Taking the mutex again may last beyond the end of the context.
+        pub fn wait_ctx<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, ctx: &Context) -> Result<(), ContextError> {
+            ctx.check()?;
+            if self.wait_ended(guard, Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
+        }
+
+        /// As [`wait_while`](Self::wait_while), until `ctx` ends at the latest.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use oxigo::{context::Context, sync::{Condvar, Mutex}};
+        /// use std::time::Duration;
+        ///
+        /// let (left, changed) = (Mutex::new(1), Condvar::new());
+        /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+        /// assert!(changed.wait_while_ctx(&mut left.lock(), |left| *left > 0, &ctx).unwrap_err().is_timeout());
+        /// ```
+        ///
+        /// # Errors
+        ///
+        /// As [`wait_ctx`](Self::wait_ctx). Not when the condition is false on entry.
+        ///
+        /// # Panics
+        ///
+        /// As `wait`.
+        ///
+        /// # Blocking
+        ///
+        /// As `wait_ctx`.
+        pub fn wait_while_ctx<T, F>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            mut condition: F,
+            ctx: &Context,
+        ) -> Result<(), ContextError>
+        where
+            T: ?Sized,
+            F: FnMut(&mut T) -> bool,
+        {
+            while condition(&mut **guard) {
+                self.wait_ctx(guard, ctx)?;
+            }
+            Ok(())
+        }
+
         fn wait_while_deadline<T, F>(
             &self,
             guard: &mut MutexGuard<'_, T>,
@@ -343,16 +405,16 @@ mod api {
         {
             let mut notified = true;
             while notified && condition(&mut **guard) {
-                notified = self.wait_deadline(guard, deadline);
+                notified = self.wait_ended(guard, Until::deadline(deadline));
             }
             WaitTimeoutResult(!notified)
         }
 
-        fn wait_deadline<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
+        fn wait_ended<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, until: Until<'_>) -> bool {
             // SAFETY: the raw mutex is released and taken again, while the exclusive borrow of the guard keeps the value out of reach; at
             // the return it is held as the guard says.
             let mutex = unsafe { MutexGuard::mutex(guard).raw() };
-            self.wait_raw(mutex, deadline)
+            self.wait_raw(mutex, until)
         }
     }
 

@@ -1,4 +1,5 @@
-//! Models of the mutex (hand-over included), the condition variable, the semaphore, the once and the wait group: two or three parties, every order that matters.
+//! Models of the locks (hand-over included), the condition variable, the semaphore, the once and the wait group: two or three parties, every
+//! order that matters.
 //!
 //! What a lock guards is in loom's own cell, which fails when two parties are in it at once or when an access is not ordered after the
 //! last; a lost wake is a deadlock, which loom reports.
@@ -14,7 +15,12 @@ use loom::{
     thread,
 };
 
-use super::{Condvar, Once, Semaphore, WaitGroup, mutex::RawMutex};
+use super::{
+    Condvar, Once, Semaphore, WaitGroup,
+    mutex::{Manner, RawMutex},
+    rwlock::{RawRwLock, Read},
+};
+use crate::runtime::until::Until;
 
 /// A counter under a mutex.
 struct Guarded {
@@ -95,7 +101,7 @@ fn loom_mutex_time_limits_lose_no_wake() {
         let guarded = Guarded::new();
         let (timed, waiting) = (guarded.clone(), guarded.clone());
         let timed = thread::spawn(move || {
-            let taken = timed.mutex.acquire_until(Some(Instant::now() + Duration::from_secs(1)));
+            let taken = timed.mutex.acquire_until(Until::deadline(Some(Instant::now() + Duration::from_secs(1))));
             if taken {
                 timed.increment();
                 timed.unlock();
@@ -144,7 +150,7 @@ fn loom_condvar_misses_no_notification() {
         guarded.mutex.acquire();
         // SAFETY: the lock is held.
         while guarded.count.with(|count| unsafe { *count }) == 0 {
-            assert!(changed.wait_raw(&guarded.mutex, None));
+            assert!(changed.wait_raw(&guarded.mutex, Until::EVER));
         }
         guarded.unlock();
         party.join().unwrap();
@@ -276,5 +282,143 @@ fn loom_a_lost_wake_is_caught() {
         let waiter = thread::spawn(move || guarded.add());
         guarded.mutex.release_broken();
         waiter.join().unwrap();
+    });
+}
+
+/// A counter under a lock for readers and writers.
+struct Shared {
+    lock: RawRwLock,
+    count: UnsafeCell<u32>,
+}
+
+// SAFETY: the count is read under a read lock and written under the write lock only; loom checks that.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { lock: RawRwLock::new(), count: UnsafeCell::new(0) })
+    }
+
+    /// Called with a read lock held.
+    fn read(&self) -> u32 {
+        // SAFETY: the caller holds a read lock.
+        self.count.with(|count| unsafe { *count })
+    }
+
+    fn get(&self, read: Read) -> u32 {
+        assert!(self.lock.acquire_shared(read, Until::EVER));
+        let count = self.read();
+        self.let_readers_go();
+        count
+    }
+
+    fn let_readers_go(&self) {
+        // SAFETY: called by a reader.
+        unsafe { self.lock.release_shared() };
+    }
+
+    /// Called with the write lock held, and lets go of it.
+    fn finish(&self, manner: Manner) {
+        // SAFETY: the caller holds the write lock.
+        self.count.with_mut(|count| unsafe { *count += 1 });
+        // SAFETY: as above.
+        unsafe { self.lock.release_exclusive(manner) };
+    }
+
+    fn add(&self, manner: Manner) {
+        assert!(self.lock.acquire_exclusive(Until::EVER));
+        self.finish(manner);
+    }
+}
+
+/// RW-01, HB-07: two writers and a reader.
+#[test]
+fn loom_rwlock_excludes() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let (writes, reads) = (shared.clone(), shared.clone());
+        let writer = thread::spawn(move || writes.add(Manner::Free));
+        let reader = thread::spawn(move || assert!(reads.get(Read::Plain) <= 2));
+        shared.add(Manner::Free);
+        writer.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(shared.get(Read::Plain), 2);
+    });
+}
+
+/// R3: the last of two readers hands over to the writer that waits, and the writer lets the reader in that it held back.
+#[test]
+fn loom_rwlock_readers_and_writers_take_turns() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let (writes, reads) = (shared.clone(), shared.clone());
+        assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
+        let writer = thread::spawn(move || writes.add(Manner::Free));
+        let reader = thread::spawn(move || {
+            // One of two read locks of the same party must heed no writer that waits.
+            reads.get(Read::Recursive);
+            reads.get(Read::Plain)
+        });
+        assert_eq!(shared.read(), 0, "a reader holds it");
+        shared.let_readers_go();
+        writer.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(shared.get(Read::Plain), 1);
+    });
+}
+
+/// Between writers: woken, overtaken, handed over, free and fair.
+#[test]
+fn loom_rwlock_hands_over() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let other = shared.clone();
+        let waiter = thread::spawn(move || other.add(Manner::Free));
+        for manner in [Manner::Free, Manner::Fair, Manner::Free] {
+            shared.add(manner);
+        }
+        waiter.join().unwrap();
+        assert_eq!(shared.get(Read::Plain), 4);
+    });
+}
+
+/// A writer's wait ends while a reader is held back by it: the reader comes in, whether the writer had the lock or not.
+#[test]
+fn loom_rwlock_a_writer_that_leaves_lets_readers_in() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let (timed, reads) = (shared.clone(), shared.clone());
+        assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
+        let timed = thread::spawn(move || {
+            let taken = timed.lock.acquire_exclusive(Until::deadline(Some(Instant::now() + Duration::from_secs(1))));
+            if taken {
+                timed.finish(Manner::Free);
+            }
+            u32::from(taken)
+        });
+        let reader = thread::spawn(move || reads.get(Read::Plain));
+        shared.let_readers_go();
+        let taken = timed.join().unwrap();
+        assert!(reader.join().unwrap() <= taken);
+        assert!(shared.lock.try_acquire_exclusive(), "nobody holds it");
+        shared.finish(Manner::Free);
+        assert_eq!(shared.get(Read::Plain), 1 + taken);
+    });
+}
+
+/// The last reader that looks for writers and lets go in two steps loses the writer that comes in between, which must be caught.
+#[test]
+#[should_panic]
+fn loom_a_lost_wake_of_a_writer_is_caught() {
+    loom::model(|| {
+        // Leaked, as above.
+        let shared: &'static Arc<Shared> = Box::leak(Box::new(Shared::new()));
+        assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
+        let writer = thread::spawn(move || shared.add(Manner::Free));
+        // SAFETY: a read lock is held.
+        unsafe { shared.lock.release_shared_broken() };
+        writer.join().unwrap();
     });
 }

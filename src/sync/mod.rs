@@ -16,6 +16,8 @@ macro_rules! const_new {
 mod barrier;
 mod condvar;
 #[cfg(not(loom))]
+mod ctx;
+#[cfg(not(loom))]
 mod err_group;
 #[cfg(loom)]
 mod loom_models;
@@ -34,13 +36,19 @@ pub use condvar::Condvar;
 #[cfg(not(loom))]
 pub use condvar::WaitTimeoutResult;
 #[cfg(not(loom))]
+pub use ctx::{MutexCtx, RwLockCtx};
+#[cfg(not(loom))]
 pub use err_group::{ErrGroup, TaskFailed};
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use mutex::ArcMutexGuard;
 pub use mutex::RawMutex;
 #[cfg(not(loom))]
 pub use mutex::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
 pub use once::{Once, OnceState};
 pub use once_lock::{LazyLock, OnceLock};
 pub use rwlock::RawRwLock;
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use rwlock::{ArcRwLockReadGuard, ArcRwLockWriteGuard};
 #[cfg(not(loom))]
 pub use rwlock::{
     MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, const_rwlock,

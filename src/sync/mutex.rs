@@ -40,7 +40,8 @@ use crate::{
         Ordering::{Acquire, Relaxed, Release},
     },
     runtime::{
-        park::{self, Parked, Wake},
+        park::{self, Wake},
+        until::{self, Until},
         wait::Reason,
     },
     util::{Lock, backoff::Backoff},
@@ -113,7 +114,7 @@ impl RawMutex {
         let me = park::place();
         // ORDERING: Acquire. Takes over what the last holder wrote; pairs with the Release in `release`.
         if self.word.compare_exchange(0, LOCKED | me, Acquire, Relaxed).is_err() {
-            let taken = self.acquire_slow(me, None);
+            let taken = self.acquire_slow(me, Until::EVER);
             debug_assert!(taken, "a wait without a limit ends with the lock");
         }
     }
@@ -123,13 +124,13 @@ impl RawMutex {
         self.acquire_unspent();
     }
 
-    /// False when `deadline` passed first; none is never.
+    /// False when `until` came first.
     #[inline]
-    pub(crate) fn acquire_until(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn acquire_until(&self, until: Until<'_>) -> bool {
         park::spend();
         let me = park::place();
         // ORDERING: Acquire, as in `acquire`.
-        self.word.compare_exchange(0, LOCKED | me, Acquire, Relaxed).is_ok() || self.acquire_slow(me, deadline)
+        self.word.compare_exchange(0, LOCKED | me, Acquire, Relaxed).is_ok() || self.acquire_slow(me, until)
     }
 
     #[inline]
@@ -154,7 +155,7 @@ impl RawMutex {
     }
 
     #[cold]
-    fn acquire_slow(&self, me: u32, deadline: Option<Instant>) -> bool {
+    fn acquire_slow(&self, me: u32, until: Until<'_>) -> bool {
         if self.spin(me, 0) {
             return true;
         }
@@ -163,23 +164,15 @@ impl RawMutex {
         // What changes with each wake in vain: whether `WOKEN` and `WHEN` are ours, and whether we starve.
         let (mut mine, mut mark) = (0, 0);
         loop {
-            let ticket = deadline.map(|_| unit.arm());
+            let ticket = until.arm(unit);
             let node = Node::new(unit, ticket, std::ptr::null_mut());
             if self.acquire_or_queue(me, &node, mine, mark) {
-                if let Some(ticket) = ticket {
-                    let unseen = unit.try_claim(ticket);
-                    debug_assert!(unseen, "nobody has seen this ticket");
-                }
+                until::disarm(unit, ticket);
                 return true;
             }
-            match ticket {
-                None => unit.park(Reason::Mutex.on(self)),
-                Some(ticket) => {
-                    if unit.park_until(ticket, deadline, Reason::Mutex.on(self)) == Parked::TimedOut {
-                        self.leave_queue(&node);
-                        return false;
-                    }
-                }
+            if !until.park(&node, ticket, Reason::Mutex.on(self)) {
+                self.leave_queue(&node);
+                return false;
             }
             if node.outcome() == Outcome::Done {
                 if !out_of_patience(since) {
@@ -242,7 +235,7 @@ impl RawMutex {
         false
     }
 
-    /// Takes the node of a wait that has timed out back.
+    /// Takes the node of a wait that has ended without the lock back.
     #[cold]
     fn leave_queue(&self, node: &Node) {
         let _gate = self.gate.lock();
@@ -344,12 +337,14 @@ impl std::fmt::Debug for RawMutex {
     }
 }
 
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use api::ArcMutexGuard;
 #[cfg(not(loom))]
 pub use api::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
 
 #[cfg(not(loom))]
 mod api {
-    use super::{Duration, Instant, Manner, RawMutex};
+    use super::{Duration, Instant, Manner, RawMutex, Until};
 
     // SAFETY: `LOCKED` is set by one party at a time, by compare-exchange from a word without it or handed over by the holder (M1).
     unsafe impl lock_api::RawMutex for RawMutex {
@@ -400,11 +395,11 @@ mod api {
         type Instant = Instant;
 
         fn try_lock_for(&self, timeout: Duration) -> bool {
-            self.acquire_until(Instant::now().checked_add(timeout))
+            self.acquire_until(Until::deadline(Instant::now().checked_add(timeout)))
         }
 
         fn try_lock_until(&self, timeout: Instant) -> bool {
-            self.acquire_until(Some(timeout))
+            self.acquire_until(Until::deadline(Some(timeout)))
         }
     }
 
@@ -434,7 +429,7 @@ mod api {
     ///
     /// # Blocking
     ///
-    /// `lock`, `try_lock_for`, `try_lock_until` and `bump` park the goroutine, or block the thread. `try_lock` and unlocking do neither.
+    /// `lock`, `try_lock_for`, `try_lock_until`, `bump` and [`lock_ctx`](super::MutexCtx::lock_ctx) park the goroutine, or block the thread. `try_lock` and unlocking do neither.
     pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
 
     /// Keeps a [`Mutex`] locked until it is dropped, and leads to its value.
@@ -466,6 +461,23 @@ mod api {
     /// assert_eq!(*pair.lock(), (1, 7));
     /// ```
     pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
+
+    /// A guard that owns its [`Mutex`] by an `Arc`. Made by `Mutex::lock_arc`; with the feature `arc_lock`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oxigo::sync::{ArcMutexGuard, Mutex};
+    ///
+    /// let value = Arc::new(Mutex::new(1));
+    /// let guard: ArcMutexGuard<i32> = value.lock_arc();
+    /// assert!(value.is_locked());
+    /// drop(value);
+    /// assert_eq!(*guard, 1);
+    /// ```
+    #[cfg(feature = "arc_lock")]
+    pub type ArcMutexGuard<T> = lock_api::ArcMutexGuard<RawMutex, T>;
 
     /// A mutex that is not locked. The same as `Mutex::new`, which is `const` too; here because `parking_lot` has it.
     ///

@@ -34,7 +34,8 @@ use crate::{
         Ordering::{Acquire, Relaxed, Release},
     },
     runtime::{
-        park::{self, Parked, Wake},
+        park::{self, Wake},
+        until::{self, Until},
         wait::Reason,
     },
     util::{Lock, backoff::Backoff},
@@ -114,20 +115,20 @@ impl RawRwLock {
         false
     }
 
-    /// False when `deadline` passed first; none is never.
+    /// False when `until` came first.
     #[inline]
-    pub(super) fn acquire_shared(&self, read: Read, deadline: Option<Instant>) -> bool {
+    pub(super) fn acquire_shared(&self, read: Read, until: Until<'_>) -> bool {
         park::spend();
-        self.try_acquire_shared(read) || self.acquire_shared_slow(read, deadline)
+        self.try_acquire_shared(read) || self.acquire_shared_slow(read, until)
     }
 
     #[cold]
-    fn acquire_shared_slow(&self, read: Read, deadline: Option<Instant>) -> bool {
+    fn acquire_shared_slow(&self, read: Read, until: Until<'_>) -> bool {
         if self.may_spin() && spin(|| self.try_acquire_shared(read)) {
             return true;
         }
         let unit = park::current();
-        let ticket = deadline.map(|_| unit.arm());
+        let ticket = until.arm(unit);
         let node = Node::new(unit, ticket, std::ptr::null_mut());
         let gate = self.gate.lock();
         // ORDERING: Relaxed. The compare-exchange decides.
@@ -139,10 +140,7 @@ impl RawRwLock {
             match self.word.compare_exchange(word, next, Acquire, Relaxed) {
                 Ok(_) if enters => {
                     drop(gate);
-                    if let Some(ticket) = ticket {
-                        let unseen = unit.try_claim(ticket);
-                        debug_assert!(unseen, "nobody has seen this ticket");
-                    }
+                    until::disarm(unit, ticket);
                     return true;
                 }
                 Ok(_) => break,
@@ -152,19 +150,14 @@ impl RawRwLock {
         // SAFETY: the node stays in this frame until it is out of the queue.
         unsafe { self.waiting_readers.push(&node) };
         drop(gate);
-        match ticket {
-            None => unit.park(Reason::RwLockRead.on(self)),
-            Some(ticket) => {
-                if unit.park_until(ticket, deadline, Reason::RwLockRead.on(self)) == Parked::TimedOut {
-                    let _gate = self.gate.lock();
-                    self.waiting_readers.remove(&node);
-                    if self.waiting_readers.is_empty() {
-                        // ORDERING: Relaxed. Under the gate; nothing is published.
-                        self.word.fetch_and(!READERS_WAIT, Relaxed);
-                    }
-                    return false;
-                }
+        if !until.park(&node, ticket, Reason::RwLockRead.on(self)) {
+            let _gate = self.gate.lock();
+            self.waiting_readers.remove(&node);
+            if self.waiting_readers.is_empty() {
+                // ORDERING: Relaxed. Under the gate; nothing is published.
+                self.word.fetch_and(!READERS_WAIT, Relaxed);
             }
+            return false;
         }
         debug_assert!(node.outcome() == Outcome::Done, "readers are let in, not called to try");
         true
@@ -220,16 +213,16 @@ impl RawRwLock {
         false
     }
 
-    /// False when `deadline` passed first; none is never.
+    /// False when `until` came first.
     #[inline]
-    pub(super) fn acquire_exclusive(&self, deadline: Option<Instant>) -> bool {
+    pub(super) fn acquire_exclusive(&self, until: Until<'_>) -> bool {
         park::spend();
         // ORDERING: Acquire, as above.
-        self.word.compare_exchange(0, WRITER, Acquire, Relaxed).is_ok() || self.acquire_exclusive_slow(deadline)
+        self.word.compare_exchange(0, WRITER, Acquire, Relaxed).is_ok() || self.acquire_exclusive_slow(until)
     }
 
     #[cold]
-    fn acquire_exclusive_slow(&self, deadline: Option<Instant>) -> bool {
+    fn acquire_exclusive_slow(&self, until: Until<'_>) -> bool {
         if spin(|| self.try_overtake(0)) {
             return true;
         }
@@ -237,23 +230,15 @@ impl RawRwLock {
         let since = Instant::now();
         let (mut mine, mut mark) = (0, 0);
         loop {
-            let ticket = deadline.map(|_| unit.arm());
+            let ticket = until.arm(unit);
             let node = Node::new(unit, ticket, std::ptr::null_mut());
             if self.write_or_queue(&node, mine, mark) {
-                if let Some(ticket) = ticket {
-                    let unseen = unit.try_claim(ticket);
-                    debug_assert!(unseen, "nobody has seen this ticket");
-                }
+                until::disarm(unit, ticket);
                 return true;
             }
-            match ticket {
-                None => unit.park(Reason::RwLockWrite.on(self)),
-                Some(ticket) => {
-                    if unit.park_until(ticket, deadline, Reason::RwLockWrite.on(self)) == Parked::TimedOut {
-                        self.writer_leaves(&node);
-                        return false;
-                    }
-                }
+            if !until.park(&node, ticket, Reason::RwLockWrite.on(self)) {
+                self.writer_leaves(&node);
+                return false;
             }
             if node.outcome() == Outcome::Done {
                 return true;
@@ -293,7 +278,7 @@ impl RawRwLock {
         false
     }
 
-    /// A writer's time is up. If it was the last one, the readers that it held back come in.
+    /// A writer's wait has ended without the lock. If it was the last one, the readers that it held back come in.
     #[cold]
     fn writer_leaves(&self, node: &Node) {
         let gate = self.gate.lock();
@@ -491,6 +476,8 @@ impl std::fmt::Debug for RawRwLock {
     }
 }
 
+#[cfg(all(feature = "arc_lock", not(loom)))]
+pub use api::{ArcRwLockReadGuard, ArcRwLockWriteGuard};
 #[cfg(not(loom))]
 pub use api::{MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, const_rwlock};
 
@@ -498,7 +485,7 @@ pub use api::{MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadG
 mod api {
     use std::time::{Duration, Instant};
 
-    use super::{Manner, RawRwLock, Read, Relaxed, WRITER, readers};
+    use super::{Manner, RawRwLock, Read, Relaxed, Until, WRITER, readers};
 
     // SAFETY: `WRITER` is set by one party at a time and only while there are no readers; readers come in only while it is clear.
     unsafe impl lock_api::RawRwLock for RawRwLock {
@@ -509,7 +496,7 @@ mod api {
 
         #[inline]
         fn lock_shared(&self) {
-            self.acquire_shared(Read::Plain, None);
+            self.acquire_shared(Read::Plain, Until::EVER);
         }
 
         #[inline]
@@ -525,7 +512,7 @@ mod api {
 
         #[inline]
         fn lock_exclusive(&self) {
-            self.acquire_exclusive(None);
+            self.acquire_exclusive(Until::EVER);
         }
 
         #[inline]
@@ -577,26 +564,26 @@ mod api {
         type Instant = Instant;
 
         fn try_lock_shared_for(&self, timeout: Duration) -> bool {
-            self.acquire_shared(Read::Plain, Instant::now().checked_add(timeout))
+            self.acquire_shared(Read::Plain, Until::deadline(Instant::now().checked_add(timeout)))
         }
 
         fn try_lock_shared_until(&self, timeout: Instant) -> bool {
-            self.acquire_shared(Read::Plain, Some(timeout))
+            self.acquire_shared(Read::Plain, Until::deadline(Some(timeout)))
         }
 
         fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
-            self.acquire_exclusive(Instant::now().checked_add(timeout))
+            self.acquire_exclusive(Until::deadline(Instant::now().checked_add(timeout)))
         }
 
         fn try_lock_exclusive_until(&self, timeout: Instant) -> bool {
-            self.acquire_exclusive(Some(timeout))
+            self.acquire_exclusive(Until::deadline(Some(timeout)))
         }
     }
 
     // SAFETY: a recursive reader waits for a writer that holds the lock only, never for one that waits.
     unsafe impl lock_api::RawRwLockRecursive for RawRwLock {
         fn lock_shared_recursive(&self) {
-            self.acquire_shared(Read::Recursive, None);
+            self.acquire_shared(Read::Recursive, Until::EVER);
         }
 
         fn try_lock_shared_recursive(&self) -> bool {
@@ -607,11 +594,11 @@ mod api {
     // SAFETY: as above.
     unsafe impl lock_api::RawRwLockRecursiveTimed for RawRwLock {
         fn try_lock_shared_recursive_for(&self, timeout: Duration) -> bool {
-            self.acquire_shared(Read::Recursive, Instant::now().checked_add(timeout))
+            self.acquire_shared(Read::Recursive, Until::deadline(Instant::now().checked_add(timeout)))
         }
 
         fn try_lock_shared_recursive_until(&self, timeout: Instant) -> bool {
-            self.acquire_shared(Read::Recursive, Some(timeout))
+            self.acquire_shared(Read::Recursive, Until::deadline(Some(timeout)))
         }
     }
 
@@ -698,6 +685,38 @@ mod api {
     /// ```
     pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, RawRwLock, T>;
 
+    /// A read lock that owns its [`RwLock`] by an `Arc`. Made by `RwLock::read_arc`; with the feature `arc_lock`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oxigo::sync::{ArcRwLockReadGuard, RwLock};
+    ///
+    /// let value = Arc::new(RwLock::new(1));
+    /// let guard: ArcRwLockReadGuard<i32> = value.read_arc();
+    /// assert_eq!(*guard + *value.read_recursive(), 2);
+    /// ```
+    #[cfg(feature = "arc_lock")]
+    pub type ArcRwLockReadGuard<T> = lock_api::ArcRwLockReadGuard<RawRwLock, T>;
+
+    /// A write lock that owns its [`RwLock`] by an `Arc`. Made by `RwLock::write_arc`; with the feature `arc_lock`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oxigo::sync::{ArcRwLockWriteGuard, RwLock};
+    ///
+    /// let value = Arc::new(RwLock::new(1));
+    /// let mut guard: ArcRwLockWriteGuard<i32> = value.write_arc();
+    /// *guard += 1;
+    /// drop(guard);
+    /// assert_eq!(*value.read(), 2);
+    /// ```
+    #[cfg(feature = "arc_lock")]
+    pub type ArcRwLockWriteGuard<T> = lock_api::ArcRwLockWriteGuard<RawRwLock, T>;
+
     /// A lock that nobody holds. The same as `RwLock::new`, which is `const` too; here because `parking_lot` has it.
     ///
     /// # Examples
@@ -712,5 +731,22 @@ mod api {
     /// Never parks.
     pub const fn const_rwlock<T>(value: T) -> RwLock<T> {
         RwLock::from_raw(RawRwLock::new(), value)
+    }
+}
+
+#[cfg(loom)]
+impl RawRwLock {
+    /// What R5 forbids, for the model that must fail: looks for writers that wait and lets go in two steps.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_shared`](Self::release_shared).
+    pub(super) unsafe fn release_shared_broken(&self) {
+        if self.word.load(Relaxed) & WRITERS_WAIT == 0 {
+            self.word.fetch_sub(READER, Release);
+        } else {
+            // SAFETY: passed on.
+            unsafe { self.release_shared() };
+        }
     }
 }

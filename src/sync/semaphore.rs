@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(not(loom))]
+use crate::context::{Context, ContextError};
 use crate::{
     chan::waitq::{Claimed, Node, Outcome, WaitQueue},
     facade::{
@@ -19,7 +21,8 @@ use crate::{
         Ordering::{Acquire, Relaxed, Release},
     },
     runtime::{
-        park::{self, Parked},
+        park,
+        until::{self, Until},
         wait::Reason,
     },
     util::Lock,
@@ -87,7 +90,7 @@ impl Semaphore {
     /// Parks the goroutine, or blocks the thread, until `n` permits are free and all who came before have theirs.
     #[track_caller]
     pub fn acquire(&self, n: usize) -> Permit<'_> {
-        let taken = self.take(n, None);
+        let taken = self.take(n, Until::EVER);
         debug_assert!(taken);
         Permit { semaphore: self, n }
     }
@@ -122,11 +125,7 @@ impl Semaphore {
     /// As `acquire`.
     #[track_caller]
     pub fn acquire_timeout(&self, n: usize, timeout: Duration) -> Option<Permit<'_>> {
-        let taken = match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.take(n, Some(deadline)),
-            None => self.take(n, None),
-        };
-        taken.then(|| Permit { semaphore: self, n })
+        self.take(n, Until::deadline(Instant::now().checked_add(timeout))).then(|| Permit { semaphore: self, n })
     }
 
     /// As [`acquire`](Self::acquire), until `deadline` at most.
@@ -140,7 +139,7 @@ impl Semaphore {
     /// As `acquire`.
     #[track_caller]
     pub fn acquire_deadline(&self, n: usize, deadline: Instant) -> Option<Permit<'_>> {
-        self.take(n, Some(deadline)).then(|| Permit { semaphore: self, n })
+        self.take(n, Until::deadline(Some(deadline))).then(|| Permit { semaphore: self, n })
     }
 
     /// As [`acquire`](Self::acquire), with a permit that keeps the semaphore alive.
@@ -170,9 +169,69 @@ impl Semaphore {
     /// As `acquire`.
     #[track_caller]
     pub fn acquire_owned(self: &Arc<Self>, n: usize) -> OwnedPermit {
-        let taken = self.take(n, None);
+        let taken = self.take(n, Until::EVER);
         debug_assert!(taken);
         OwnedPermit { semaphore: Arc::clone(self), n }
+    }
+
+    /// As [`acquire`](Self::acquire), until `ctx` ends at the latest. A context that has ended already comes before permits that are free.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::{Context, ContextError}, sync::Semaphore};
+    ///
+    /// let places = Semaphore::new(1);
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let _mine = places.acquire_ctx(1, &ctx)?;
+    /// oxigo::go(move || cancel.cancel());
+    /// assert_eq!(places.acquire_ctx(1, &ctx).unwrap_err(), ContextError::Canceled);
+    /// # Ok::<(), ContextError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended; then no permits were taken, and those who wait behind can go on.
+    ///
+    /// # Panics
+    ///
+    /// As `acquire`.
+    ///
+    /// # Blocking
+    ///
+    /// As `acquire`.
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub fn acquire_ctx(&self, n: usize, ctx: &Context) -> Result<Permit<'_>, ContextError> {
+        self.take_ctx(n, ctx)?;
+        Ok(Permit { semaphore: self, n })
+    }
+
+    /// As [`acquire_ctx`](Self::acquire_ctx), with a permit that keeps the semaphore alive.
+    ///
+    /// # Errors
+    ///
+    /// As `acquire_ctx`.
+    ///
+    /// # Panics
+    ///
+    /// As `acquire`.
+    ///
+    /// # Blocking
+    ///
+    /// As `acquire`.
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub fn acquire_owned_ctx(self: &Arc<Self>, n: usize, ctx: &Context) -> Result<OwnedPermit, ContextError> {
+        self.take_ctx(n, ctx)?;
+        Ok(OwnedPermit { semaphore: Arc::clone(self), n })
+    }
+
+    #[cfg(not(loom))]
+    #[track_caller]
+    fn take_ctx(&self, n: usize, ctx: &Context) -> Result<(), ContextError> {
+        ctx.check()?;
+        if self.take(n, Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
     }
 
     /// How many permits are free.
@@ -199,16 +258,16 @@ impl Semaphore {
     }
 
     #[track_caller]
-    fn take(&self, n: usize, deadline: Option<Instant>) -> bool {
+    fn take(&self, n: usize, until: Until<'_>) -> bool {
         assert!(n <= self.size, "a request for {n} of {} permits can never be granted", self.size);
         park::spend();
-        self.try_take(n) || self.take_slow(n, deadline)
+        self.try_take(n) || self.take_slow(n, until)
     }
 
     #[cold]
-    fn take_slow(&self, n: usize, deadline: Option<Instant>) -> bool {
+    fn take_slow(&self, n: usize, until: Until<'_>) -> bool {
         let unit = park::current();
-        let ticket = deadline.map(|_| unit.arm());
+        let ticket = until.arm(unit);
         let node = Node::new(unit, ticket, std::ptr::from_ref(&n).cast_mut().cast());
         let gate = self.gate.lock();
         // ORDERING: Relaxed. The compare-exchange decides.
@@ -220,10 +279,7 @@ impl Semaphore {
             match self.word.compare_exchange(word, next, Acquire, Relaxed) {
                 Ok(_) if free => {
                     drop(gate);
-                    if let Some(ticket) = ticket {
-                        let unseen = unit.try_claim(ticket);
-                        debug_assert!(unseen, "nobody has seen this ticket");
-                    }
+                    until::disarm(unit, ticket);
                     return true;
                 }
                 Ok(_) => break,
@@ -233,23 +289,18 @@ impl Semaphore {
         // SAFETY: the node stays in this frame until it is out of the queue.
         unsafe { self.queue.push(&node) };
         drop(gate);
-        match ticket {
-            None => unit.park(Reason::Semaphore.on(self)),
-            Some(ticket) => {
-                if unit.park_until(ticket, deadline, Reason::Semaphore.on(self)) == Parked::TimedOut {
-                    let gate = self.gate.lock();
-                    self.queue.remove(&node);
-                    // A release that took it out as lost may have cleared the bit; then nobody waits.
-                    // ORDERING: Relaxed. With the gate, the bit stays as it is (W1).
-                    let waited = self.word.load(Relaxed) & WAITERS != 0;
-                    let granted = if waited { self.grant(0) } else { Claimed::none() };
-                    drop(gate);
-                    granted.wake();
-                    return false;
-                }
-            }
+        if until.park(&node, ticket, Reason::Semaphore.on(self)) {
+            return true;
         }
-        true
+        let gate = self.gate.lock();
+        self.queue.remove(&node);
+        // A release that took it out as lost may have cleared the bit; then nobody waits.
+        // ORDERING: Relaxed. With the gate, the bit stays as it is (W1).
+        let waited = self.word.load(Relaxed) & WAITERS != 0;
+        let granted = if waited { self.grant(0) } else { Claimed::none() };
+        drop(gate);
+        granted.wake();
+        false
     }
 
     /// Gives permits to those in front, as far as they reach. Called with the gate, while `WAITERS` is set (W1: nobody else writes the word).

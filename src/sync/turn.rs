@@ -5,7 +5,9 @@ use std::time::Instant;
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
     runtime::{
-        park::{self, Parked, Wake},
+        interrupt::Interrupt,
+        park::{self, Wake},
+        until::{self, Until},
         wait::Reason,
     },
     util::Lock,
@@ -32,10 +34,11 @@ impl Turn {
         Self(Lock::new(State { taken: false, changes: 0, queue: WaitQueue::new() }))
     }
 
-    /// Waits for the caller's turn; `limit` says until when, and is asked anew after each wake.
+    /// Waits for the caller's turn; `limit` says until when, and is asked anew after each wake, `interrupt`'s too.
     pub(crate) fn take<E>(
         &self,
         reason: Reason,
+        interrupt: Option<&dyn Interrupt>,
         mut limit: impl FnMut() -> Result<Option<Instant>, E>,
     ) -> Result<MyTurn<'_>, E> {
         loop {
@@ -48,16 +51,14 @@ impl Turn {
             drop(state);
             let deadline = limit()?;
             let unit = park::current();
-            let ticket = deadline.map(|_| unit.arm());
+            let until = Until::new(deadline, interrupt);
+            let ticket = until.arm(unit);
             let node = Node::new(unit, ticket, std::ptr::null_mut());
             let mut state = self.0.lock();
             if !state.taken || state.changes != changes {
                 let mine = !std::mem::replace(&mut state.taken, true);
                 drop(state);
-                if let Some(ticket) = ticket {
-                    let unseen = unit.try_claim(ticket);
-                    debug_assert!(unseen, "nobody has seen this ticket");
-                }
+                until::disarm(unit, ticket);
                 if mine {
                     return Ok(MyTurn(self));
                 }
@@ -66,14 +67,9 @@ impl Turn {
             // SAFETY: the node stays in this frame until it is out of the queue.
             unsafe { state.queue.push(&node) };
             drop(state);
-            match ticket {
-                None => unit.park(reason.on(self)),
-                Some(ticket) => {
-                    if unit.park_until(ticket, deadline, reason.on(self)) == Parked::TimedOut {
-                        self.0.lock().queue.remove(&node);
-                        continue;
-                    }
-                }
+            if !until.park(&node, ticket, reason.on(self)) {
+                self.0.lock().queue.remove(&node);
+                continue;
             }
             if node.outcome() == Outcome::Done {
                 return Ok(MyTurn(self));
@@ -125,11 +121,11 @@ mod loom_turn {
     fn a_change_of_limits_is_not_missed() {
         loom::model(|| {
             let (turn, over) = (Arc::new(Turn::new()), Arc::new(AtomicBool::new(false)));
-            let holder = turn.take(Reason::Write, || Ok::<_, ()>(None)).unwrap();
+            let holder = turn.take(Reason::Write, None, || Ok::<_, ()>(None)).unwrap();
             let (t, o) = (turn.clone(), over.clone());
             let waiter = thread::spawn(move || {
                 let limit = || if o.load(Relaxed) { Err(()) } else { Ok(None) };
-                assert!(t.take(Reason::Write, limit).is_err());
+                assert!(t.take(Reason::Write, None, limit).is_err());
             });
             over.store(true, Relaxed);
             turn.look_again();
@@ -144,8 +140,8 @@ mod loom_turn {
         loom::model(|| {
             let turn = Arc::new(Turn::new());
             let other = turn.clone();
-            let waiter = thread::spawn(move || drop(other.take(Reason::Write, || Ok::<_, ()>(None))));
-            drop(turn.take(Reason::Write, || Ok::<_, ()>(None)));
+            let waiter = thread::spawn(move || drop(other.take(Reason::Write, None, || Ok::<_, ()>(None))));
+            drop(turn.take(Reason::Write, None, || Ok::<_, ()>(None)));
             waiter.join().unwrap();
         });
     }

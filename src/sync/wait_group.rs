@@ -17,11 +17,7 @@ use std::{
 
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
-    runtime::{
-        interrupt::{self, Interrupt},
-        park::{self, Parked},
-        wait::Reason,
-    },
+    runtime::{park, until::Until, wait::Reason},
     util::Lock,
 };
 
@@ -196,7 +192,7 @@ impl WaitGroup {
     /// Parks the goroutine, or blocks the thread.
     #[track_caller]
     pub fn wait(&self) {
-        let done = self.wait_until(None, None);
+        let done = self.wait_until(Until::EVER);
         debug_assert!(done);
     }
 
@@ -223,7 +219,7 @@ impl WaitGroup {
     /// Parks the goroutine, or blocks the thread.
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(Instant::now().checked_add(timeout), None)
+        self.wait_until(Until::deadline(Instant::now().checked_add(timeout)))
     }
 
     /// As [`wait`](Self::wait), until `ctx` ends at the latest.
@@ -255,37 +251,27 @@ impl WaitGroup {
     #[track_caller]
     pub fn wait_ctx(&self, ctx: &crate::context::Context) -> Result<(), crate::context::ContextError> {
         ctx.check()?;
-        if self.wait_until(None, Some(ctx)) { Ok(()) } else { ctx.check() }
+        if self.wait_until(Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
     }
 
     #[track_caller]
-    pub(crate) fn wait_until(&self, deadline: Option<Instant>, interrupt: Option<&dyn Interrupt>) -> bool {
+    pub(crate) fn wait_until(&self, until: Until<'_>) -> bool {
         let inner = &*self.inner;
         let mut state = inner.state.lock();
         if state.count > 0 {
             let unit = park::current();
-            let ticket = (deadline.is_some() || interrupt.is_some()).then(|| unit.arm());
+            let ticket = until.arm(unit);
             let node = Node::new(unit, ticket, std::ptr::null_mut());
             // SAFETY: the node stays in this frame until it is out of the queue.
             unsafe { state.queue.push(&node) };
             state.waiters += 1;
             drop(state);
-            match ticket {
-                None => unit.park(Reason::WaitGroup.on(inner)),
-                Some(ticket) => {
-                    let wait = Reason::WaitGroup.on(inner);
-                    let parked = match interrupt {
-                        None => unit.park_until(ticket, deadline, wait),
-                        Some(interrupt) => interrupt::park_until(unit, ticket, deadline, interrupt, wait),
-                    };
-                    if parked == Parked::TimedOut || node.outcome() == Outcome::Waiting {
-                        let mut state = inner.state.lock();
-                        state.queue.remove(&node);
-                        // Whoever released the others in the same moment has counted only those it won.
-                        state.waiters -= 1;
-                        return false;
-                    }
-                }
+            if !until.park(&node, ticket, Reason::WaitGroup.on(inner)) {
+                let mut state = inner.state.lock();
+                state.queue.remove(&node);
+                // Whoever released the others in the same moment has counted only those it won.
+                state.waiters -= 1;
+                return false;
             }
             state = inner.state.lock();
             state.returning -= 1;

@@ -11,9 +11,9 @@ use oxigo::{
     time, unbuffered, yield_now,
 };
 use oxigo_bench::{
-    CROWD, Options, RPC,
+    CROWD, Options, PENDING, RPC,
     blocking::{self, Blocking},
-    leak, mix, nap, nth_prime, resident, serve_until_eof,
+    far, leak, mix, nap, nth_prime, resident, serve_until_eof,
 };
 
 fn main() {
@@ -43,6 +43,8 @@ fn main() {
         "skynet" => o.whole(on(blocking::skynet::<Oxigo>)),
         "chain" => o.each(on(blocking::chain::<Oxigo>)),
         "parked" => runtime.run(|| parked(&o)),
+        "timer" => runtime.run(|| timers(&o)),
+        "limit" => o.each(on(limits)),
         "sleepers" => o.whole_cold(on(sleepers)),
         "unequal" => o.share(|n, iterations| runtime.run(|| blocking::unequal::<Oxigo>(n, iterations))),
         "bursts" => o.share(|n, iterations| runtime.run(|| blocking::bursts::<Oxigo>(n, iterations))),
@@ -305,6 +307,36 @@ fn parked(o: &Options) {
     close.close().expect("closed once");
     ended.wait();
     o.report("parked.wake", start.elapsed().as_nanos() as f64 / o.n as f64);
+}
+
+/// Arms a timer and takes it back, beside others that are pending.
+fn timers(o: &Options) {
+    let mut others = Vec::new();
+    for pending in PENDING {
+        others.extend((others.len() as u64..pending).map(|k| time::after_func(far(k), || ())));
+        let start = Instant::now();
+        for k in 0..o.n {
+            let stopped = time::after_func(far(k), || ()).stop();
+            assert!(stopped);
+        }
+        o.report(&format!("timer.{pending}"), start.elapsed().as_nanos() as f64 / o.n as f64);
+    }
+    others.iter().for_each(|timer| assert!(timer.stop()));
+}
+
+/// `pingpong`, with a time limit to each receive.
+fn limits(n: u64) {
+    let ((to, at), (back, here)) = (unbuffered(), unbuffered());
+    go(move || {
+        (0..n).for_each(|k| {
+            at.recv_timeout(far(k)).expect("sent");
+            back.send(()).expect("received");
+        });
+    });
+    for k in 0..n {
+        to.send(()).expect("received");
+        here.recv_timeout(far(k)).expect("sent");
+    }
 }
 
 fn sleepers(n: u64) {

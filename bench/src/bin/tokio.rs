@@ -1,15 +1,16 @@
 //! The workloads on tokio: channels by kanal; flume where values must survive a `select!`.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::atomic::{AtomicU64, Ordering::AcqRel},
+    task::Poll,
     time::Instant,
 };
 
 use kanal::{AsyncSender, bounded_async as bounded};
 use oxigo_bench::{
-    CROWD, ECHO_BUFFER, HOG, Options, RPC, UNEQUAL, compute, compute_for, leak, nap, nth_prime, resident,
+    CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, UNEQUAL, compute, compute_for, far, leak, nap, nth_prime, resident,
     serve_until_eof,
 };
 use tokio::{
@@ -51,6 +52,11 @@ fn main() {
             let o = o.clone();
             runtime.block_on(runtime.spawn(parked(o))).expect("no panic");
         }
+        "timer" => {
+            let o = o.clone();
+            runtime.block_on(runtime.spawn(timers(o))).expect("no panic");
+        }
+        "limit" => o.each(on!(limits)),
         "sleepers" => o.whole_cold(on!(sleepers)),
         "unequal" => {
             o.share(|n, iterations| runtime.block_on(runtime.spawn(unequal(n, iterations))).expect("no panic"))
@@ -346,6 +352,50 @@ async fn parked(o: Options) {
     close.close().expect("closed once");
     ended.wait().await;
     o.report("parked.wake", start.elapsed().as_nanos() as f64 / o.n as f64);
+}
+
+/// Arms a timer and takes it back, beside others that are pending. A sleep is armed when it is polled first.
+async fn timers(o: Options) {
+    async fn armed(k: u64) -> Pin<Box<time::Sleep>> {
+        let mut sleep = Box::pin(time::sleep(far(k)));
+        poll_fn(|context| {
+            assert!(sleep.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        sleep
+    }
+    let mut others = Vec::new();
+    for pending in PENDING {
+        for k in others.len() as u64..pending {
+            others.push(armed(k).await);
+        }
+        let start = Instant::now();
+        for k in 0..o.n {
+            let mut sleep = pin!(time::sleep(far(k)));
+            poll_fn(|context| {
+                assert!(sleep.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        o.report(&format!("timer.{pending}"), start.elapsed().as_nanos() as f64 / o.n as f64);
+    }
+}
+
+/// `pingpong`, with a time limit to each receive.
+async fn limits(n: u64) {
+    let ((to, at), (back, here)) = (bounded(0), bounded(0));
+    spawn(async move {
+        for k in 0..n {
+            time::timeout(far(k), at.recv()).await.expect("in time").expect("sent");
+            back.send(()).await.expect("received");
+        }
+    });
+    for k in 0..n {
+        to.send(()).await.expect("received");
+        time::timeout(far(k), here.recv()).await.expect("in time").expect("sent");
+    }
 }
 
 async fn sleepers(n: u64) {

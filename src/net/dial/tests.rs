@@ -32,7 +32,7 @@ fn nt_22_a_slow_address_is_overtaken() {
         let delay = Duration::from_millis(10);
         let begin = Instant::now();
         let stopped = AtomicUsize::new(0);
-        let winner = race(addresses(&[V6[0], V4[0], V6[1]]), delay, |address, race| {
+        let winner = race(addresses(&[V6[0], V4[0], V6[1]]), delay, None, |address, race| {
             if address.is_ipv6() {
                 while !race.is_over() {
                     time::sleep(Duration::from_millis(1));
@@ -57,6 +57,7 @@ fn nt_22_a_failure_starts_the_next_at_once() {
             race(
                 addresses(&[V6[0], V4[0]]),
                 long,
+                None,
                 |address, _| {
                     if address.is_ipv6() { Err(refused()) } else { Ok(address) }
                 },
@@ -70,13 +71,14 @@ fn nt_22_a_failure_starts_the_next_at_once() {
 fn nt_22_no_address_works() {
     run(|| {
         let tried = AtomicUsize::new(0);
-        let nobody = race(addresses(&[V6[0], V4[0], V4[1]]), Duration::from_millis(1), |_, _| -> io::Result<()> {
-            tried.fetch_add(1, SeqCst);
-            Err(refused())
-        });
+        let nobody =
+            race(addresses(&[V6[0], V4[0], V4[1]]), Duration::from_millis(1), None, |_, _| -> io::Result<()> {
+                tried.fetch_add(1, SeqCst);
+                Err(refused())
+            });
         assert_eq!(nobody.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(tried.into_inner(), 3);
-        let none = race(Vec::new(), DELAY, |_, _| Ok(()));
+        let none = race(Vec::new(), DELAY, None, |_, _| Ok(()));
         assert_eq!(none.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     });
 }
@@ -92,7 +94,7 @@ fn nt_22_a_second_winner_is_closed() {
     }
     run(|| {
         let closed = AtomicUsize::new(0);
-        let winner = race(addresses(&[V6[0], V4[0]]), Duration::from_millis(1), |address, race| {
+        let winner = race(addresses(&[V6[0], V4[0]]), Duration::from_millis(1), None, |address, race| {
             while address.is_ipv6() && !race.is_over() {
                 time::sleep(Duration::from_millis(1));
             }

@@ -82,14 +82,17 @@ fn nt_29_a_look_up_is_cancelled_alone() {
 
         let (cancel, cancelled) = chan::unbuffered::<()>();
         let leaves = go(move || {
-            flights.look_up("good", &Patience { deadline: None, cancelled: Some(&cancelled) }).unwrap_err().to_string()
+            flights
+                .look_up("good", &Patience { cancelled: Some(&cancelled), ..Patience::endless() })
+                .unwrap_err()
+                .to_string()
         });
         cancel.close().unwrap();
         assert_eq!(leaves.join().unwrap(), "the look-up was cancelled");
 
         let begin = Instant::now();
         let deadline = Some(begin + Duration::from_millis(10));
-        let error = flights.look_up("good", &Patience { deadline, cancelled: None }).unwrap_err();
+        let error = flights.look_up("good", &Patience { deadline, ..Patience::endless() }).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begin.elapsed() >= Duration::from_millis(10));
 
@@ -101,6 +104,30 @@ fn nt_29_a_look_up_is_cancelled_alone() {
 }
 
 /// One worker: while the resolver stands still, other goroutines run.
+#[test]
+fn nt_23_nt_29_a_look_up_ends_with_its_context() {
+    run(|| {
+        let fake = fake();
+        let (ctx, cancel) = Context::background().with_cancel();
+        let (flights, other) = (fake.flights, ctx.clone());
+        let waiter = go(move || flights.look_up("good", &Patience::of_context(&other)));
+        let patient = go(move || flights.look_up("good", &Patience::of_context(&Context::background())));
+        let flying = || fake.flights.table.lock().unwrap().get("good").map_or(0, Arc::strong_count);
+        // The table, the job, and the two who wait.
+        until(|| fake.calls.load(SeqCst) == 1 && flying() == 4);
+        cancel.cancel();
+        let error = waiter.join().unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::Other, "context canceled"));
+        let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(2));
+        let error = flights.look_up("good", &Patience::of_context(&ctx)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // The flight itself goes on, for others.
+        fake.gate.send(()).unwrap();
+        assert_eq!(patient.join().unwrap().unwrap(), [ANSWER]);
+        assert_eq!(fake.calls.load(SeqCst), 1);
+    });
+}
+
 #[test]
 fn nt_29_a_slow_look_up_holds_nobody_else() {
     let runtime = crate::Runtime::builder().workers(1).build().unwrap();

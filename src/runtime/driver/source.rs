@@ -27,18 +27,13 @@
 //!
 //! Models: `loom_source` below.
 
-use std::time::Instant;
-
 use crate::{
     chan::waitq::{Node, Outcome, WaitQueue},
     facade::{
         AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed},
     },
-    runtime::{
-        park::{self, Parked},
-        wait::Reason,
-    },
+    runtime::{park, until::Until, wait::Reason},
     util::Lock,
 };
 
@@ -89,29 +84,24 @@ impl Side {
         let _ = self.word.compare_exchange(tick.0 | READY, tick.0, Relaxed, Relaxed);
     }
 
-    /// R4: waits for an event, or until `deadline`. False when that has passed. May return without an event.
-    pub(crate) fn wait(&self, deadline: Option<Instant>, reason: Reason) -> bool {
+    /// R4: waits for an event, or until `until`. False when that has come. May return without an event.
+    pub(crate) fn wait(&self, until: Until<'_>, reason: Reason) -> bool {
         let waiters = self.waiters.lock();
         // ORDERING: Relaxed. The lock orders this after V1 of every event whose V2 has passed (D1).
         if self.word.load(Relaxed) & READY != 0 {
             return true;
         }
         let unit = park::current();
-        let ticket = deadline.map(|_| unit.arm());
+        let ticket = until.arm(unit);
         let node = Node::new(unit, ticket, std::ptr::null_mut());
         // SAFETY: the node stays in this frame until it is out of the queue.
         unsafe { waiters.push(&node) };
         drop(waiters);
-        match ticket {
-            None => unit.park(reason.on(self)),
-            Some(ticket) => {
-                if unit.park_until(ticket, deadline, reason.on(self)) == Parked::TimedOut {
-                    self.waiters.lock().remove(&node);
-                    return false;
-                }
-            }
+        let woken = until.park(&node, ticket, reason.on(self));
+        if !woken {
+            self.waiters.lock().remove(&node);
         }
-        true
+        woken
     }
 
     /// V1 to V3: an event, or something else that those who wait should look at.
@@ -343,7 +333,7 @@ mod loom_source {
                 return;
             }
             pipe.side.clear(tick);
-            assert!(pipe.side.wait(None, Reason::Read));
+            assert!(pipe.side.wait(Until::EVER, Reason::Read));
         }
     }
 
@@ -388,7 +378,7 @@ mod loom_source {
                 return;
             }
             pipe.side.clear(tick);
-            assert!(pipe.side.wait(None, Reason::Read));
+            assert!(pipe.side.wait(Until::EVER, Reason::Read));
         }
     }
 
@@ -436,7 +426,7 @@ mod loom_source {
             while pipe.bytes.fetch_update(AcqRel, Acquire, |n| n.checked_sub(1)).is_err() {
                 let tick = pipe.side.tick();
                 pipe.side.clear(tick);
-                assert!(pipe.side.wait(None, Reason::Read));
+                assert!(pipe.side.wait(Until::EVER, Reason::Read));
             }
             other.join().unwrap();
         });

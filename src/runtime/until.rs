@@ -1,0 +1,75 @@
+//! What may end a wait beside its partner: a time limit, or an interrupt such as a context.
+//!
+//! - I1: a wait that may be ended so has a ticket, and three compete for it: the partner, the clock, the interrupt. Whoever wins it ends the
+//!   wait alone, and only the partner leaves its mark in the node. So a wait either had what it waited for, or did not: nothing is lost
+//!   when an end and a grant come at once.
+
+use std::time::Instant;
+
+use crate::{
+    chan::waitq::{Node, Outcome},
+    runtime::{
+        interrupt::{self, Interrupt},
+        park::Parked,
+        unit::{Ticket, Unit},
+        wait::Wait,
+    },
+};
+
+/// Until when a wait lasts.
+#[derive(Clone, Copy)]
+pub(crate) struct Until<'a> {
+    deadline: Option<Instant>,
+    interrupt: Option<&'a dyn Interrupt>,
+}
+
+impl<'a> Until<'a> {
+    /// No end but the partner's.
+    pub(crate) const EVER: Until<'static> = Until { deadline: None, interrupt: None };
+
+    #[inline]
+    pub(crate) fn new(deadline: Option<Instant>, interrupt: Option<&'a dyn Interrupt>) -> Self {
+        Self { deadline, interrupt }
+    }
+
+    #[inline]
+    pub(crate) fn deadline(deadline: Option<Instant>) -> Self {
+        Self::new(deadline, None)
+    }
+
+    #[inline]
+    pub(crate) fn interrupt(interrupt: &'a dyn Interrupt) -> Self {
+        Self::new(None, Some(interrupt))
+    }
+
+    /// The ticket of a wait that begins now; none if only the partner can end it.
+    #[inline]
+    pub(crate) fn arm(&self, unit: &'static Unit) -> Option<Ticket> {
+        (self.deadline.is_some() || self.interrupt.is_some()).then(|| unit.arm())
+    }
+
+    /// Waits with `node`, which others have seen, made with the ticket that [`arm`](Self::arm) gave. False when the partner had no part in
+    /// the end: then the caller takes the node out of its queue.
+    #[inline]
+    pub(crate) fn park(&self, node: &Node, ticket: Option<Ticket>, wait: Wait) -> bool {
+        let unit = node.unit();
+        let Some(ticket) = ticket else {
+            unit.park(wait);
+            return true;
+        };
+        let parked = match self.interrupt {
+            None => unit.park_until(ticket, self.deadline, wait),
+            Some(interrupt) => interrupt::park_until(unit, ticket, self.deadline, interrupt, wait),
+        };
+        // I1: an interrupt wakes as a partner does, but leaves no mark.
+        parked == Parked::Woken && node.outcome() != Outcome::Waiting
+    }
+}
+
+/// Takes back a ticket that nobody has seen: what was to be waited for was there.
+pub(crate) fn disarm(unit: &'static Unit, ticket: Option<Ticket>) {
+    if let Some(ticket) = ticket {
+        let unseen = unit.try_claim(ticket);
+        debug_assert!(unseen, "nobody has seen this ticket");
+    }
+}

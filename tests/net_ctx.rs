@@ -1,0 +1,303 @@
+//! Sockets with contexts: dialling, accepting, reading and writing that end with one; rows NT-20, NT-21, NT-23, CX-26.
+
+mod common;
+
+use std::{
+    fmt,
+    io::{self, ErrorKind, Read, Write},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use common::{at_1_2_4, quiesce, rt};
+use oxigo::{
+    context::{
+        CancelHandle, Context,
+        ContextError::{self, Canceled, DeadlineExceeded},
+    },
+    go,
+    net::{
+        TcpListener, TcpStream, UdpSocket, lookup_host_ctx, pipe,
+        unix::{UnixDatagram, UnixListener, UnixStream},
+    },
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn context() -> (Context, CancelHandle) {
+    Context::background().with_cancel()
+}
+
+/// The context's error in that of an operation; its kind agrees.
+#[track_caller]
+fn ended<T: fmt::Debug>(result: io::Result<T>) -> ContextError {
+    let error = result.expect_err("the context ends it");
+    let inner = *error.get_ref().and_then(|inner| inner.downcast_ref::<ContextError>()).expect("the context's error");
+    let kind = match inner {
+        Canceled => ErrorKind::Other,
+        DeadlineExceeded => ErrorKind::TimedOut,
+    };
+    assert_eq!(error.kind(), kind);
+    inner
+}
+
+/// On one worker: `operation`, in a goroutine of its own, waits, and ends when its context is cancelled.
+#[track_caller]
+fn ends_when_parked<T: fmt::Debug + Send + 'static>(
+    operation: impl FnOnce(&Context) -> io::Result<T> + Send + 'static,
+) {
+    let (ctx, cancel) = context();
+    let parked = go(move || operation(&ctx));
+    quiesce();
+    assert!(!parked.is_finished());
+    cancel.cancel();
+    assert_eq!(ended(parked.join().unwrap()), Canceled);
+}
+
+fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+/// Keeps a listener's queue full, so that dialling it waits.
+struct Full {
+    _listener: socket2::Socket,
+    _queued: Vec<TcpStream>,
+    address: SocketAddr,
+}
+
+impl Full {
+    fn new() -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, 50 * MS) {
+            queued.push(stream);
+            assert!(queued.len() < 64);
+        }
+        Self { _listener: listener, _queued: queued, address }
+    }
+}
+
+#[test]
+fn nt_20_nt_23_a_dial_ends_with_its_context() {
+    rt(1, || {
+        let full = Full::new();
+        let address = full.address;
+        ends_when_parked(move |ctx| TcpStream::connect_ctx(address, ctx));
+        // Several addresses: a race, all of whose attempts end.
+        let several = [address, address, address];
+        ends_when_parked(move |ctx| TcpStream::connect_ctx(&several[..], ctx));
+
+        let begin = Instant::now();
+        let (ctx, _cancel) = Context::background().with_timeout(20 * MS);
+        assert_eq!(ended(TcpStream::connect_ctx(address, &ctx)), DeadlineExceeded);
+        assert!(begin.elapsed() >= 20 * MS);
+    });
+}
+
+#[test]
+fn nt_20_an_ended_context_fails_at_once() {
+    at_1_2_4(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (past, _cancel) = Context::background().with_deadline(Instant::now());
+        assert_eq!(ended(TcpStream::connect_ctx(address, &past)), DeadlineExceeded);
+        assert_eq!(ended(lookup_host_ctx("localhost:1", &past).map(drop)), DeadlineExceeded);
+        let (ctx, cancel) = context();
+        cancel.cancel();
+        assert_eq!(ended(TcpStream::connect_ctx(("localhost", address.port()), &ctx)), Canceled);
+        assert_eq!(ended(listener.accept_ctx(&ctx).map(drop)), Canceled);
+
+        // A time-out that the clock cannot count to is none.
+        let (endless, _cancel) = Context::background().with_timeout(Duration::MAX);
+        let near = TcpStream::connect_ctx(address, &endless).unwrap();
+        let (far, _) = listener.accept_ctx(&endless).unwrap();
+        far.with_ctx(&endless).write_all(b"x").unwrap();
+        near.with_ctx(&endless).read_exact(&mut [0]).unwrap();
+    });
+}
+
+#[test]
+fn nt_21_a_cancellation_after_the_dial_leaves_the_connection_alone() {
+    at_1_2_4(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // By one address, and by a race of several.
+        for address in [&[port][..], &[port, port]] {
+            let addresses: Vec<SocketAddr> = address.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect();
+            let (ctx, cancel) = context();
+            let (mut near, mut far) = {
+                let near = TcpStream::connect_ctx(&addresses[..], &ctx).unwrap();
+                let (far, from) = listener.accept().unwrap();
+                // The second of a race may have connected as well, and been closed.
+                if from == near.local_addr().unwrap() { (near, far) } else { (near, listener.accept().unwrap().0) }
+            };
+            let mut heard = [0; 4];
+            oxigo::scope(|s| {
+                let reading = s.go(|| near.read_exact(&mut heard));
+                cancel.cancel();
+                far.write_all(b"ping").unwrap();
+                reading.join().unwrap().unwrap();
+            });
+            assert_eq!(&heard, b"ping");
+            near.write_all(b"pong").unwrap();
+            far.read_exact(&mut heard).unwrap();
+            assert_eq!(&heard, b"pong");
+        }
+    });
+}
+
+#[test]
+fn cx_26_a_read_and_a_write_end_and_the_connection_goes_on() {
+    rt(1, || {
+        let (near, far) = connected();
+        let ping = {
+            let (near, far) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            move || {
+                (&far).write_all(b"ping")?;
+                let mut heard = [0; 4];
+                (&near).read_exact(&mut heard)?;
+                Ok::<_, io::Error>(heard)
+            }
+        };
+        let stream = near.try_clone().unwrap();
+        ends_when_parked(move |ctx| stream.with_ctx(ctx).read(&mut [0; 8]));
+        assert_eq!(&ping().unwrap(), b"ping");
+
+        // Fills the way to the peer, who does not read; whoever waits for the turn behind ends as well.
+        let (stream, behind) = (near.try_clone().unwrap(), near.try_clone().unwrap());
+        let (ctx, cancel) = context();
+        let other = ctx.clone();
+        let big = vec![7; 64 << 20];
+        let first = go(move || stream.with_ctx(&ctx).write_all(&big));
+        quiesce();
+        let second = go(move || behind.with_ctx(&other).write(b"behind"));
+        quiesce();
+        assert!(!first.is_finished() && !second.is_finished());
+        assert_eq!(&ping().unwrap(), b"ping");
+        cancel.cancel();
+        assert_eq!(ended(first.join().unwrap()), Canceled);
+        assert_eq!(ended(second.join().unwrap()), Canceled);
+        drop(near);
+        let mut rest = Vec::new();
+        drop(ping);
+        (&far).read_to_end(&mut rest).unwrap();
+        assert!(!rest.is_empty() && rest.iter().all(|byte| *byte == 7), "nothing of the second, who had no turn");
+    });
+}
+
+/// One of two who read ends; the other waits on, and gets what comes.
+#[test]
+fn cx_26_only_the_caller_with_the_context_ends() {
+    rt(1, || {
+        let (near, far) = connected();
+        let plain = near.try_clone().unwrap();
+        let plain = go(move || {
+            let mut heard = [0; 4];
+            (&plain).read_exact(&mut heard).map(|()| heard)
+        });
+        quiesce();
+        ends_when_parked(move |ctx| near.with_ctx(ctx).read_exact(&mut [0; 4]));
+        assert!(!plain.is_finished());
+        (&far).write_all(b"ping").unwrap();
+        assert_eq!(&plain.join().unwrap().unwrap(), b"ping");
+    });
+}
+
+#[test]
+fn cx_26_the_time_limits_of_the_stream_hold_as_well() {
+    at_1_2_4(|| {
+        let (near, _far) = connected();
+        let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(3600));
+        near.set_read_timeout(Some(2 * MS)).unwrap();
+        let error = near.with_ctx(&ctx).read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        near.set_read_timeout(None).unwrap();
+        let begin = Instant::now();
+        let (ctx, _cancel) = ctx.with_timeout(2 * MS);
+        assert_eq!(ended(near.with_ctx(&ctx).read(&mut [0])), DeadlineExceeded);
+        assert!(begin.elapsed() >= 2 * MS);
+    });
+}
+
+#[test]
+fn cx_26_listeners_datagrams_and_pipes_end_too() {
+    rt(1, || {
+        let path = std::env::temp_dir().join(format!("oxigo-net-ctx-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        ends_when_parked(move |ctx| {
+            let ended = tcp.accept_ctx(ctx).map(drop);
+            // It listens on.
+            let _near = TcpStream::connect(address)?;
+            tcp.accept()?;
+            ended
+        });
+        let again = std::sync::Arc::new(listener);
+        let other = std::sync::Arc::clone(&again);
+        ends_when_parked(move |ctx| other.accept_ctx(ctx).map(drop));
+        let near = UnixStream::connect_ctx(&path, &Context::background()).unwrap();
+        let (far, _) = again.accept().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        ends_when_parked(move |ctx| near.with_ctx(ctx).read(&mut [0]));
+        drop(far);
+
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ends_when_parked(move |ctx| udp.recv_from_ctx(&mut [0], ctx));
+        let datagram = UnixDatagram::unbound().unwrap();
+        ends_when_parked(move |ctx| datagram.recv_from_ctx(&mut [0], ctx).map(drop));
+
+        let (near, far) = pipe();
+        ends_when_parked(move |ctx| near.with_ctx(ctx).write_all(b"nobody reads"));
+        drop(far);
+        let (near, far) = pipe();
+        ends_when_parked(move |ctx| near.with_ctx(ctx).read(&mut [0]));
+        drop(far);
+    });
+}
+
+/// Data and a cancellation at once: the read either has the bytes, or they are still there.
+#[test]
+fn cx_26_a_cancelled_read_takes_nothing() {
+    at_1_2_4(|| {
+        let (near, far) = connected();
+        for round in 0..100u8 {
+            let (ctx, cancel) = context();
+            oxigo::scope(|s| {
+                let reading = s.go(|| {
+                    let mut byte = [0];
+                    near.with_ctx(&ctx).read_exact(&mut byte).map(|()| byte[0])
+                });
+                oxigo::yield_now();
+                s.go(|| (&far).write_all(&[round]).unwrap());
+                cancel.cancel();
+                let byte = match reading.join().unwrap() {
+                    Ok(byte) => byte,
+                    Err(error) => {
+                        assert_eq!(ended::<()>(Err(error)), Canceled);
+                        let mut byte = [0];
+                        (&near).read_exact(&mut byte).unwrap();
+                        byte[0]
+                    }
+                };
+                assert_eq!(byte, round);
+            });
+        }
+    });
+}
+
+#[test]
+fn cx_26_sockets_with_a_context_work_from_a_plain_thread() {
+    let (near, _far) = connected();
+    let (ctx, cancel) = context();
+    let thread = std::thread::spawn(move || near.with_ctx(&ctx).read(&mut [0]));
+    std::thread::yield_now();
+    cancel.cancel();
+    assert_eq!(ended(thread.join().unwrap()), Canceled);
+}
