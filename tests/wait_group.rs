@@ -17,7 +17,7 @@ use std::{
 };
 
 use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
-use oxigo::{Runtime, WaitGroup, go, scope, time, unbuffered, yield_now};
+use oxigo::{Runtime, WaitGroup, bounded, go, scope, time, unbuffered, yield_now};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -382,7 +382,8 @@ fn go_on_a_dropped_runtime_panics_and_leaves_the_count() {
 #[test]
 fn a_closure_that_its_runtime_never_started_is_a_failure() {
     let tasks = Arc::new(WaitGroup::new());
-    let (begin, begun) = unbuffered();
+    // With room, so that the send does not wait, which would let the closure start.
+    let (begin, begun) = bounded(1);
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = Runtime::builder().workers(1).build().unwrap();
     let (inside, stopped) = (tasks.clone(), stop.clone());

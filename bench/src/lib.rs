@@ -4,6 +4,8 @@
 //! in earnest, checks its result, and prints lines of `row runtime value`. Values are nanoseconds unless the row says otherwise; `run`
 //! knows each row's unit.
 
+pub mod blocking;
+
 use std::{
     env, fs,
     hint::black_box,

@@ -452,7 +452,8 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// How many worker threads run goroutines. Default: `OXIGO_WORKERS`, else the processors available to the process.
+    /// How many worker threads run goroutines. Default: `OXIGO_WORKERS`, else the processors that the process may use: as many as its
+    /// affinity mask has, and no more than its cgroup's quota rounded up, which counts for two at least. The number never changes.
     ///
     /// # Blocking
     ///

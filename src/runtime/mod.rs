@@ -18,6 +18,8 @@ pub(crate) mod blocking;
 #[cfg(not(loom))]
 pub(crate) mod clock;
 #[cfg(not(loom))]
+mod cores;
+#[cfg(not(loom))]
 mod current;
 pub(crate) mod driver;
 #[cfg(not(loom))]

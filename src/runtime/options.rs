@@ -1,6 +1,8 @@
 //! What can be set about a runtime, and the environment variables.
 
-use std::{env, io, thread};
+use std::{env, io};
+
+use crate::runtime::cores;
 
 /// The default stack: address space, of which pages are used as they are touched.
 pub(crate) const DEFAULT_STACK_SIZE: usize = 256 * 1024;
@@ -82,7 +84,7 @@ impl Options {
     pub(crate) fn workers_or_default(&self) -> usize {
         self.workers
             .or_else(|| from_env("OXIGO_WORKERS").ok().flatten())
-            .unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get()))
+            .unwrap_or_else(cores::available)
             .clamp(1, MOST_WORKERS)
     }
 }

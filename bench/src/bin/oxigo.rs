@@ -1,20 +1,19 @@
 //! The workloads on oxigo.
 
 use std::{
-    io::{Read, Write},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
 
 use oxigo::{
-    Builder, Goroutine, Receiver, Runtime, Sender, WaitGroup, bounded, go,
-    net::{TcpListener, TcpStream},
-    park, select, time, unbuffered, yield_now,
+    Builder, Goroutine, JoinHandle, Receiver, Runtime, Sender, WaitGroup, bounded, go, net::TcpListener, park, select,
+    time, unbuffered, yield_now,
 };
 use oxigo_bench::{
-    CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, UNEQUAL, compute, compute_for, far, leak, mix, nap, nth_prime,
-    resident, serve_until_eof,
+    CROWD, Options, PENDING, RPC,
+    blocking::{self, Blocking},
+    far, leak, mix, nap, nth_prime, resident, serve_until_eof,
 };
 
 fn main() {
@@ -30,9 +29,9 @@ fn main() {
         "spawn_one" => o.each(on(spawn_one)),
         "pingpong" => o.each(on(|n| pingpong(n, &Places::default()))),
         "pingpong_apart" => o.each(|n| runtime.run(|| apart(workers, |places| pingpong(n, places)))),
-        "unbuffered" => o.each(on(|n| stream(0, n))),
-        "buffered" => o.each(on(|n| stream(128, n))),
-        "mpmc" => o.each(|n| runtime.run(move || mpmc(n, parties))),
+        "unbuffered" => o.each(on(|n| blocking::stream::<Oxigo>(0, n))),
+        "buffered" => o.each(on(|n| blocking::stream::<Oxigo>(128, n))),
+        "mpmc" => o.each(|n| runtime.run(move || blocking::mpmc::<Oxigo>(n, parties))),
         "select" => o.each(on(select)),
         #[cfg(feature = "mutex")]
         "mutex" => o.each(on(mutex)),
@@ -41,17 +40,51 @@ fn main() {
         "sieve_apart" => o.whole(|n| runtime.run(|| apart(workers, |places| sieve(n, places)))),
         "rpc" => o.each(on(|n| rpc(n, &Places::default()))),
         "rpc_apart" => o.each(|n| runtime.run(|| apart(workers, |places| rpc(n, places)))),
-        "skynet" => o.whole(on(skynet)),
-        "chain" => o.each(on(chain)),
+        "skynet" => o.whole(on(blocking::skynet::<Oxigo>)),
+        "chain" => o.each(on(blocking::chain::<Oxigo>)),
         "parked" => runtime.run(|| parked(&o)),
         "timer" => runtime.run(|| timers(&o)),
         "limit" => o.each(on(limits)),
         "sleepers" => o.whole_cold(on(sleepers)),
-        "unequal" => o.share(|n, iterations| runtime.run(|| unequal(n, iterations))),
-        "bursts" => o.share(|n, iterations| runtime.run(|| bursts(n, iterations))),
+        "unequal" => o.share(|n, iterations| runtime.run(|| blocking::unequal::<Oxigo>(n, iterations))),
+        "bursts" => o.share(|n, iterations| runtime.run(|| blocking::bursts::<Oxigo>(n, iterations))),
         "echo" => echo(&runtime, false),
         "hog" => echo(&runtime, true),
         _ => o.none(),
+    }
+}
+
+struct Oxigo;
+
+impl Blocking for Oxigo {
+    type Handle<T: Send + 'static> = JoinHandle<T>;
+    type Tx<T: Send + 'static> = Sender<T>;
+    type Rx<T: Send + 'static> = Receiver<T>;
+    type SharedTx<T: Send + 'static> = Sender<T>;
+    type SharedRx<T: Send + 'static> = Receiver<T>;
+
+    fn go<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        go(f)
+    }
+
+    fn join<T: Send + 'static>(handle: JoinHandle<T>) -> T {
+        handle.join().expect("no panic")
+    }
+
+    fn channel<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+        bounded(capacity)
+    }
+
+    fn shared<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+        bounded(capacity)
+    }
+
+    fn yield_now() {
+        yield_now();
+    }
+
+    fn sleep(time: Duration) {
+        time::sleep(time);
     }
 }
 
@@ -137,38 +170,6 @@ fn pingpong(n: u64, places: &Places) {
         result.send(k).expect("waited for");
     });
     assert_eq!(done.recv(), Ok(n));
-}
-
-fn stream(capacity: usize, n: u64) {
-    let (numbers, received) = bounded(capacity);
-    go(move || {
-        for k in 0..n {
-            numbers.send(k).expect("received below");
-        }
-    });
-    assert_eq!(received.iter().sum::<u64>(), n * (n - 1) / 2);
-}
-
-fn mpmc(n: u64, parties: u64) {
-    let (numbers, received) = bounded(64);
-    let each = n / parties;
-    for _ in 0..parties {
-        let numbers = numbers.clone();
-        go(move || {
-            for k in 0..each {
-                numbers.send(k).expect("received below");
-            }
-        });
-    }
-    drop(numbers);
-    let receivers: Vec<_> = (0..parties)
-        .map(|_| {
-            let received = received.clone();
-            go(move || received.iter().sum::<u64>())
-        })
-        .collect();
-    let sum: u64 = receivers.into_iter().map(|receiver| receiver.join().expect("a sum")).sum();
-    assert_eq!(sum, parties * (each * each.saturating_sub(1) / 2));
 }
 
 fn select(n: u64) {
@@ -284,38 +285,6 @@ fn rpc(n: u64, places: &Places) {
     all.wait();
 }
 
-fn skynet(n: u64) {
-    let (result, sum) = unbuffered();
-    go(move || node(&result, 0, n));
-    assert_eq!(sum.recv(), Ok(n * (n - 1) / 2));
-}
-
-fn node(result: &Sender<u64>, first: u64, size: u64) {
-    if size == 1 {
-        result.send(first).expect("the parent waits");
-        return;
-    }
-    let (results, received) = unbuffered();
-    for child in 0..10 {
-        let results = results.clone();
-        go(move || node(&results, first + child * (size / 10), size / 10));
-    }
-    let sum = received.iter().take(10).sum();
-    result.send(sum).expect("the parent waits");
-}
-
-fn chain(n: u64) {
-    let (first, last): (Sender<u64>, Receiver<u64>) = unbuffered();
-    let mut left = first;
-    for _ in 0..n {
-        let (right, from_right) = unbuffered();
-        go(move || left.send(1 + from_right.recv().expect("one value")).expect("waited for"));
-        left = right;
-    }
-    go(move || left.send(0).expect("waited for"));
-    assert_eq!(last.recv(), Ok(n));
-}
-
 fn parked(o: &Options) {
     let (close, closed) = unbuffered::<()>();
     let (parked, ended) = (leak(WaitGroup::new()), leak(WaitGroup::new()));
@@ -382,35 +351,6 @@ fn sleepers(n: u64) {
     all.wait();
 }
 
-fn unequal(n: u64, iterations: u64) {
-    let all = leak(WaitGroup::new());
-    all.add(UNEQUAL as isize);
-    for units in 1..=UNEQUAL {
-        go(move || {
-            for _ in 0..units * n {
-                compute(iterations);
-                yield_now();
-            }
-            all.done();
-        });
-    }
-    all.wait();
-}
-
-fn bursts(n: u64, iterations: u64) {
-    let all = leak(WaitGroup::new());
-    all.add(UNEQUAL as isize);
-    for units in 1..=UNEQUAL {
-        go(move || {
-            for _ in 0..units * n {
-                go(move || compute(iterations)).join().expect("only computes");
-            }
-            all.done();
-        });
-    }
-    all.wait();
-}
-
 /// Serves until standard input ends; with `hog`, one goroutine computes half the time.
 fn echo(runtime: &Runtime, hog: bool) {
     oxigo_bench::raise_descriptor_limit();
@@ -419,26 +359,12 @@ fn echo(runtime: &Runtime, hog: bool) {
     runtime.go(move || {
         loop {
             let (connection, _) = listener.accept().expect("a connection");
-            go(move || answer(connection));
+            let _ = connection.set_nodelay(true);
+            go(move || blocking::answer(connection));
         }
     });
     if hog {
-        runtime.go(|| {
-            loop {
-                time::sleep(HOG.1);
-                compute_for(HOG.0);
-            }
-        });
+        runtime.run(blocking::compute_half_the_time::<Oxigo>);
     }
     serve_until_eof(address);
-}
-
-fn answer(mut connection: TcpStream) {
-    let _ = connection.set_nodelay(true);
-    let mut buffer = [0; ECHO_BUFFER];
-    while let Ok(length @ 1..) = connection.read(&mut buffer) {
-        if connection.write_all(&buffer[..length]).is_err() {
-            return;
-        }
-    }
 }
