@@ -24,7 +24,7 @@ pub(crate) use crate::runtime::driver::source::Direction;
 /// Time limits of one direction.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    /// Whether there are any: most sockets have none, and need no lock to know it.
+    /// Whether there are any, or it is closed: most sockets have none, and need no lock to know it.
     set: AtomicBool,
     values: Lock<Values>,
 }
@@ -33,6 +33,8 @@ pub(crate) struct Limits {
 struct Values {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    /// No operation may begin or go on. Here, since it is looked at whenever the time limits are, and set as rarely.
+    closed: bool,
 }
 
 impl Limits {
@@ -49,7 +51,7 @@ impl Limits {
         let mut values = self.values.lock();
         change(&mut values);
         // ORDERING: Release. Under the lock, so the flag is that of the last change.
-        self.set.store(values.timeout.is_some() || values.deadline.is_some(), Release);
+        self.set.store(values.timeout.is_some() || values.deadline.is_some() || values.closed, Release);
     }
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
@@ -77,6 +79,13 @@ impl Limits {
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
         self.change(|values| values.deadline = deadline);
     }
+
+    /// False when it was so before. Whoever waits already has to be told by the caller.
+    fn close(&self) -> bool {
+        let mut first = false;
+        self.change(|values| first = !std::mem::replace(&mut values.closed, true));
+        first
+    }
 }
 
 /// When one operation must have ended: its own time-out, counted from its beginning, or the deadline that holds now.
@@ -87,21 +96,29 @@ pub(crate) struct Limit<'a> {
 }
 
 impl Limit<'_> {
-    fn deadline(&self) -> Option<Instant> {
-        match (self.limits.values().deadline, self.own) {
+    fn deadline(&self, values: Values) -> Option<Instant> {
+        match (values.deadline, self.own) {
             (Some(deadline), Some(own)) => Some(deadline.min(own)),
             (deadline, own) => deadline.or(own),
         }
     }
 
-    /// The time that is left; an error when it has passed.
+    /// Until when there is time; an error when it has passed, or when the descriptor is closed.
     pub(crate) fn check(&self) -> io::Result<Option<Instant>> {
-        let deadline = self.deadline();
-        match deadline {
+        let values = self.limits.values();
+        if values.closed {
+            return Err(closed());
+        }
+        match self.deadline(values) {
             Some(deadline) if deadline <= Instant::now() => Err(timed_out()),
             deadline => Ok(deadline),
         }
     }
+}
+
+/// What a socket or a pipe that has been closed answers.
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "operation on a closed socket or pipe")
 }
 
 pub(crate) fn timed_out() -> io::Error {
@@ -201,8 +218,8 @@ impl Descriptor {
                 self.adopt(registration)?;
             }
             side.clear(tick);
-            if !side.wait(deadline, reason) && limit.deadline().is_some_and(|d| d <= Instant::now()) {
-                return Err(timed_out());
+            if !side.wait(deadline, reason) {
+                limit.check()?;
             }
         }
     }
@@ -254,6 +271,20 @@ impl Descriptor {
         let first = !self.shut.swap(true, Relaxed);
         self.signal(Direction::Read);
         first
+    }
+
+    /// `close` of whatever is not a listener.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        if !self.read.close() {
+            return Err(closed());
+        }
+        self.write.close();
+        // Has what a connected peer sends fail. Others are refused, and pipes are no sockets: they end with their last handle.
+        let _ = socket2::SockRef::from(self).shutdown(std::net::Shutdown::Both);
+        self.signal(Direction::Read);
+        self.signal(Direction::Write);
+        self.writers.look_again();
+        Ok(())
     }
 
     /// Ends the registration and gives the descriptor out.

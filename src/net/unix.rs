@@ -29,8 +29,8 @@ use rustix::{
 use super::{
     descriptor::{Descriptor, Direction, Limit},
     handle::{
-        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, write_limits,
-        writes,
+        addresses, close, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
+        write_limits, writes,
     },
 };
 use crate::runtime::wait::Reason;
@@ -550,6 +550,7 @@ impl UnixDatagram {
 addresses!(UnixDatagram, SocketAddr, from_system);
 take_error!(UnixDatagram);
 try_clone!(UnixDatagram);
+close!(UnixDatagram);
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
 debug_with_addresses!(UnixDatagram, "addr" = local_addr, "peer" = peer_addr);
