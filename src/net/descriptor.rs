@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    runtime::{driver::source::Registration, park, wait::Reason},
+    runtime::{driver::source::Registration, fork, park, wait::Reason},
     sync::turn::Turn,
     util::Lock,
 };
@@ -205,6 +205,7 @@ impl Descriptor {
                     return result;
                 }
             }
+            fork::check();
             if park::holds_worker() {
                 poll_for(self.as_fd(), direction, deadline)?;
                 continue;
@@ -294,7 +295,10 @@ impl Descriptor {
     }
 
     fn deregister(&mut self) {
-        if let (Some(registration), Some(fd)) = (self.registration.take(), &self.fd) {
+        // A forked child shares the poller with its parent, whose registration it is.
+        if let (Some(registration), Some(fd)) = (self.registration.take(), &self.fd)
+            && !fork::forked()
+        {
             registration.end(fd.as_fd());
         }
     }

@@ -29,7 +29,7 @@ use std::{
 
 use crate::{
     runtime::{
-        blocking,
+        blocking, fork,
         go::Builder,
         lifecycle::{self, Shared},
         panics,
@@ -72,6 +72,7 @@ impl Alarm {
     /// When the thread that does it cannot be started.
     pub(crate) fn set(when: Instant, action: impl FnOnce() + Send + 'static) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
+        fork::check();
         start_thread();
         // ORDERING: Relaxed. Only uniqueness counts.
         let alarm = Self { key: (when, SERIAL.fetch_add(1, Relaxed)), shard: shard() };

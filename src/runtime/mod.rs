@@ -20,6 +20,8 @@ pub(crate) mod clock;
 mod current;
 pub(crate) mod driver;
 #[cfg(not(loom))]
+pub(crate) mod fork;
+#[cfg(not(loom))]
 pub(crate) mod go;
 #[cfg(not(loom))]
 pub(crate) mod lifecycle;

@@ -31,6 +31,7 @@ use std::{
 };
 
 use crate::runtime::{
+    fork,
     locals::Locals,
     panics,
     park::{self, Wake},
@@ -234,6 +235,7 @@ where
     } else {
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
+    fork::end_of_goroutine();
     // SAFETY: the runner's reference is still there.
     end_locals(unsafe { header.as_ref() });
     let failed = outcome.is_err();
