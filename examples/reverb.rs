@@ -60,9 +60,9 @@ fn main() -> io::Result<()> {
     common::raise_descriptor_limit();
 
     let listener = TcpListener::bind(&addr)?;
-    println!("reverb listens on {}", listener.local_addr()?);
     let questions = signal::notify(&[Signal::USR1]);
     oxigo::go(move || questions.iter().for_each(|_| println!("{} goroutines", oxigo::num_goroutines())));
+    println!("reverb listens on {}", listener.local_addr()?);
     loop {
         match listener.accept() {
             Ok((connection, _)) => {

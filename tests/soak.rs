@@ -2,7 +2,7 @@
 //! descriptors and goroutines are flat, and nobody's reply was late because another client was killed.
 //!
 //! `OXIGO_SOAK_SECONDS` and `OXIGO_SOAK_CLIENTS` say how long and how many; `OXIGO_SOAK_LATEST`, in milliseconds, is the limit for a reply.
-//! `ci/soak` runs it against a release build.
+//! `ci/soak` runs it against a release build. `OXIGO_SOAK_IDLE` is the number of connections of the second test, which do nothing at all.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -13,7 +13,7 @@ use std::{
     net::{Shutdown, SocketAddr},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -73,6 +73,17 @@ impl Server {
         let line = self.output.next().unwrap().unwrap();
         let goroutines = line.strip_suffix(" goroutines").expect(&line).parse().unwrap();
         Figures { resident, descriptors, goroutines }
+    }
+}
+
+impl Server {
+    /// User and system time that it has used.
+    fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        // After the name, which is in parentheses: state is field 3, utime and stime are 14 and 15.
+        let fields: Vec<_> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 }
 
@@ -208,30 +219,42 @@ fn client(server: SocketAddr, mut random: Random, stop: &AtomicBool, done: &Done
     }
 }
 
-/// The longest of some times, in calm and while clients are killed, in microseconds.
-#[derive(Default)]
-struct Longest {
-    calm: AtomicUsize,
-    killing: AtomicUsize,
-    count: AtomicUsize,
+/// A time that passed in waiting, and whether clients were being killed.
+#[derive(Clone, Copy)]
+struct Late {
+    begin: Instant,
+    end: Instant,
+    killing: bool,
 }
 
-impl Longest {
-    fn note(&self, killing: bool, time: Duration) {
-        let longest = if killing { &self.killing } else { &self.calm };
-        longest.fetch_max(time.as_micros() as usize, Relaxed);
+/// The spans of one kind.
+#[derive(Default)]
+struct Spans {
+    count: AtomicUsize,
+    late: Mutex<Vec<Late>>,
+}
+
+impl Spans {
+    fn note(&self, killing: bool, begin: Instant, end: Instant) {
         self.count.fetch_add(1, Relaxed);
+        self.late.lock().unwrap().push(Late { begin, end, killing });
     }
 
-    fn get(&self, killing: bool) -> Duration {
-        let longest = if killing { &self.killing } else { &self.calm };
-        Duration::from_micros(longest.load(Relaxed) as u64)
+    /// The longest that remains of a span after the machine's pauses within it.
+    fn longest(&self, killing: bool, pauses: &[Late]) -> Duration {
+        let of_machine = |late: &Late| {
+            let common = |pause: &Late| late.end.min(pause.end).saturating_duration_since(late.begin.max(pause.begin));
+            pauses.iter().map(common).max().unwrap_or_default()
+        };
+        let late = self.late.lock().unwrap();
+        let of_kind = late.iter().filter(|late| late.killing == killing);
+        of_kind.map(|late| (late.end - late.begin).saturating_sub(of_machine(late))).max().unwrap_or_default()
     }
 }
 
 /// Shouts again and again over one connection and notes when the first answer comes. On a thread of its own: the clients' runtime is no part
 /// of what is measured.
-fn probe(server: SocketAddr, stop: &AtomicBool, killing: &AtomicBool, longest: &Longest) {
+fn probe(server: SocketAddr, stop: &AtomicBool, killing: &AtomicBool, replies: &Spans) {
     let mut stream = std::net::TcpStream::connect(server).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut heard = BufReader::new(stream.try_clone().unwrap());
@@ -242,7 +265,7 @@ fn probe(server: SocketAddr, stop: &AtomicBool, killing: &AtomicBool, longest: &
         stream.write_all(b"Are You There\n").unwrap();
         line.clear();
         heard.read_line(&mut line).unwrap();
-        longest.note(before || killing.load(Relaxed), begin.elapsed());
+        replies.note(before || killing.load(Relaxed), begin, Instant::now());
         assert_eq!(line, "\t ARE YOU THERE\n");
         for expected in ["\t Are You There\n", "\t are you there\n"] {
             line.clear();
@@ -253,12 +276,15 @@ fn probe(server: SocketAddr, stop: &AtomicBool, killing: &AtomicBool, longest: &
 }
 
 /// How late this machine lets a thread wake that sleeps a moment: what no server can do anything about.
-fn machine(stop: &AtomicBool, killing: &AtomicBool, longest: &Longest) {
+fn machine(stop: &AtomicBool, killing: &AtomicBool, pauses: &Spans) {
     const MOMENT: Duration = Duration::from_millis(2);
     while !stop.load(Relaxed) {
         let begin = Instant::now();
         thread::sleep(MOMENT);
-        longest.note(killing.load(Relaxed), begin.elapsed() - MOMENT);
+        let end = Instant::now();
+        if end - begin > MOMENT + Duration::from_millis(1) {
+            pauses.note(killing.load(Relaxed), begin + MOMENT, end);
+        }
     }
 }
 
@@ -311,14 +337,17 @@ fn a_server_among_bad_clients_ends_as_it_began() {
 
     let stop = Arc::new(AtomicBool::new(false));
     let killing = Arc::new(AtomicBool::new(false));
-    let (replies, noise) = (Arc::new(Longest::default()), Arc::new(Longest::default()));
+    let (replies, pauses) = (Spans::default(), Spans::default());
     let done = Arc::new(Done::default());
     let (samples, killed) = thread::scope(|s| {
         let _stop = StopAtEnd(&stop);
         for _ in 0..16 {
             s.spawn(|| probe(address, &stop, &killing, &replies));
         }
-        s.spawn(|| machine(&stop, &killing, &noise));
+        // One for each processor of a small machine.
+        for _ in 0..2 {
+            s.spawn(|| machine(&stop, &killing, &pauses));
+        }
         let killed = s.spawn(|| killer(address, &stop, &killing));
         let crowd = s.spawn(|| {
             Runtime::builder().workers(2).build().unwrap().run(|| {
@@ -349,25 +378,62 @@ fn a_server_among_bad_clients_ends_as_it_began() {
         println!("{kind}: {}", count.load(Relaxed));
     }
     println!("killed: {killed}, without a free port: {}", done.failed.load(Relaxed));
-    println!(
-        "the latest of {} replies: {:?} in calm, {:?} while clients were killed",
-        replies.count.load(Relaxed),
-        replies.get(false),
-        replies.get(true)
-    );
-    println!(
-        "the latest wake of a thread here: {:?} in calm, {:?} while clients were killed",
-        noise.get(false),
-        noise.get(true)
-    );
+    let pauses = pauses.late.into_inner().unwrap();
+    let pause = pauses.iter().map(|pause| pause.end - pause.begin).max().unwrap_or_default();
+    let count = replies.count.load(Relaxed);
+    for (what, pauses) in [("as they came", &[][..]), ("less the machine's own pauses", &pauses)] {
+        let (calm, kills) = (replies.longest(false, pauses), replies.longest(true, pauses));
+        println!("the latest of {count} replies, {what}: {calm:?} in calm, {kills:?} while clients were killed");
+    }
+    println!("the longest pause of this machine: {pause:?}");
 
     assert_eq!((after.descriptors, after.goroutines), (before.descriptors, before.goroutines));
     // Warm by the third sample; from then on it goes up and down with those who listen to nothing.
     let highest = |part: &[Figures]| part.iter().map(|figures| figures.resident).max().unwrap();
     let (early, late) = (highest(&samples[2..6]), highest(&samples[6..]));
     assert!(late <= early + early / 4 + 8192, "resident memory grows: {samples:?}");
-    let excused = noise.get(true).max(noise.get(false));
-    assert!(replies.get(true) <= latest + excused, "a reply came after {:?}", replies.get(true));
+    let late = replies.longest(true, &pauses);
+    assert!(late <= latest, "a reply came after {late:?}, the machine's own pauses not counted");
+}
+
+/// Connections that do nothing: what each costs, and that they cost no time.
+#[test]
+fn idle_connections_cost_memory_and_nothing_else() {
+    let count = setting("OXIGO_SOAK_IDLE", 500) as usize;
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+    assert!(
+        most.is_none_or(|most| most > count as u64 + 100),
+        "this process may have {most:?} descriptors (ulimit -Hn)"
+    );
+    let mut server = Server::start();
+    let before = settled(&mut server, None);
+    let connections: Vec<_> = (0..count).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
+    let full = Figures { descriptors: before.descriptors + count, goroutines: before.goroutines + count, ..before };
+    let full = settled(&mut server, Some(full));
+    assert_eq!(full.goroutines, before.goroutines + count);
+    let each = (full.resident - before.resident) as f64 / count as f64;
+    println!("{count} idle connections: {each:.1} KiB each, the kernel's part not counted");
+    assert!(each < 40.0, "{each} KiB for one connection");
+
+    let (begin, cpu) = (Instant::now(), server.cpu_time());
+    thread::sleep(Duration::from_secs(1));
+    let (passed, used) = (begin.elapsed(), server.cpu_time() - cpu);
+    println!("CPU time for them: {used:?} in {passed:?}");
+    assert!(used < passed / 4, "{used:?} in {passed:?}");
+    // The last one, and one in the middle, are served as if they were alone.
+    for mut stream in [&connections[count - 1], &connections[count / 2]] {
+        let begin = Instant::now();
+        stream.write_all(b"Awake\n").unwrap();
+        let mut heard = [0; 8];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"\t AWAKE\n");
+        println!("woken one: {:?}", begin.elapsed());
+    }
+    drop(connections);
+    let after = settled(&mut server, Some(before));
+    assert_eq!((after.descriptors, after.goroutines), (before.descriptors, before.goroutines));
+    println!("resident before, with all, after: {}, {}, {} KiB", before.resident, full.resident, after.resident);
 }
 
 /// Ends the threads, however the test ends.
