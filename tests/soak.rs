@@ -414,7 +414,9 @@ fn idle_connections_cost_memory_and_nothing_else() {
     assert_eq!(full.goroutines, before.goroutines + count);
     let each = (full.resident - before.resident) as f64 / count as f64;
     println!("{count} idle connections: {each:.1} KiB each, the kernel's part not counted");
-    assert!(each < 40.0, "{each} KiB for one connection");
+    // Without optimization frames are larger.
+    let most = if cfg!(debug_assertions) { 120.0 } else { 40.0 };
+    assert!(each < most, "{each} KiB for one connection");
 
     let (begin, cpu) = (Instant::now(), server.cpu_time());
     thread::sleep(Duration::from_secs(1));

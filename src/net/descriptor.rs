@@ -337,3 +337,39 @@ impl Drop for Descriptor {
         self.deregister();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::{Runtime, net::unix::UnixStream, scope};
+
+    /// Each descriptor that was waited for is counted at one poller, and at none when it is closed or given out.
+    #[test]
+    fn nt_24_the_pollers_counts_return_to_zero() {
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let counted = || runtime.shared().processors().iter().map(|processor| processor.sockets()).sum::<i64>();
+        let wait = |stream: &UnixStream| {
+            stream.set_read_deadline(Some(Instant::now() + Duration::from_millis(1)));
+            assert_eq!((&mut &*stream).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        };
+        runtime.run(|| {
+            let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+            // Nobody has waited for one.
+            assert_eq!(counted(), 0);
+            scope(|s| pairs.iter().for_each(|(near, _)| drop(s.go(|| wait(near)))));
+            assert_eq!(counted(), 50);
+            // Waiting again costs nothing more.
+            scope(|s| pairs.iter().for_each(|(near, _)| drop(s.go(|| wait(near)))));
+            assert_eq!(counted(), 50);
+            let (closed, given): (Vec<_>, Vec<_>) = pairs.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
+            drop(closed);
+            assert_eq!(counted(), 25);
+            for (_, (near, _far)) in given {
+                std::os::unix::net::UnixStream::try_from(near).unwrap();
+            }
+            assert_eq!(counted(), 0);
+        });
+    }
+}
