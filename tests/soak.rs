@@ -77,6 +77,19 @@ impl Server {
 }
 
 impl Server {
+    /// Where `/proc` tells of its workers.
+    fn workers(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let tasks = tasks.map(|task| task.unwrap().path().to_str().unwrap().to_owned());
+        let is_worker = |task: &String| {
+            let name = fs::read_to_string(format!("{task}/comm")).unwrap_or_default();
+            name.trim().strip_prefix("oxigo-").is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        let workers: Vec<_> = tasks.filter(is_worker).collect();
+        assert_eq!(workers.len(), 2);
+        workers
+    }
+
     /// User and system time that it has used.
     fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
@@ -219,71 +232,50 @@ fn client(server: SocketAddr, mut random: Random, stop: &AtomicBool, done: &Done
     }
 }
 
-/// A time that passed in waiting, and whether clients were being killed.
-#[derive(Clone, Copy)]
-struct Late {
-    begin: Instant,
-    end: Instant,
-    killing: bool,
+/// For how long a thread of this name in `/proc` has been ready to run and had no processor.
+fn without_processor(task: &str) -> Duration {
+    let text = fs::read_to_string(format!("{task}/schedstat")).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').nth(1).map_or(0, |field| field.parse().unwrap()))
 }
 
-/// The spans of one kind.
+/// The latest replies, in calm and while clients were killed: as they came, and without the time for which the machine gave no processor
+/// to the server's workers or to who listens.
 #[derive(Default)]
-struct Spans {
-    count: AtomicUsize,
-    late: Mutex<Vec<Late>>,
-}
-
-impl Spans {
-    fn note(&self, killing: bool, begin: Instant, end: Instant) {
-        self.count.fetch_add(1, Relaxed);
-        self.late.lock().unwrap().push(Late { begin, end, killing });
-    }
-
-    /// The longest that remains of a span after the machine's pauses within it.
-    fn longest(&self, killing: bool, pauses: &[Late]) -> Duration {
-        let of_machine = |late: &Late| {
-            let common = |pause: &Late| late.end.min(pause.end).saturating_duration_since(late.begin.max(pause.begin));
-            pauses.iter().map(common).max().unwrap_or_default()
-        };
-        let late = self.late.lock().unwrap();
-        let of_kind = late.iter().filter(|late| late.killing == killing);
-        of_kind.map(|late| (late.end - late.begin).saturating_sub(of_machine(late))).max().unwrap_or_default()
-    }
+struct Latest {
+    count: usize,
+    raw: [Duration; 2],
+    net: [Duration; 2],
 }
 
 /// Shouts again and again over one connection and notes when the first answer comes. On a thread of its own: the clients' runtime is no part
 /// of what is measured.
-fn probe(server: SocketAddr, stop: &AtomicBool, killing: &AtomicBool, replies: &Spans) {
+fn probe(server: SocketAddr, workers: &[String], stop: &AtomicBool, killing: &AtomicBool, latest: &Mutex<Latest>) {
     let mut stream = std::net::TcpStream::connect(server).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut heard = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
     while !stop.load(Relaxed) {
         let before = killing.load(Relaxed);
+        let waited: Vec<_> = workers.iter().map(|worker| without_processor(worker)).collect();
+        let own = without_processor("/proc/thread-self");
         let begin = Instant::now();
         stream.write_all(b"Are You There\n").unwrap();
         line.clear();
         heard.read_line(&mut line).unwrap();
-        replies.note(before || killing.load(Relaxed), begin, Instant::now());
+        let took = begin.elapsed();
+        let excused = workers.iter().zip(waited).map(|(worker, before)| without_processor(worker) - before);
+        let excused = excused.max().unwrap_or_default() + (without_processor("/proc/thread-self") - own);
+        let kind = usize::from(before || killing.load(Relaxed));
+        let mut latest = latest.lock().unwrap();
+        latest.count += 1;
+        latest.raw[kind] = latest.raw[kind].max(took);
+        latest.net[kind] = latest.net[kind].max(took.saturating_sub(excused));
+        drop(latest);
         assert_eq!(line, "\t ARE YOU THERE\n");
         for expected in ["\t Are You There\n", "\t are you there\n"] {
             line.clear();
             heard.read_line(&mut line).unwrap();
             assert_eq!(line, expected);
-        }
-    }
-}
-
-/// How late this machine lets a thread wake that sleeps a moment: what no server can do anything about.
-fn machine(stop: &AtomicBool, killing: &AtomicBool, pauses: &Spans) {
-    const MOMENT: Duration = Duration::from_millis(2);
-    while !stop.load(Relaxed) {
-        let begin = Instant::now();
-        thread::sleep(MOMENT);
-        let end = Instant::now();
-        if end - begin > MOMENT + Duration::from_millis(1) {
-            pauses.note(killing.load(Relaxed), begin + MOMENT, end);
         }
     }
 }
@@ -337,16 +329,12 @@ fn a_server_among_bad_clients_ends_as_it_began() {
 
     let stop = Arc::new(AtomicBool::new(false));
     let killing = Arc::new(AtomicBool::new(false));
-    let (replies, pauses) = (Spans::default(), Spans::default());
+    let (workers, replies) = (server.workers(), Mutex::new(Latest::default()));
     let done = Arc::new(Done::default());
     let (samples, killed) = thread::scope(|s| {
         let _stop = StopAtEnd(&stop);
         for _ in 0..16 {
-            s.spawn(|| probe(address, &stop, &killing, &replies));
-        }
-        // One for each processor of a small machine.
-        for _ in 0..2 {
-            s.spawn(|| machine(&stop, &killing, &pauses));
+            s.spawn(|| probe(address, &workers, &stop, &killing, &replies));
         }
         let killed = s.spawn(|| killer(address, &stop, &killing));
         let crowd = s.spawn(|| {
@@ -378,22 +366,21 @@ fn a_server_among_bad_clients_ends_as_it_began() {
         println!("{kind}: {}", count.load(Relaxed));
     }
     println!("killed: {killed}, without a free port: {}", done.failed.load(Relaxed));
-    let pauses = pauses.late.into_inner().unwrap();
-    let pause = pauses.iter().map(|pause| pause.end - pause.begin).max().unwrap_or_default();
-    let count = replies.count.load(Relaxed);
-    for (what, pauses) in [("as they came", &[][..]), ("less the machine's own pauses", &pauses)] {
-        let (calm, kills) = (replies.longest(false, pauses), replies.longest(true, pauses));
-        println!("the latest of {count} replies, {what}: {calm:?} in calm, {kills:?} while clients were killed");
+    let replies = replies.into_inner().unwrap();
+    for (what, [calm, kills]) in [("as they came", replies.raw), ("less time without a processor", replies.net)] {
+        println!(
+            "the latest of {} replies, {what}: {calm:?} in calm, {kills:?} while clients were killed",
+            replies.count
+        );
     }
-    println!("the longest pause of this machine: {pause:?}");
 
     assert_eq!((after.descriptors, after.goroutines), (before.descriptors, before.goroutines));
     // Warm by the third sample; from then on it goes up and down with those who listen to nothing.
     let highest = |part: &[Figures]| part.iter().map(|figures| figures.resident).max().unwrap();
     let (early, late) = (highest(&samples[2..6]), highest(&samples[6..]));
     assert!(late <= early + early / 4 + 8192, "resident memory grows: {samples:?}");
-    let late = replies.longest(true, &pauses);
-    assert!(late <= latest, "a reply came after {late:?}, the machine's own pauses not counted");
+    let late = replies.net[1];
+    assert!(late <= latest, "a reply came after {late:?}, time without a processor not counted");
 }
 
 /// Connections that do nothing: what each costs, and that they cost no time.
