@@ -33,6 +33,11 @@
 //!
 //! Everything works on plain threads too: where a goroutine is parked, a thread is blocked. Functions have a section of this name, which says
 //! whether they may wait. Accessors of errors and of plain values have none: they never wait.
+//!
+//! # Fork
+//!
+//! A process that has started goroutines may fork to `exec`, as [`std::process::Command`] does. In a forked child that goes on without it
+//! the workers are missing: whatever would wait or start something there panics and says so. Fork first, then start.
 
 pub mod chan;
 mod facade;
