@@ -3,6 +3,7 @@
 //! The reverb server: what a client shouts comes back three times, fainter each time, as between mountains.
 //! Every connection has a goroutine, and so has every shout. Each connection has a `WaitGroup` of its own, so that its write half
 //! closes when its own shouts have died away, and nobody else's. Try it with `cargo run --release --example netcat`.
+//! `kill -USR1` has it print how many goroutines there are.
 
 mod common;
 
@@ -16,6 +17,7 @@ use std::{
 use oxigo::{
     WaitGroup,
     net::{TcpListener, TcpStream},
+    signal::{self, Signal},
     time,
 };
 
@@ -58,6 +60,8 @@ fn main() -> io::Result<()> {
     common::raise_descriptor_limit();
 
     let listener = TcpListener::bind(&addr)?;
+    let questions = signal::notify(&[Signal::USR1]);
+    oxigo::go(move || questions.iter().for_each(|_| println!("{} goroutines", oxigo::num_goroutines())));
     println!("reverb listens on {}", listener.local_addr()?);
     loop {
         match listener.accept() {

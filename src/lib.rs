@@ -43,6 +43,11 @@
 //!   goroutine waits, its spans are exited, and entered again when it goes on; a goroutine begins outside of all spans. This is for the
 //!   global subscriber: one that is set for a thread holds for all goroutines of that thread. A subscriber must not panic when spans are
 //!   entered and exited; operations of this crate in it block the worker.
+//!
+//! # Fork
+//!
+//! A process that has started goroutines may fork to `exec`, as [`std::process::Command`] does. In a forked child that goes on without it
+//! the workers are missing: whatever would wait or start something there panics and says so. Fork first, then start.
 
 pub mod chan;
 mod facade;

@@ -26,11 +26,15 @@ const CASES: &[Case] = cases![
     dd_01_a_receive_that_nobody_answers_is_reported,
     dd_01_every_goroutine_is_listed,
     dd_01_a_thread_that_waits_for_ever_is_reported,
+    dd_02_goroutines_that_cannot_leave_their_threads_are_reported,
+    dd_03_main_is_reported_when_all_goroutines_have_ended,
+    dd_03_goroutines_are_reported_when_their_main_has_ended,
     dd_04_a_sleeping_goroutine_and_a_time_limit_suppress_the_report,
     dd_04_a_timer_that_nobody_waits_for_does_not,
     dd_04_a_function_that_waits_for_its_time_suppresses_the_report_until_it_has_run,
     dd_05_a_listener_in_accept_suppresses_the_report,
     dd_05_a_blocking_call_suppresses_the_report,
+    dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts,
     dd_07_a_foreign_thread_silences_it_until_it_has_ended,
     dd_07_main_asleep_elsewhere_is_foreign,
     dd_07_closed_world_ignores_foreign_threads,
@@ -128,6 +132,67 @@ fn dd_01_a_thread_that_waits_for_ever_is_reported() {
     assert!(reported(NAME).contains("]: chan receive on 0x"));
 }
 
+/// Every goroutine is bound to its thread; these have values there that could not go elsewhere either, one on each worker.
+fn dd_02_goroutines_that_cannot_leave_their_threads_are_reported() {
+    const NAME: &str = "dd_02_goroutines_that_cannot_leave_their_threads_are_reported";
+    if is_child(NAME) {
+        thread_local! {
+            static VALUE: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+        }
+        let runtime = Runtime::builder().workers(3).build().unwrap();
+        let (tx, rx) = unbuffered::<()>();
+        let stuck: Vec<_> = (0..6)
+            .map(|n| {
+                let rx = rx.clone();
+                let name = format!("bound {n}");
+                runtime.run(move || {
+                    oxigo::Builder::new().name(name).spread().spawn(move || {
+                        let bound = std::rc::Rc::new(n);
+                        VALUE.set(*bound);
+                        let _ = rx.recv();
+                        drop(bound);
+                    })
+                })
+            })
+            .collect();
+        stuck.into_iter().for_each(|handle| handle.unwrap().join().unwrap());
+        drop(tx);
+    }
+    let text = reported(NAME);
+    assert!(text.contains("[bound 0]: chan receive on 0x") && text.contains("and 5 more like it"), "{text}");
+}
+
+/// Nobody has Goexit here; what comes nearest is a `main` that waits after the last goroutine, its own main goroutine included, has ended.
+fn dd_03_main_is_reported_when_all_goroutines_have_ended() {
+    const NAME: &str = "dd_03_main_is_reported_when_all_goroutines_have_ended";
+    if is_child(NAME) {
+        let (_tx, rx) = unbuffered::<()>();
+        let ended = std::panic::catch_unwind(|| {
+            run(|| {
+                go(|| ()).join().unwrap();
+                std::panic::resume_unwind(Box::new("over"))
+            })
+        });
+        ended.unwrap_err();
+        let _ = rx.recv();
+    }
+    let text = reported(NAME);
+    assert!(!text.contains("goroutine 1:"), "{text}");
+    assert!(text.contains("]: chan receive on 0x"), "{text}");
+}
+
+/// The other way round: main goroutines are gone, and what they left waits for ever beside a main thread that joins it.
+fn dd_03_goroutines_are_reported_when_their_main_has_ended() {
+    const NAME: &str = "dd_03_goroutines_are_reported_when_their_main_has_ended";
+    if is_child(NAME) {
+        let (_tx, rx) = unbuffered::<()>();
+        let left = run(|| oxigo::Builder::new().name("left".into()).spawn(move || rx.recv()).unwrap());
+        let _ = left.join();
+    }
+    let text = reported(NAME);
+    assert!(text.contains("[left]: chan receive on 0x") && text.contains("]: join on 0x"), "{text}");
+}
+
 fn dd_04_a_sleeping_goroutine_and_a_time_limit_suppress_the_report() {
     const NAME: &str = "dd_04_a_sleeping_goroutine_and_a_time_limit_suppress_the_report";
     if is_child(NAME) {
@@ -203,6 +268,24 @@ fn dd_05_a_blocking_call_suppresses_the_report() {
         return;
     }
     silent(NAME);
+}
+
+/// A signal may come at any time, from outside; but only for whoever has asked for it, and for as long as that lasts.
+fn dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts() {
+    const NAME: &str = "dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts";
+    if is_child(NAME) {
+        let (tx, signals) = oxigo::bounded(1);
+        let subscription = oxigo::signal::notify_to(&tx, &[oxigo::signal::Signal::USR1]);
+        let kill = format!("sleep {}; kill -USR1 {}", LONG.as_secs_f64(), std::process::id());
+        let mut sender = std::process::Command::new("sh").args(["-c", &kill]).spawn().unwrap();
+        run(|| signals.recv()).unwrap();
+        eprintln!("received");
+        sender.wait().unwrap();
+        subscription.stop();
+        run(|| signals.recv()).unwrap();
+    }
+    let text = reported(NAME);
+    assert!(text.find("received").unwrap() < text.find(FATAL).unwrap(), "{text}");
 }
 
 fn dd_07_a_foreign_thread_silences_it_until_it_has_ended() {

@@ -436,3 +436,152 @@ fn nt_28_an_os_pipe_goes_to_a_child() {
         child.wait().unwrap();
     });
 }
+
+#[track_caller]
+fn is_closed<T: std::fmt::Debug>(result: std::io::Result<T>) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    assert_eq!(error.to_string(), "operation on a closed socket or pipe");
+}
+
+/// Whoever waits on any handle, in any operation, is told; data that was there is not given any more.
+#[test]
+fn nt_01_closing_a_udp_socket_wakes_all_who_wait() {
+    at_1_2_4(|| {
+        let (socket, peer) = (udp(), udp());
+        let clone = socket.try_clone().unwrap();
+        scope(|s| {
+            let receive: Vec<_> = (0..3).map(|_| s.go(|| clone.recv_from(&mut [0]))).collect();
+            let peek = s.go(|| socket.peek_from(&mut [0]));
+            let ready = s.go(|| socket.readable());
+            // On a plain thread, too.
+            let address = socket.local_addr().unwrap();
+            let thread = std::thread::spawn({
+                let clone = socket.try_clone().unwrap();
+                move || clone.recv(&mut [0])
+            });
+            time::sleep(Duration::from_millis(5));
+            clone.close().unwrap();
+            receive.into_iter().for_each(|waiting| is_closed(waiting.join().unwrap()));
+            is_closed(peek.join().unwrap());
+            is_closed(ready.join().unwrap());
+            is_closed(oxigo::blocking(|| thread.join().unwrap()));
+            // Nothing of what comes now is received.
+            let _ = peer.send_to(b"late", address);
+        });
+        is_closed(socket.recv_from(&mut [0; 8]));
+        is_closed(socket.send_to(b"x", peer.local_addr().unwrap()));
+        is_closed(socket.writable());
+        is_closed(socket.close());
+        // Limits that are lifted open nothing.
+        socket.set_read_deadline(None);
+        is_closed(socket.recv(&mut [0]));
+    });
+}
+
+#[test]
+fn nt_01_closing_a_unix_datagram_socket_wakes_all_who_wait() {
+    at_1_2_4(|| {
+        let there = Path::new();
+        let far = UnixDatagram::bind(&there.0).unwrap();
+        let (near, connected) = (UnixDatagram::unbound().unwrap(), UnixDatagram::unbound().unwrap());
+        connected.connect(&there.0).unwrap();
+        let (one, other) = UnixDatagram::pair().unwrap();
+        scope(|s| {
+            let receives = s.go(|| near.recv_from(&mut [0]));
+            // Both wait for room with a peer that never receives.
+            let sends = s.go(|| std::iter::repeat_with(|| near.send_to(b"x", &there.0)).find(Result::is_err).unwrap());
+            let passes = s.go(|| std::iter::repeat_with(|| connected.send(b"x")).find(Result::is_err).unwrap());
+            time::sleep(Duration::from_millis(5));
+            near.close().unwrap();
+            is_closed(receives.join().unwrap());
+            is_closed(sends.join().unwrap());
+            connected.close().unwrap();
+            is_closed(passes.join().unwrap());
+            // The peer of a pair is told when it sends.
+            one.close().unwrap();
+            assert_eq!(other.send(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        });
+        is_closed(near.close());
+        far.recv(&mut [0]).unwrap();
+    });
+}
+
+/// Close ends who waits in this process; the other end sees the end when the last handle is gone.
+#[test]
+fn nt_28_closing_one_end_of_an_os_pipe_wakes_its_own() {
+    at_1_2_4(|| {
+        let (reader, writer) = pipe().unwrap();
+        let (clone, second) = (reader.try_clone().unwrap(), writer.try_clone().unwrap());
+        scope(|s| {
+            let reads: Vec<_> = (0..3).map(|_| s.go(|| (&clone).read(&mut [0]))).collect();
+            time::sleep(Duration::from_millis(5));
+            reader.close().unwrap();
+            reads.into_iter().for_each(|waiting| is_closed(waiting.join().unwrap()));
+            is_closed((&clone).read(&mut [0]));
+            is_closed(clone.close());
+            // One waits for room, and one for its turn.
+            let writes: Vec<_> = (0..2).map(|_| s.go(|| (&second).write_all(&vec![0; 1 << 20]))).collect();
+            time::sleep(Duration::from_millis(5));
+            writer.close().unwrap();
+            writes.into_iter().for_each(|waiting| is_closed(waiting.join().unwrap()));
+            is_closed((&writer).write(&[0]));
+        });
+
+        let (mut reader, writer) = pipe().unwrap();
+        (&writer).write_all(b"all of it").unwrap();
+        writer.close().unwrap();
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "all of it");
+    });
+}
+
+/// Close races with the beginning of a wait and with other closers: nobody is left behind, and one closer wins.
+#[test]
+fn nt_01_no_close_is_missed() {
+    for workers in [1, 2, 4] {
+        rt(workers, || {
+            for round in 0..200 {
+                let (reader, _writer) = pipe().unwrap();
+                scope(|s| {
+                    let waiting = s.go(|| (&reader).read(&mut [0]));
+                    let closers: Vec<_> = (0..2)
+                        .map(|_| {
+                            s.go(|| {
+                                (0..round % 5).for_each(|_| oxigo::yield_now());
+                                reader.close().is_ok()
+                            })
+                        })
+                        .collect();
+                    is_closed(waiting.join().unwrap());
+                    assert_eq!(closers.into_iter().filter_map(|c| c.join().unwrap().then_some(())).count(), 1);
+                });
+            }
+        });
+    }
+}
+
+/// NT-26: the end of a Unix stream is an end and no error, whether the peer closed or shut down.
+#[test]
+fn nt_26_the_end_of_a_unix_stream_is_plain() {
+    at_1_2_4(|| {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        (&far).write_all(b"last").unwrap();
+        far.shutdown(Shutdown::Write).unwrap();
+        let mut text = String::new();
+        near.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "last");
+        drop(far);
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        let error = near.read_exact(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let waiting = go(move || far.read(&mut [0]));
+        time::sleep(Duration::from_millis(2));
+        drop(near);
+        assert_eq!(waiting.join().unwrap().unwrap(), 0);
+    });
+}

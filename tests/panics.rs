@@ -509,3 +509,134 @@ fn plain_threads_panic_as_ever() {
     let text = stderr(&child(NAME));
     assert!(text.contains("a thread's") && !text.contains("goroutine "), "{text}");
 }
+
+/// PN-04 in Rust's form: panics that follow from each other are printed in the order in which they happen, each under its goroutine, and what
+/// is only passed on (`resume_unwind`) is not printed again.
+#[test]
+fn pn_04_panics_that_follow_from_each_other_are_printed_oldest_first() {
+    const NAME: &str = "pn_04_panics_that_follow_from_each_other_are_printed_oldest_first";
+    struct Nested;
+    impl Drop for Nested {
+        fn drop(&mut self) {
+            // A panic while the first one unwinds; it is caught here, so the first goes on.
+            let inner = catch_unwind(|| panic!("second"));
+            assert_eq!(inner.unwrap_err().downcast_ref(), Some(&"second"));
+        }
+    }
+    if is_child(NAME) {
+        rt(2, || {
+            let inner = Builder::new().name("inner".into()).spawn(|| {
+                let _nested = Nested;
+                panic!("first")
+            });
+            let outer = Builder::new().name("outer".into()).spawn(move || {
+                let payload = inner.unwrap().join().unwrap_err();
+                assert_eq!(payload.downcast_ref(), Some(&"first"));
+                let again = catch_unwind(AssertUnwindSafe(|| panic::resume_unwind(payload))).unwrap_err();
+                panic!("third, since {}", again.downcast_ref::<&str>().unwrap());
+            });
+            let text = outer.unwrap().join().unwrap_err();
+            assert_eq!(text.downcast_ref::<String>().unwrap(), "third, since first");
+        });
+        process::exit(0);
+    }
+    let output = child(NAME);
+    assert!(output.status.success(), "{output:?}");
+    let text = stderr(&output);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let told: Vec<_> = lines
+        .filter_map(|line| match line.split_once(" [") {
+            Some((_, name)) if line.starts_with("goroutine ") => Some(name.trim_end_matches("]:")),
+            _ => ["first", "second", "third, since first"].into_iter().find(|words| *words == line),
+        })
+        .collect();
+    assert_eq!(told, ["inner", "first", "inner", "second", "outer", "third, since first"], "{text}");
+}
+
+/// A hook that panics itself: std ends the process, and says why; nothing hangs, and the text of the first panic is not lost.
+#[test]
+fn pn_05_a_panic_in_a_panic_hook_ends_the_process() {
+    const NAME: &str = "pn_05_a_panic_in_a_panic_hook_ends_the_process";
+    if is_child(NAME) {
+        panic::set_hook(Box::new(|info| {
+            eprintln!("the hook heard: {:?}", info.payload().downcast_ref::<&str>());
+            panic!("in the hook");
+        }));
+        rt(2, || {
+            let _ = go(|| panic!("the cause")).join();
+        });
+        process::exit(0);
+    }
+    let output = child(NAME);
+    assert!(aborted(&output), "{output:?}");
+    let text = stderr(&output);
+    assert!(text.contains("the hook heard: Some(\"the cause\")") && text.contains("in the hook"), "{text}");
+    assert!(text.contains("goroutine "), "{text}");
+}
+
+/// A `Drop` that panics while its goroutine unwinds: std ends the process, with both panics printed under the goroutine's name.
+#[test]
+fn pn_05_a_panic_in_a_drop_while_unwinding_ends_the_process() {
+    const NAME: &str = "pn_05_a_panic_in_a_drop_while_unwinding_ends_the_process";
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("in the drop");
+        }
+    }
+    if is_child(NAME) {
+        rt(2, || {
+            let unlucky = Builder::new().name("unlucky".into()).spawn(|| {
+                let _bad = Bad;
+                panic!("the cause");
+            });
+            let _ = unlucky.unwrap().join();
+        });
+        process::exit(0);
+    }
+    let output = child(NAME);
+    assert!(aborted(&output), "{output:?}");
+    let text = stderr(&output);
+    let (cause, drop) = (text.find("the cause"), text.find("in the drop"));
+    assert!(cause.is_some() && cause < drop, "{text}");
+    assert!(text.matches(" [unlucky]:").count() >= 2, "{text}");
+}
+
+/// Two goroutines at once in a hook that takes long: neither text is torn, and both are kept.
+#[test]
+fn pn_06_two_at_once_in_a_slow_hook() {
+    const NAME: &str = "pn_06_two_at_once_in_a_slow_hook";
+    if is_child(NAME) {
+        static IN_HOOK: AtomicUsize = AtomicUsize::new(0);
+        panic::set_hook(Box::new(|info| {
+            IN_HOOK.fetch_add(1, SeqCst);
+            // Both workers are in their hooks at the same time.
+            while IN_HOOK.load(SeqCst) < 2 {
+                thread::yield_now();
+            }
+            eprintln!("heard {:?}", info.payload().downcast_ref::<&str>());
+        }));
+        rt(2, || {
+            let ready = Arc::new(AtomicUsize::new(0));
+            let both = ["one", "other"].map(|text| {
+                let ready = ready.clone();
+                let f = move || {
+                    ready.fetch_add(1, SeqCst);
+                    // Holds its worker, so that the other one starts elsewhere.
+                    while ready.load(SeqCst) < 2 {
+                        thread::yield_now();
+                    }
+                    panic::panic_any(text)
+                };
+                Builder::new().spread().spawn(f).unwrap()
+            });
+            let kept = both.map(|handle| *handle.join().unwrap_err().downcast::<&str>().unwrap());
+            assert_eq!(kept, ["one", "other"]);
+        });
+        process::exit(0);
+    }
+    let output = child(NAME);
+    assert!(output.status.success(), "{output:?}");
+    let text = stderr(&output);
+    assert!(text.contains("heard Some(\"one\")\n") && text.contains("heard Some(\"other\")\n"), "{text}");
+}

@@ -3,11 +3,12 @@
 //! `OXIGO_REVERB_CLIENTS` sets the size of the largest test: otherwise 10,000, or as many as the limit of descriptors allows.
 //! `ci/reverb-load` runs it against a release build.
 
+mod common;
+
 use std::{
     env,
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -17,30 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::example;
 use oxigo::{Runtime, WaitGroup, bounded, go, net::TcpStream, time, unbuffered};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How much later than two delays a connection may close on a machine that does many other things. What would be wrong is far more: one
 /// connection after the other, or a wait for the next line of another.
 const SLACK: Duration = Duration::from_secs(8);
-
-/// The example, which `cargo test` builds; built here when this test is run alone.
-fn example() -> PathBuf {
-    // target/PROFILE/deps/reverb-HASH → target/PROFILE/examples/reverb
-    let test = env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let example = profile.join("examples/reverb");
-    if !example.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--example", "reverb"]);
-        build.arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "the example cannot be built");
-    }
-    example
-}
 
 /// A running server, which ends with this value.
 struct Server {
@@ -52,10 +36,10 @@ impl Server {
     fn start(delay: Duration, descriptors: Option<u64>) -> Self {
         let delay = format!("{}ms", delay.as_millis());
         let mut command = match descriptors {
-            None => Command::new(example()),
+            None => Command::new(example("reverb")),
             Some(limit) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(example());
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(example("reverb"));
                 shell
             }
         };

@@ -364,12 +364,14 @@ fn go_on_a_dropped_runtime_panics_and_leaves_the_count() {
     let (tell, told) = unbuffered();
     let runtime = Runtime::builder().workers(1).build().unwrap();
     let inside = tasks.clone();
+    let (begin, begun) = unbuffered();
     runtime.go(move || {
+        begin.send(()).unwrap();
         let _ = dropped.recv();
         let text = panic_text(|| inside.go(|| ()));
         tell.send((text, inside.wait_timeout(Duration::ZERO))).unwrap();
     });
-    thread::sleep(MS);
+    begun.recv().unwrap();
     drop(runtime);
     drop(drop_it);
     let (text, zero) = told.recv().unwrap();

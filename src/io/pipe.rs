@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use crate::net::{
     descriptor::Descriptor,
-    handle::{descriptor_handle, read_limits, reads, try_clone, write_limits, writes},
+    handle::{close, descriptor_handle, read_limits, reads, try_clone, write_limits, writes},
 };
 
 #[cfg(target_os = "linux")]
@@ -62,6 +62,7 @@ pub struct PipeReader {
 }
 
 try_clone!(PipeReader);
+close!(PipeReader);
 read_limits!(PipeReader);
 reads!(PipeReader);
 descriptor_handle!(PipeReader, std::io::PipeReader, Descriptor::release_shared);
@@ -75,6 +76,7 @@ pub struct PipeWriter {
 }
 
 try_clone!(PipeWriter);
+close!(PipeWriter);
 write_limits!(PipeWriter);
 writes!(PipeWriter, write_bytes, write_slices);
 descriptor_handle!(PipeWriter, std::io::PipeWriter, Descriptor::release_shared);

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     context::Context,
-    runtime::{driver::source::Registration, interrupt::Interrupt, park, until::Until, wait::Reason},
+    runtime::{driver::source::Registration, fork, interrupt::Interrupt, park, until::Until, wait::Reason},
     sync::turn::Turn,
     util::Lock,
 };
@@ -25,7 +25,7 @@ pub(crate) use crate::runtime::driver::source::Direction;
 /// Time limits of one direction.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    /// Whether there are any: most sockets have none, and need no lock to know it.
+    /// Whether there are any, or it is closed: most sockets have none, and need no lock to know it.
     set: AtomicBool,
     values: Lock<Values>,
 }
@@ -34,6 +34,8 @@ pub(crate) struct Limits {
 struct Values {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
+    /// No operation may begin or go on. Here, since it is looked at whenever the time limits are, and set as rarely.
+    closed: bool,
 }
 
 impl Limits {
@@ -50,7 +52,7 @@ impl Limits {
         let mut values = self.values.lock();
         change(&mut values);
         // ORDERING: Release. Under the lock, so the flag is that of the last change.
-        self.set.store(values.timeout.is_some() || values.deadline.is_some(), Release);
+        self.set.store(values.timeout.is_some() || values.deadline.is_some() || values.closed, Release);
     }
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
@@ -78,6 +80,13 @@ impl Limits {
     pub(crate) fn set_deadline(&self, deadline: Option<Instant>) {
         self.change(|values| values.deadline = deadline);
     }
+
+    /// False when it was so before. Whoever waits already has to be told by the caller.
+    fn close(&self) -> bool {
+        let mut first = false;
+        self.change(|values| first = !std::mem::replace(&mut values.closed, true));
+        first
+    }
 }
 
 /// When one operation must have ended: its own time-out, counted from its beginning, or the deadline that holds now, or with its context.
@@ -94,24 +103,32 @@ impl<'a> Limit<'a> {
         self.ctx.map(|ctx| ctx as &dyn Interrupt)
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        match (self.limits.values().deadline, self.own) {
+    fn deadline(&self, values: Values) -> Option<Instant> {
+        match (values.deadline, self.own) {
             (Some(deadline), Some(own)) => Some(deadline.min(own)),
             (deadline, own) => deadline.or(own),
         }
     }
 
-    /// Until when the operation may last; an error when that has passed, or the context has ended.
+    /// Until when the operation may last; an error when that has passed, the context has ended, or the descriptor is closed.
     pub(crate) fn check(&self) -> io::Result<Option<Instant>> {
+        let values = self.limits.values();
+        if values.closed {
+            return Err(closed());
+        }
         if let Some(ctx) = self.ctx {
             ctx.check()?;
         }
-        let deadline = self.deadline();
-        match deadline {
+        match self.deadline(values) {
             Some(deadline) if deadline <= Instant::now() => Err(timed_out()),
             deadline => Ok(deadline),
         }
     }
+}
+
+/// What a socket or a pipe that has been closed answers.
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "operation on a closed socket or pipe")
 }
 
 pub(crate) fn timed_out() -> io::Error {
@@ -198,6 +215,7 @@ impl Descriptor {
                     return result;
                 }
             }
+            fork::check();
             if park::holds_worker() {
                 poll_for(self.as_fd(), direction, deadline)?;
                 continue;
@@ -211,10 +229,8 @@ impl Descriptor {
                 self.adopt(registration)?;
             }
             side.clear(tick);
-            if !side.wait(Until::new(deadline, limit.interrupt()), reason)
-                && limit.deadline().is_some_and(|d| d <= Instant::now())
-            {
-                return Err(timed_out());
+            if !side.wait(Until::new(deadline, limit.interrupt()), reason) {
+                limit.check()?;
             }
         }
     }
@@ -268,6 +284,20 @@ impl Descriptor {
         first
     }
 
+    /// `close` of whatever is not a listener.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        if !self.read.close() {
+            return Err(closed());
+        }
+        self.write.close();
+        // Has what a connected peer sends fail. Others are refused, and pipes are no sockets: they end with their last handle.
+        let _ = socket2::SockRef::from(self).shutdown(std::net::Shutdown::Both);
+        self.signal(Direction::Read);
+        self.signal(Direction::Write);
+        self.writers.look_again();
+        Ok(())
+    }
+
     /// Ends the registration and gives the descriptor out.
     pub(crate) fn into_fd(mut self) -> OwnedFd {
         self.deregister();
@@ -275,7 +305,10 @@ impl Descriptor {
     }
 
     fn deregister(&mut self) {
-        if let (Some(registration), Some(fd)) = (self.registration.take(), &self.fd) {
+        // A forked child shares the poller with its parent, whose registration it is.
+        if let (Some(registration), Some(fd)) = (self.registration.take(), &self.fd)
+            && !fork::forked()
+        {
             registration.end(fd.as_fd());
         }
     }
@@ -312,5 +345,41 @@ impl AsFd for Descriptor {
 impl Drop for Descriptor {
     fn drop(&mut self) {
         self.deregister();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::{Runtime, net::unix::UnixStream, scope};
+
+    /// Each descriptor that was waited for is counted at one poller, and at none when it is closed or given out.
+    #[test]
+    fn nt_24_the_pollers_counts_return_to_zero() {
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let counted = || runtime.shared().processors().iter().map(|processor| processor.sockets()).sum::<i64>();
+        let wait = |stream: &UnixStream| {
+            stream.set_read_deadline(Some(Instant::now() + Duration::from_millis(1)));
+            assert_eq!((&mut &*stream).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        };
+        runtime.run(|| {
+            let pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+            // Nobody has waited for one.
+            assert_eq!(counted(), 0);
+            scope(|s| pairs.iter().for_each(|(near, _)| drop(s.go(|| wait(near)))));
+            assert_eq!(counted(), 50);
+            // Waiting again costs nothing more.
+            scope(|s| pairs.iter().for_each(|(near, _)| drop(s.go(|| wait(near)))));
+            assert_eq!(counted(), 50);
+            let (closed, given): (Vec<_>, Vec<_>) = pairs.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
+            drop(closed);
+            assert_eq!(counted(), 25);
+            for (_, (near, _far)) in given {
+                std::os::unix::net::UnixStream::try_from(near).unwrap();
+            }
+            assert_eq!(counted(), 0);
+        });
     }
 }

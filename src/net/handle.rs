@@ -560,6 +560,28 @@ macro_rules! try_clone {
     };
 }
 
+/// `close`, for handles that share their descriptor.
+macro_rules! close {
+    ($type:ty) => {
+        impl $type {
+            /// Closes it, for all handles: whoever waits is woken with an error, and later calls fail at once.
+            ///
+            /// The system takes it back, and the peer of a pipe sees the end, when the last handle is dropped.
+            ///
+            /// # Errors
+            ///
+            /// `NotConnected` when it was closed before; that is also what operations on it give from now on.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
+            pub fn close(&self) -> std::io::Result<()> {
+                self.descriptor.close()
+            }
+        }
+    };
+}
+
 /// `take_error`, for sockets.
 macro_rules! take_error {
     ($type:ty) => {
@@ -624,6 +646,6 @@ macro_rules! debug_with_addresses {
 }
 
 pub(crate) use {
-    addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
+    addresses, close, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
     write_limits, writes,
 };

@@ -11,7 +11,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     descriptor::{Descriptor, Direction},
-    handle::{addresses, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone, write_limits},
+    handle::{
+        addresses, close, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone, write_limits,
+    },
     resolve::{ToSocketAddrs, each_address},
     tcp::from_system,
 };
@@ -257,6 +259,7 @@ impl UdpSocket {
 addresses!(UdpSocket, SocketAddr, from_system);
 take_error!(UdpSocket);
 try_clone!(UdpSocket);
+close!(UdpSocket);
 read_limits!(UdpSocket);
 write_limits!(UdpSocket);
 debug_with_addresses!(UdpSocket, "addr" = local_addr, "peer" = peer_addr);

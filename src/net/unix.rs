@@ -29,7 +29,7 @@ use rustix::{
 use super::{
     descriptor::{Descriptor, Direction, Limit},
     handle::{
-        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
+        addresses, close, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
         write_limits, writes,
     },
 };
@@ -604,6 +604,7 @@ impl UnixDatagram {
 addresses!(UnixDatagram, SocketAddr, from_system);
 take_error!(UnixDatagram);
 try_clone!(UnixDatagram);
+close!(UnixDatagram);
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
 debug_with_addresses!(UnixDatagram, "addr" = local_addr, "peer" = peer_addr);

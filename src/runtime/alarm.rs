@@ -32,7 +32,7 @@ use std::{
 use self::wheel::{Due, Handle, Wheel};
 use crate::{
     runtime::{
-        blocking,
+        blocking, fork,
         go::Builder,
         lifecycle::{self, Shared},
         panics,
@@ -79,6 +79,7 @@ impl Alarm {
     ///
     /// When the thread that does it cannot be started.
     pub(crate) fn set(when: Instant, action: impl FnOnce() + Send + 'static) -> Self {
+        fork::check();
         start_thread();
         let action = Box::new(action);
         expect();

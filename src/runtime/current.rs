@@ -10,7 +10,7 @@ use std::{
 use crate::{
     debug,
     runtime::{
-        self, lifecycle,
+        self, fork, lifecycle,
         scheduler::{self, Worker},
         task::{Goroutine, TaskRef},
         wait::Reason,
@@ -70,6 +70,7 @@ fn of_thread() -> Goroutine {
 ///
 /// Parks the goroutine for a moment.
 pub fn yield_now() {
+    fork::check();
     scheduler::yield_now();
 }
 

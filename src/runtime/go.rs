@@ -5,6 +5,7 @@ use std::{fmt, io, marker::PhantomData, mem, panic::Location, sync::Arc, thread}
 use crate::{
     debug,
     runtime::{
+        fork,
         lifecycle::{self, Shared},
         options,
         scheduler::{Processor, Worker},
@@ -186,6 +187,7 @@ impl Builder {
         T: Send,
         E: Exit,
     {
+        fork::checked()?;
         let location = Location::caller();
         let worker =
             Worker::current().filter(|worker| runtime.is_none_or(|runtime| Arc::ptr_eq(runtime, &worker.runtime)));

@@ -27,7 +27,7 @@ use crossbeam_deque::Injector;
 use crate::{
     debug::{heritage, quit, trace, watchdog},
     runtime::{
-        clock,
+        clock, fork,
         options::{Deadlock, Options, PanicPolicy},
         panics,
         scheduler::{Processor, Worker, idle::Idle},
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
+        fork::checked()?;
+        fork::watch();
         stack::overflow::install()?;
         panics::wrap_hook();
         heritage::keep_ancestors(options.ancestors);

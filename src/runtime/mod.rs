@@ -23,6 +23,8 @@ mod cores;
 mod current;
 pub(crate) mod driver;
 #[cfg(not(loom))]
+pub(crate) mod fork;
+#[cfg(not(loom))]
 pub(crate) mod go;
 #[cfg(not(loom))]
 pub(crate) mod lifecycle;

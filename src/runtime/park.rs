@@ -54,9 +54,12 @@ pub(crate) enum Wake {
     Queue,
 }
 
-/// The unit of the caller: its goroutine's, or its thread's. Constant for the whole life of a goroutine.
+/// The unit of the caller: its goroutine's, or its thread's. Constant for the whole life of a goroutine. Panics in a forked child, where
+/// nobody would wake it: here, while nobody has been told of it yet.
 #[inline]
 pub(crate) fn current() -> &'static Unit {
+    #[cfg(not(loom))]
+    crate::runtime::fork::check();
     #[cfg(not(loom))]
     if let Some(slot) = crate::runtime::scheduler::current_slot() {
         return slot.unit();

@@ -36,6 +36,7 @@ use std::{
 use crate::{
     debug::heritage::Heritage,
     runtime::{
+        fork,
         locals::Locals,
         panics,
         park::{self, Wake},
@@ -276,6 +277,7 @@ where
     } else {
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
+    fork::end_of_goroutine();
     // What was entered and never left.
     #[cfg(feature = "tracing")]
     drop(crate::debug::spans::leave());

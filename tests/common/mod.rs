@@ -3,6 +3,7 @@
 
 use std::{
     env,
+    path::PathBuf,
     process::{Command, Output},
     sync::{
         Arc,
@@ -59,4 +60,22 @@ pub(crate) fn is_child(name: &str) -> bool {
 
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// An example, which `cargo test` builds; built here when a test is run alone.
+pub(crate) fn example(name: &str) -> PathBuf {
+    // target/PROFILE/deps/TEST-HASH → target/PROFILE/examples/NAME
+    let test = env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let example = profile.join("examples").join(name);
+    if !example.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--example", name]);
+        build.arg("--target-dir").arg(profile.parent().unwrap());
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success(), "the example cannot be built");
+    }
+    example
 }
