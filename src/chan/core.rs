@@ -33,6 +33,7 @@ use std::{
 };
 
 use super::{
+    linger::Linger,
     ring::Ring,
     waitq::{Claimed, Node, Outcome, WaitQueue},
 };
@@ -67,6 +68,8 @@ pub(crate) struct State<T> {
     room: usize,
     closed: bool,
     deaf: bool,
+    senders_linger: Linger,
+    receivers_linger: Linger,
 }
 
 /// What a step under the lock has come to.
@@ -249,6 +252,8 @@ impl<T> Channel<T> {
             room,
             closed: false,
             deaf: false,
+            senders_linger: Linger::new(),
+            receivers_linger: Linger::new(),
         };
         Self { state: BiasedLock::biased(state), room, unbounded }
     }
@@ -256,6 +261,13 @@ impl<T> Channel<T> {
     #[inline]
     pub(crate) fn state(&self) -> &BiasedLock<State<T>> {
         &self.state
+    }
+
+    /// Whether a party that finds nothing may look again before it parks (`linger`). Without a ring never: two that linger do not meet.
+    /// Called with the lock held.
+    #[inline]
+    fn may_linger(&self) -> bool {
+        self.room != 0 && self.state.raw().is_shared()
     }
 
     /// Leaves the lock, then wakes: first those who watch, then the partner.
@@ -332,39 +344,51 @@ impl<T> Channel<T> {
     /// `value` points to a valid value, which the caller forgets when the answer is `Done`.
     #[inline]
     pub(crate) unsafe fn send(&self, value: *mut T, deadline: Option<Instant>) -> Ended {
-        let mut state = self.state.lock();
-        // SAFETY: by the caller.
-        match unsafe { state.send(value) } {
-            Step::Done(receiver) => {
-                Self::unlock_and_wake(state, receiver);
-                if !self.unbounded {
-                    park::spend();
+        let mut rounds = 0;
+        let state = loop {
+            let mut state = self.state.lock();
+            // SAFETY: by the caller.
+            match unsafe { state.send(value) } {
+                Step::Done(receiver) => {
+                    if rounds != 0 {
+                        state.senders_linger.paid();
+                    }
+                    Self::unlock_and_wake(state, receiver);
+                    if !self.unbounded {
+                        park::spend();
+                    }
+                    return Ended::Done;
                 }
-                Ended::Done
-            }
-            Step::Closed => Ended::Closed,
-            Step::Promise(_) | Step::Pending => {
-                let unit = park::current();
-                let ticket = deadline.map(|_| unit.arm());
-                let node = Node::new(unit, ticket, value.cast());
-                // SAFETY: the node stays in this frame until it is out of the queue.
-                unsafe { state.senders.push(&node) };
-                Self::unlock_and_wake(state, None);
-                match ticket {
-                    None => unit.park(Reason::ChanSend.on(self)),
-                    Some(ticket) => {
-                        if unit.park_until(ticket, deadline, Reason::ChanSend.on(self)) == Parked::TimedOut {
-                            self.state.lock().senders.remove(&node);
-                            return Ended::TimedOut;
-                        }
+                Step::Closed => return Ended::Closed,
+                Step::Promise(_) | Step::Pending => {
+                    if !self.may_linger() || !state.senders_linger.again(rounds) {
+                        break state;
                     }
                 }
-                match node.outcome() {
-                    Outcome::Done => Ended::Done,
-                    Outcome::Closed => Ended::Closed,
-                    Outcome::Waiting | Outcome::Again => unreachable!("a sender is woken with an outcome"),
+            }
+            drop(state);
+            park::linger();
+            rounds += 1;
+        };
+        let unit = park::current();
+        let ticket = deadline.map(|_| unit.arm());
+        let node = Node::new(unit, ticket, value.cast());
+        // SAFETY: the node stays in this frame until it is out of the queue.
+        unsafe { state.senders.push(&node) };
+        Self::unlock_and_wake(state, None);
+        match ticket {
+            None => unit.park(Reason::ChanSend.on(self)),
+            Some(ticket) => {
+                if unit.park_until(ticket, deadline, Reason::ChanSend.on(self)) == Parked::TimedOut {
+                    self.state.lock().senders.remove(&node);
+                    return Ended::TimedOut;
                 }
             }
+        }
+        match node.outcome() {
+            Outcome::Done => Ended::Done,
+            Outcome::Closed => Ended::Closed,
+            Outcome::Waiting | Outcome::Again => unreachable!("a sender is woken with an outcome"),
         }
     }
 
@@ -375,27 +399,40 @@ impl<T> Channel<T> {
     /// `into` points to uninitialised room for a `T`, which is initialised when the answer is `Done`.
     #[inline]
     pub(crate) unsafe fn receive(&self, into: *mut T, deadline: Option<Instant>) -> Ended {
-        let mut state = self.state.lock();
-        // SAFETY: by the caller.
-        match unsafe { state.receive(into) } {
-            Step::Done(sender) => {
-                Self::unlock_and_wake(state, sender);
-                park::spend();
-                Ended::Done
-            }
-            Step::Closed => {
-                drop(state);
-                park::spend();
-                Ended::Closed
-            }
+        let mut rounds = 0;
+        loop {
+            let mut state = self.state.lock();
             // SAFETY: by the caller.
-            Step::Pending => unsafe { self.receive_waiting(state, into, deadline, false) },
-            Step::Promise(sender) => {
-                // SAFETY: claimed just now, under the lock that is still held; `into` is room for the value.
-                let outcome = unsafe { self.await_value(state, sender, into) };
-                // SAFETY: by the caller.
-                unsafe { self.receive_again(outcome, into, deadline) }
+            match unsafe { state.receive(into) } {
+                Step::Done(sender) => {
+                    if rounds != 0 {
+                        state.receivers_linger.paid();
+                    }
+                    Self::unlock_and_wake(state, sender);
+                    park::spend();
+                    return Ended::Done;
+                }
+                Step::Closed => {
+                    drop(state);
+                    park::spend();
+                    return Ended::Closed;
+                }
+                Step::Pending => {
+                    if !self.may_linger() || !state.receivers_linger.again(rounds) {
+                        // SAFETY: by the caller.
+                        return unsafe { self.receive_waiting(state, into, deadline, false) };
+                    }
+                }
+                Step::Promise(sender) => {
+                    // SAFETY: claimed just now, under the lock that is still held; `into` is room for the value.
+                    let outcome = unsafe { self.await_value(state, sender, into) };
+                    // SAFETY: by the caller.
+                    return unsafe { self.receive_again(outcome, into, deadline) };
+                }
             }
+            drop(state);
+            park::linger();
+            rounds += 1;
         }
     }
 

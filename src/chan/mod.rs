@@ -21,6 +21,7 @@ mod ctx;
 pub(crate) mod ends;
 mod err;
 mod iter;
+mod linger;
 #[cfg(all(test, loom))]
 mod loom_models;
 pub(crate) mod ring;

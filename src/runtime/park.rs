@@ -20,14 +20,14 @@
 //! - P2: a party that has told others where to find it always parks, even if it already sees itself claimed.
 //! - P3: a waker copies everything it needs out of the waiter's node *before* [`Unit::wake`], and touches nothing of the node
 //!   after it. The `Unit` itself is type-stable and may be touched late.
-//! - P4: `park` and `park_until` switch to other goroutines; [`spend`] may; nothing else here does.
+//! - P4: `park` and `park_until` switch to other goroutines; [`spend`] and [`linger`] may; nothing else here does.
 //! - P6: nothing here may be called while one of this crate's locks is held, except `current`, `arm`, `try_claim`, `is_open`.
 
 use std::time::Instant;
 
 #[cfg(not(loom))]
 pub(crate) use crate::runtime::scheduler::{
-    WakeBatch, accepted, holds_worker, no_switch, place, place_of, spend, tick,
+    WakeBatch, accepted, holds_worker, linger, no_switch, place, place_of, spend, tick,
 };
 use crate::runtime::{
     thread_parker::ThreadParker,
@@ -108,7 +108,7 @@ impl Unit {
 }
 
 #[cfg(loom)]
-pub(crate) use model::{WakeBatch, no_switch, place, place_of, spend, tick};
+pub(crate) use model::{WakeBatch, linger, no_switch, place, place_of, spend, tick};
 
 /// In a model every party is a thread.
 #[cfg(loom)]
@@ -128,6 +128,8 @@ mod model {
     }
 
     pub(crate) fn spend() {}
+
+    pub(crate) fn linger() {}
 
     pub(crate) fn tick() -> u32 {
         0

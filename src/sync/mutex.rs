@@ -63,13 +63,21 @@ pub(super) fn out_of_patience(since: Instant) -> bool {
 }
 
 /// The tick that passes now, in its bits of the word.
+#[inline]
 fn when() -> u32 {
     (park::tick() << WHEN.trailing_zeros()) & WHEN
 }
 
 /// Whether the one that was woken should have come by now. The bits turn over every four seconds; at worst this says no once more then.
+#[inline]
 fn is_overdue(word: u32) -> bool {
     when().wrapping_sub(word & WHEN) & WHEN >= 2 << WHEN.trailing_zeros()
+}
+
+/// Whether an unlock that finds this word has only to clear `LOCKED`: nobody waits, or a waiter is on its way and nobody starves.
+#[inline]
+fn nobody_to_wake(word: u32) -> bool {
+    word & (WAITERS | STARVING) == 0 || (word & (WOKEN | STARVING) == WOKEN && !is_overdue(word))
 }
 
 /// Whom an unlock prefers.
@@ -112,11 +120,20 @@ impl RawMutex {
     #[inline]
     fn acquire_unspent(&self) {
         let me = park::place();
-        // ORDERING: Acquire. Takes over what the last holder wrote; pairs with the Release in `release`.
-        if self.word.compare_exchange(0, LOCKED | me, Acquire, Relaxed).is_err() {
+        if !self.try_once(me) {
             let taken = self.acquire_slow(me, Until::EVER);
             debug_assert!(taken, "a wait without a limit ends with the lock");
         }
+    }
+
+    /// One attempt, which also overtakes those who wait. To look first is cheap, and a compare-exchange that fails is not: in a fight
+    /// somebody always waits, so that the word of a free lock is not 0.
+    #[inline]
+    fn try_once(&self, me: u32) -> bool {
+        // ORDERING: Relaxed. The compare-exchange decides.
+        let word = self.word.load(Relaxed);
+        // ORDERING: Acquire. Takes over what the last holder wrote; pairs with the Release in `release`.
+        word & LOCKED == 0 && self.word.compare_exchange(word, word | LOCKED | me, Acquire, Relaxed).is_ok()
     }
 
     /// As `acquire`, after a park: what the caller spends has been spent.
@@ -129,8 +146,7 @@ impl RawMutex {
     pub(crate) fn acquire_until(&self, until: Until<'_>) -> bool {
         park::spend();
         let me = park::place();
-        // ORDERING: Acquire, as in `acquire`.
-        self.word.compare_exchange(0, LOCKED | me, Acquire, Relaxed).is_ok() || self.acquire_slow(me, until)
+        self.try_once(me) || self.acquire_slow(me, until)
     }
 
     #[inline]
@@ -264,8 +280,8 @@ impl RawMutex {
         // ORDERING: Relaxed. The compare-exchange decides.
         let word = self.word.load(Relaxed);
         // ORDERING: Release. Publishes what was written under the lock; pairs with the Acquires of those who lock. The last touch (M3).
-        if word & (WAITERS | STARVING) != 0
-            || self.word.compare_exchange(word, word & (WOKEN | WHEN), Release, Relaxed).is_err()
+        if !nobody_to_wake(word)
+            || self.word.compare_exchange(word, word & (WAITERS | WOKEN | WHEN), Release, Relaxed).is_err()
         {
             self.release_slow(Manner::Free);
         }
@@ -277,8 +293,7 @@ impl RawMutex {
         loop {
             // ORDERING: Relaxed. The compare-exchange, or the gate, decides.
             let word = self.word.load(Relaxed);
-            let on_its_way = manner == Manner::Free && word & (WOKEN | STARVING) == WOKEN && !is_overdue(word);
-            if word & WAITERS == 0 || on_its_way {
+            if word & WAITERS == 0 || (manner == Manner::Free && nobody_to_wake(word)) {
                 // ORDERING: Release, the last touch, as in `release`.
                 if self.word.compare_exchange(word, word & (WAITERS | WOKEN | WHEN), Release, Relaxed).is_ok() {
                     return;

@@ -45,6 +45,8 @@ const FIRST_TOKEN: u32 = 3;
 const STREAK: u8 = 32;
 /// Instead of a streak's length: the lock has leaned once (A1).
 const SPENT: u8 = u8::MAX;
+/// For so many times after another thread had it the lock counts as shared.
+const MEMORY: u8 = 32;
 
 thread_local! {
     static TOKEN: Cell<u32> = const { Cell::new(STRANGER) };
@@ -67,8 +69,11 @@ pub(crate) struct RawBiased {
     owner: AtomicU32,
     inside: AtomicBool,
     held: AtomicBool,
-    /// How often in a row `last` has taken the lock in the ordinary way, or SPENT. Both are the holder's.
+    /// How often in a row `last` has taken the lock in the ordinary way, or SPENT. The holder's, as the next two.
     streak: AtomicU8,
+    /// How many more times the lock counts as shared.
+    shared: AtomicU8,
+    /// Who took it last in the ordinary way; NONE: nobody yet.
     last: AtomicU32,
 }
 
@@ -80,7 +85,8 @@ impl RawBiased {
             inside: AtomicBool::new(false),
             held: AtomicBool::new(false),
             streak: AtomicU8::new(0),
-            last: AtomicU32::new(STRANGER),
+            shared: AtomicU8::new(0),
+            last: AtomicU32::new(NONE),
         }
     }
 
@@ -125,17 +131,38 @@ impl RawBiased {
             self.held.store(false, Release);
             return false;
         }
-        // ORDERING: Relaxed, here and below: the holder's words.
-        let streak = self.streak.load(Relaxed);
-        if streak != SPENT {
-            if me == self.last.load(Relaxed) && me != STRANGER {
-                self.streak.store(streak + 1, Relaxed);
-            } else {
-                self.last.store(me, Relaxed);
-                self.streak.store(0, Relaxed);
-            }
-        }
+        self.note(me);
         true
+    }
+
+    /// Counts one more time by `me`. Called by the holder.
+    #[inline]
+    fn note(&self, me: u32) {
+        // ORDERING: Relaxed, here and below: the holder's words.
+        let (last, streak, shared) = (self.last.load(Relaxed), self.streak.load(Relaxed), self.shared.load(Relaxed));
+        if last == me {
+            if streak != SPENT && me != STRANGER {
+                self.streak.store(streak + 1, Relaxed);
+            }
+            if shared != 0 {
+                self.shared.store(shared - 1, Relaxed);
+            }
+            return;
+        }
+        self.last.store(me, Relaxed);
+        if streak != SPENT {
+            self.streak.store(0, Relaxed);
+        }
+        if last != NONE {
+            self.shared.store(MEMORY, Relaxed);
+        }
+    }
+
+    /// Whether another enlisted thread has had the lock a short while ago. Asked by the holder.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        // ORDERING: Relaxed. A2, and the holder's word.
+        self.shared.load(Relaxed) != 0 && self.owner.load(Relaxed) == NONE
     }
 
     #[cold]
@@ -354,6 +381,7 @@ mod loom_models {
                 inside: AtomicBool::new(false),
                 held: AtomicBool::new(false),
                 streak: AtomicU8::new(streak),
+                shared: AtomicU8::new(0),
                 last: AtomicU32::new(FIRST_TOKEN),
             };
             Arc::new(Self { raw, count: UnsafeCell::new(0) })

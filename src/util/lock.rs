@@ -216,6 +216,10 @@ mod model {
         pub(crate) fn address(&self) -> usize {
             self.id
         }
+
+        pub(crate) fn is_shared(&self) -> bool {
+            false
+        }
     }
 
     // SAFETY: as loom's mutex.

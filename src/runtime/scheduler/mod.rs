@@ -40,6 +40,9 @@ mod native {
         },
     };
 
+    /// Of one round of lingering: half a microsecond where pauses are long.
+    const PAUSES: u32 = 8;
+
     /// The slot of the calling goroutine; none on a plain thread, and none in a panic hook, where operations block the thread.
     #[inline]
     pub(crate) fn current_slot() -> Option<&'static Slot> {
@@ -245,6 +248,22 @@ mod native {
         let Some(worker) = Worker::current() else { return std::thread::yield_now() };
         let Some(slot) = worker.running() else { return std::thread::yield_now() };
         if worker.is_alone() && !worker.renew_slice() {
+            return;
+        }
+        worker.requeue(slot);
+        switch(slot);
+    }
+
+    /// Passes a moment for something that another worker is about to do: others of this worker run meanwhile, or
+    /// nobody does.
+    #[cold]
+    pub(crate) fn linger() {
+        let Some(worker) = Worker::current() else { return };
+        let Some(slot) = worker.running() else { return };
+        if worker.is_alone() {
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
             return;
         }
         worker.requeue(slot);
