@@ -49,6 +49,9 @@ use crate::{
     },
 };
 
+/// How many receivers a close tells under one hold of the lock.
+const TOLD_AT_ONCE: usize = 32;
+
 /// A channel of values of type `T`.
 pub(crate) struct Channel<T> {
     state: BiasedLock<State<T>>,
@@ -623,18 +626,22 @@ impl<T> Channel<T> {
     /// Closes the channel; false when it was closed before. Never switches (P4).
     pub(crate) fn close(&self) -> bool {
         let _p4 = park::no_switch();
-        let woken = {
-            let mut state = self.state.lock();
-            if state.closed {
-                return false;
-            }
-            state.closed = true;
-            // Senders' values stay with them.
-            let mut woken = state.receivers.claim_all(Outcome::Closed);
-            state.senders.claim_all_into(Outcome::Closed, &mut woken);
-            state.watchers.claim_all_into(Outcome::Again, &mut woken);
-            woken
-        };
+        let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
+        state.closed = true;
+        // Senders' values stay with them.
+        let mut woken = state.senders.claim_all(Outcome::Closed);
+        state.watchers.claim_all_into(Outcome::Again, &mut woken);
+        // Nothing enters any more (C4), so receivers may be told some at a time: their nodes are touched while they are near, and the lock
+        // is not held for long. No sender is left for one of them to meet.
+        while state.receivers.claim_some(Outcome::Closed, TOLD_AT_ONCE, &mut woken) {
+            drop(state);
+            std::mem::replace(&mut woken, Claimed::none()).wake();
+            state = self.state.lock();
+        }
+        drop(state);
         woken.wake();
         true
     }

@@ -207,6 +207,16 @@ impl WaitQueue {
         chain
     }
 
+    /// As [`claim_all_into`](Self::claim_all_into), but `count` at most; whether some may be left.
+    pub(crate) fn claim_some(&self, outcome: Outcome, count: usize, chain: &mut Claimed) -> bool {
+        for _ in 0..count {
+            let Some(node) = self.claim_first() else { return false };
+            // SAFETY: claimed, so its owner waits for us (Q1).
+            chain.push(unsafe { node.as_ref() }, outcome);
+        }
+        true
+    }
+
     /// As [`claim_all`](Self::claim_all), behind those in `chain`.
     pub(crate) fn claim_all_into(&self, outcome: Outcome, chain: &mut Claimed) {
         while let Some(node) = self.claim_first() {

@@ -24,6 +24,7 @@ mod slab;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -94,8 +95,8 @@ struct State<M: Metadata> {
     slabs: Vec<Slab<M>>,
     /// The slab that hands out its next unused slot; those before it are used up.
     cursor: usize,
-    /// Idle, with pages.
-    dirty: Vec<&'static M>,
+    /// Idle, with pages; the coldest in front.
+    dirty: VecDeque<&'static M>,
     /// Idle, without pages.
     clean: Vec<&'static M>,
     /// Slots that the slabs can hand out in all.
@@ -110,7 +111,7 @@ impl<M: Metadata> Pool<M> {
         let least = guard::SIZE + 64 * 1024;
         let stride = size.next_multiple_of(64 * 1024).max(least);
         let state =
-            State { slabs: Vec::new(), cursor: 0, dirty: Vec::new(), clean: Vec::new(), capacity: 0, reserved: 0 };
+            State { slabs: Vec::new(), cursor: 0, dirty: VecDeque::new(), clean: Vec::new(), capacity: 0, reserved: 0 };
         Self { stride, state: Mutex::new(state) }
     }
 
@@ -168,7 +169,7 @@ impl<M: Metadata> Pool<M> {
     /// Takes back what [`take_one`](Self::take_one) gave.
     pub(crate) fn put_one(&self, slot: &'static M) {
         let mut state = self.lock();
-        state.dirty.push(slot);
+        state.dirty.push_back(slot);
         state.reserved -= 1;
     }
 
@@ -230,7 +231,7 @@ impl<M: Metadata> State<M> {
     }
 
     fn take(&mut self) -> io::Result<&'static M> {
-        if let Some(slot) = self.dirty.pop().or_else(|| self.clean.pop()) {
+        if let Some(slot) = self.dirty.pop_back().or_else(|| self.clean.pop()) {
             return Ok(slot);
         }
         while self.cursor + 1 < self.slabs.len() && self.slabs[self.cursor].is_used_up() {

@@ -116,6 +116,8 @@ pub(crate) struct Worker {
     fresh_patience: Cell<u32>,
     fresh_tick: Cell<u64>,
     few_woken: Cell<u64>,
+    /// The tick in which pages were last given back while others were at work.
+    last_trim: Cell<u64>,
     /// The last goroutine gave up its turn by itself.
     yielded: Cell<bool>,
     timers: RefCell<Timers<Slot>>,
@@ -162,6 +164,7 @@ impl Worker {
             fresh_patience: Cell::new(0),
             fresh_tick: Cell::new(0),
             few_woken: Cell::new(0),
+            last_trim: Cell::new(0),
             yielded: Cell::new(false),
             timers: RefCell::new(Timers::new()),
             stacks: RefCell::new(Cache::new(runtime.stacks())),
@@ -496,6 +499,12 @@ impl Worker {
         if self.stalled.get().is_some() && !self.stacks.borrow().is_warm() {
             std::thread::sleep(Duration::from_millis(1));
         }
+        // To poll is a system call, and costs more than what a thief may be about to run: `next` sees to it that it happens often enough.
+        if self.stalled.get().is_none()
+            && let Some(task) = self.take_elsewhere()
+        {
+            return Some(Next::Fresh(task));
+        }
         if self.processor.has_errands() {
             self.processor.run_errands(self);
         }
@@ -619,13 +628,18 @@ impl Worker {
                 continue;
             }
             let victim = processors[index];
-            let stall = self.stall(index, victim);
             let mut found = None;
-            if victim.leaves_fresh() || stall >= STALL {
+            if victim.leaves_fresh() {
                 found = steal(|| victim.stealer.steal());
             }
-            if found.is_none() && stall >= STALL_PLACED {
-                found = steal(|| victim.given.steal());
+            if found.is_none() {
+                let stall = self.stall(index, victim);
+                if stall >= STALL {
+                    found = steal(|| victim.stealer.steal());
+                }
+                if found.is_none() && stall >= STALL_PLACED {
+                    found = steal(|| victim.given.steal());
+                }
             }
             if let Some(task) = &found {
                 count(&self.processor.published.steals);
@@ -825,10 +839,20 @@ impl Worker {
         }
     }
 
-    /// Gives pages of idle stacks back to the kernel for as long as nothing else is to be done.
+    /// Gives pages of idle stacks back to the kernel for as long as nothing else is to be done. While others are at work only a few in
+    /// each tick: to take a page away interrupts them.
     fn give_back_pages(&self) {
         self.stacks.borrow_mut().trim_deep();
-        while !self.has_work() && self.runtime.stacks().trim(TRIM_BATCH) > 0 {}
+        let (now, workers) = (clock::now(), self.runtime.processors().len());
+        while !self.has_work() {
+            let alone = self.runtime.idle().sleeping() + 1 >= workers;
+            if !alone && self.last_trim.replace(now) == now {
+                break;
+            }
+            if self.runtime.stacks().trim(TRIM_BATCH) == 0 {
+                break;
+            }
+        }
     }
 }
 
