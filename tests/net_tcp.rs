@@ -1315,3 +1315,56 @@ fn time_outs_and_events_at_the_same_moment() {
         echo.join().unwrap();
     });
 }
+
+/// A read stops at urgent data, though more lies behind it: what is short there is not all.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_read_behind_urgent_data_finds_what_is_there() {
+    use rustix::net::{SendFlags, send};
+    rt(2, || {
+        for _ in 0..5 {
+            let (near, far) = pair();
+            // The poller has told of nothing yet.
+            near.set_read_deadline(Some(Instant::now() + Duration::from_millis(1)));
+            assert_eq!(kind((&near).read(&mut [0])), ErrorKind::TimedOut);
+            near.set_read_deadline(None);
+            let reader = go(move || {
+                let (mut all, mut some) = (Vec::new(), [0; 64]);
+                near.set_read_deadline(Some(Instant::now() + Duration::from_secs(10)));
+                while all.len() < 4 {
+                    let n = (&near).read(&mut some).unwrap();
+                    all.extend_from_slice(&some[..n]);
+                }
+                all
+            });
+            // All is there before the first read.
+            let pieces: [(&[u8], SendFlags); 3] =
+                [(b"ab", SendFlags::empty()), (b"!", SendFlags::OOB), (b"cd", SendFlags::empty())];
+            for (bytes, flags) in pieces {
+                send(&far, bytes, flags).unwrap();
+            }
+            assert_eq!(reader.join().unwrap(), b"abcd");
+        }
+    });
+}
+
+/// The end of the stream comes in one piece with the last bytes: a reader with room for more is told both.
+#[test]
+fn nt_02_the_end_that_came_with_the_last_bytes_is_not_lost() {
+    at_1_2_4(|| {
+        for round in 0..50 {
+            let (near, far) = pair();
+            let reader = go(move || {
+                let mut all = Vec::new();
+                (&near).read_to_end(&mut all).unwrap();
+                all
+            });
+            if round % 2 == 0 {
+                until_parked(&reader);
+            }
+            (&far).write_all(b"all").unwrap();
+            drop(far);
+            assert_eq!(reader.join().unwrap(), b"all");
+        }
+    });
+}

@@ -147,6 +147,8 @@ pub(crate) struct Descriptor {
     pub(crate) write: Limits,
     /// Reads give nothing any more; an accepting descriptor is closed.
     shut: AtomicBool,
+    /// A read that brings less than was asked for has emptied it (D6 of `source`).
+    is_tcp: bool,
     /// Whose turn it is to write.
     pub(crate) writers: Turn,
 }
@@ -161,8 +163,16 @@ impl Descriptor {
             read: Limits::new(),
             write: Limits::new(),
             shut: AtomicBool::new(false),
+            is_tcp: false,
             writers: Turn::new(),
         }
+    }
+
+    /// Takes a TCP stream that is non-blocking already.
+    pub(crate) fn tcp(fd: OwnedFd) -> Self {
+        let mut descriptor = Self::new(fd);
+        descriptor.is_tcp = true;
+        descriptor
     }
 
     pub(crate) fn limits(&self, direction: Direction) -> &Limits {
@@ -200,21 +210,55 @@ impl Descriptor {
         direction: Direction,
         reason: Reason,
         limit: Limit<'_>,
+        operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        self.perform_or_skip(direction, reason, limit, false, operation, |_| false)
+    }
+
+    /// Reads from a stream: `read` is to bring up to `size` bytes, and takes them out.
+    #[inline]
+    pub(crate) fn drain(
+        &self,
+        limit: Limit<'_>,
+        size: usize,
+        read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let is_short = |&count: &usize| self.is_tcp && count != 0 && count < size;
+        self.perform_or_skip(Direction::Read, Reason::Read, limit, self.is_tcp, read, is_short)
+    }
+
+    /// `skip`: nothing is tried first where nothing is known to be ready. `empties`: whether a result says that nothing more is there.
+    #[inline]
+    fn perform_or_skip<R>(
+        &self,
+        direction: Direction,
+        reason: Reason,
+        limit: Limit<'_>,
+        mut skip: bool,
         mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+        empties: impl Fn(&R) -> bool,
     ) -> io::Result<R> {
         loop {
             let watched = self.registration.get().map(|registration| (registration, registration.side(direction)));
             // Before the limits are read: a change of theirs is an event too, and D1 holds for what is looked at after R1.
             let tick = watched.map(|(_, side)| side.tick());
             let deadline = limit.check()?;
-            match operation(self.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => {
-                    park::spend();
-                    return result;
+            if !(skip && watched.is_some_and(|(_, side)| !side.is_ready())) {
+                match operation(self.as_fd()) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    result => {
+                        if let (Some((_, side)), Some(tick), Ok(result)) = (watched, tick, &result)
+                            && empties(result)
+                        {
+                            side.emptied(tick);
+                        }
+                        park::spend_call();
+                        return result;
+                    }
                 }
             }
+            skip = false;
             fork::check();
             if park::holds_worker() {
                 poll_for(self.as_fd(), direction, deadline)?;

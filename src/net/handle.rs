@@ -88,7 +88,12 @@ impl Descriptor {
     /// `read` of every byte stream.
     #[inline]
     pub(crate) fn read_bytes(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
-        self.read_with(ctx, buf.is_empty(), |fd| Ok(rustix::io::read(fd, &mut *buf)?))
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.drain(self.limit(Direction::Read, ctx), buf.len(), |fd| {
+            if self.is_shut() { Ok(0) } else { Ok(rustix::io::read(fd, &mut *buf)?) }
+        })
     }
 
     pub(crate) fn read_slices(&self, ctx: Option<&Context>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

@@ -111,7 +111,7 @@ impl TcpListener {
 
     fn accept_within(&self, ctx: Option<&Context>) -> io::Result<(TcpStream, SocketAddr)> {
         let (fd, address) = self.descriptor.accept(ctx)?;
-        let stream = TcpStream { descriptor: Arc::new(Descriptor::new(fd)) };
+        let stream = TcpStream { descriptor: Arc::new(Descriptor::tcp(fd)) };
         let address = match from_system(address) {
             Ok(address) => address,
             Err(_) => stream.peer_addr()?,
@@ -268,7 +268,7 @@ impl TcpStream {
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         let connected = socket.connect(&address.into());
-        let stream = Self { descriptor: Arc::new(Descriptor::new(socket.into())) };
+        let stream = Self { descriptor: Arc::new(Descriptor::tcp(socket.into())) };
         match connected {
             Ok(()) => return Ok(stream),
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}

@@ -87,7 +87,7 @@ mod epoll {
         }
 
         pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
-            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+            let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
             Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key), flags)?)
         }
 
@@ -102,6 +102,7 @@ mod epoll {
         Ready {
             read: broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI),
             write: broken || flags.intersects(EventFlags::OUT),
+            last: broken || flags.intersects(EventFlags::RDHUP | EventFlags::PRI),
         }
     }
 
@@ -170,7 +171,7 @@ mod portable {
             events.0.clear();
             let count = self.0.wait(&mut events.0, timeout)?;
             for event in events.0.iter() {
-                dispatch(event.key as u64, Ready { read: event.readable, write: event.writable });
+                dispatch(event.key as u64, Ready { read: event.readable, write: event.writable, last: true });
             }
             Ok(count)
         }

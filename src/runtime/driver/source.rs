@@ -3,7 +3,7 @@
 //! # Words
 //!
 //! A *source* has two *sides*, reading and writing. A side's word holds `READY` (the last look did not end in `WouldBlock`, as far as we
-//! know), and a *tick* that counts events. Pollers are edge-triggered: an event says that something has changed, once.
+//! know), `LAST` (the event may have been the last one: the end of the stream, an error, urgent data), and a *tick* that counts events. Pollers are edge-triggered: an event says that something has changed, once.
 //!
 //! # Protocol
 //!
@@ -24,6 +24,9 @@
 //! - D5: *a descriptor outlives the worker that watches it.* A worker that ends first says so and then counts an event on all sources
 //!   it watched. Whoever waits asks after R1 whether the source is watched, and has its own worker adopt it if not. One who was told that
 //!   it is watched, and parks all the same, has read the tick before that event, and is woken by it (D1).
+//! - D6: *a short read is as good as `WouldBlock`* on a TCP stream: it has emptied what was there, and what comes later is a new edge. So
+//!   the side is cleared after it as in R3, and the next read waits without a try. Not after an event with `LAST`: the end of the stream
+//!   may have come with the bytes, and will not be told again.
 //!
 //! Models: `loom_source` below.
 
@@ -42,6 +45,8 @@ use crate::{
 pub(crate) struct Ready {
     pub(crate) read: bool,
     pub(crate) write: bool,
+    /// Maybe no other event follows (D6).
+    pub(crate) last: bool,
 }
 
 /// One direction of a descriptor.
@@ -52,9 +57,10 @@ pub(crate) enum Direction {
 }
 
 const READY: u64 = 1;
-const TICK: u64 = 2;
+const LAST: u64 = 2;
+const TICK: u64 = 4;
 
-/// The tick at which a try began.
+/// The tick at which a try began, with `LAST`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tick(u64);
 
@@ -84,6 +90,28 @@ impl Side {
         let _ = self.word.compare_exchange(tick.0 | READY, tick.0, Relaxed, Relaxed);
     }
 
+    /// D6: R3 after a short read.
+    #[inline]
+    pub(crate) fn emptied(&self, tick: Tick) {
+        if tick.0 & LAST == 0 {
+            self.clear(tick);
+        }
+    }
+
+    /// Whether a try may find something.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        // ORDERING: Relaxed. Who finds it is not goes on to R4, which looks again.
+        self.word.load(Relaxed) & READY != 0
+    }
+
+    /// For a new owner of the source.
+    #[cfg(not(loom))]
+    fn begin(&self) {
+        // ORDERING: Relaxed. The registration that follows publishes.
+        self.word.fetch_and(!LAST, Relaxed);
+    }
+
     /// R4: waits for an event, or until `until`. False when that has come. May return without an event.
     pub(crate) fn wait(&self, until: Until<'_>, reason: Reason) -> bool {
         let waiters = self.waiters.lock();
@@ -106,8 +134,13 @@ impl Side {
 
     /// V1 to V3: an event, or something else that those who wait should look at.
     pub(crate) fn signal(&self) {
+        self.happened(false);
+    }
+
+    fn happened(&self, last: bool) {
+        let bits = if last { READY | LAST } else { READY };
         // ORDERING: AcqRel. V1, before the lock of V2.
-        let update = |word: u64| Some((word | READY).wrapping_add(TICK));
+        let update = |word: u64| Some((word | bits).wrapping_add(TICK));
         let _ = self.word.fetch_update(AcqRel, Acquire, update);
         let woken = self.waiters.lock().claim_all(Outcome::Done);
         woken.wake();
@@ -197,10 +230,10 @@ mod table {
             return;
         }
         if ready.read {
-            source.read.signal();
+            source.read.happened(ready.last);
         }
         if ready.write {
-            source.write.signal();
+            source.write.happened(ready.last);
         }
     }
 
@@ -215,6 +248,8 @@ mod table {
         pub(crate) fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
             let processor = scheduler::driver_for_current()?;
             let source = take()?;
+            source.read.begin();
+            source.write.begin();
             if let Err(error) = processor.poller().add(fd, source.key()) {
                 give_back(source);
                 return Err(error);
@@ -367,6 +402,50 @@ mod loom_source {
             read(&pipe);
             reader.join().unwrap();
         });
+    }
+
+    /// D6: one byte and then the end of the stream, in one edge or in two; the reader, who asks for more than a byte, gets both.
+    fn read_to_the_end(edges: usize) {
+        loom::model(move || {
+            const END: usize = 100;
+            let pipe = Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let poller = pipe.clone();
+            let other = thread::spawn(move || {
+                poller.bytes.fetch_add(1, AcqRel);
+                if edges == 2 {
+                    poller.side.happened(false);
+                }
+                poller.bytes.fetch_add(END, AcqRel);
+                poller.side.happened(true);
+            });
+            let mut skip = false;
+            loop {
+                let tick = pipe.side.tick();
+                if !(std::mem::take(&mut skip) && !pipe.side.is_ready()) {
+                    match pipe
+                        .bytes
+                        .fetch_update(AcqRel, Acquire, |n| Some(if n == END { END } else { n.saturating_sub(1) }))
+                    {
+                        Ok(END) => break,
+                        Ok(0) | Err(_) => {}
+                        Ok(_) => {
+                            pipe.side.emptied(tick);
+                            skip = true;
+                            continue;
+                        }
+                    }
+                }
+                pipe.side.clear(tick);
+                assert!(pipe.side.wait(Until::EVER, Reason::Read));
+            }
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn the_end_behind_a_short_read_is_not_lost() {
+        read_to_the_end(1);
+        read_to_the_end(2);
     }
 
     /// Reads until told to stop; what tells it is looked at before or after the tick is read.

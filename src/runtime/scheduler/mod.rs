@@ -203,6 +203,16 @@ mod native {
         }
     }
 
+    /// As [`spend`], for a system call, which costs more.
+    #[inline]
+    pub(crate) fn spend_call() {
+        if let Some(worker) = Worker::current()
+            && worker.spend_call()
+        {
+            spend_slow(worker);
+        }
+    }
+
     /// A number for the worker that the caller runs on, 0 on a plain thread. Goroutines of one worker never run at the same time, so
     /// one of them spins in vain for another. Two workers may share a number: a hint, no more. The lower 16 bits are 0.
     #[inline]

@@ -67,6 +67,8 @@ use crate::{
 const BUDGET: u32 = 4096;
 /// Ticks in one slice.
 const SLICE: u64 = 3;
+/// What a system call takes of the budget: a peer that answers at once would keep the worker from the others for a whole slice.
+const CALL: u32 = BUDGET / 32;
 /// Rounds after which a worker looks at everything else first, as Go's scheduler does.
 const LOOK_AROUND: u32 = 61;
 /// The longest search before sleep.
@@ -128,6 +130,8 @@ pub(crate) struct Worker {
     last_id: Cell<u64>,
     events: RefCell<Events>,
     search: Cell<Duration>,
+    /// How many times in a row the worker went to sleep without having found anything before.
+    vain: Cell<u32>,
     /// For B2: what each other worker's round count was, and when it was first seen so.
     watched: RefCell<Vec<(u64, Instant)>>,
     seed: Cell<u32>,
@@ -173,6 +177,7 @@ impl Worker {
             last_id: Cell::new(0),
             events: RefCell::new(Events::new()),
             search: Cell::new(SEARCH_MAX / 2),
+            vain: Cell::new(0),
             watched: RefCell::new(vec![(0, now); workers]),
             seed: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
             in_hook: Cell::new(false),
@@ -367,6 +372,21 @@ impl Worker {
         true
     }
 
+    /// Counts one system call that could have parked; true when the slice is used up. Then the worker looks around, since those who wait for
+    /// the poller stand in no queue.
+    #[inline]
+    pub(crate) fn spend_call(&self) -> bool {
+        let left = self.budget.get();
+        if left > CALL {
+            self.budget.set(left - CALL);
+            if clock::now().wrapping_sub(self.slice_start.get()) < SLICE {
+                return false;
+            }
+        }
+        self.last_look.set(u64::MAX);
+        true
+    }
+
     /// Arms the timer of the running goroutine.
     pub(crate) fn arm_timer(&self, slot: &'static Slot, deadline: Instant) {
         self.timers.borrow_mut().arm(deadline, slot);
@@ -509,7 +529,9 @@ impl Worker {
             self.processor.run_errands(self);
         }
         self.fire_timers();
-        self.poll(Some(Duration::ZERO));
+        if self.looks_before_sleep() && self.poll(Some(Duration::ZERO)) > 0 {
+            self.vain.set(0);
+        }
         self.drain_inbox();
         if let Some(slot) = self.queue.pop_front() {
             return Some(Next::Started(slot));
@@ -699,15 +721,17 @@ impl Worker {
         }
     }
 
-    fn poll(&self, timeout: Option<Duration>) {
+    /// How many events there were.
+    fn poll(&self, timeout: Option<Duration>) -> usize {
         let mut events = self.events.borrow_mut();
         count(&self.processor.published.polls);
         // A poller that fails has lost its descriptor, which nothing here can mend; time-outs keep the worker going.
         let mut poll = || self.processor.poller().poll(&mut events, timeout);
         let polled = if hooks::on(TRACE) { trace::polls(self.processor, timeout, poll) } else { poll() };
-        if polled.is_err() {
+        polled.unwrap_or_else(|_| {
             std::thread::sleep(Duration::from_millis(1));
-        }
+            0
+        })
     }
 
     // ---- idleness --------------------------------------------------------------------------------------------------------
@@ -750,10 +774,13 @@ impl Worker {
     #[cold]
     fn rest(&self) {
         let workers = self.runtime.processors().len();
-        if workers > 1 && !crate::util::backoff::single_core() && self.runtime.idle().begin_search(workers) {
+        let looks = self.looks_before_sleep();
+        self.vain.set(self.vain.get().wrapping_add(1));
+        if looks && workers > 1 && !crate::util::backoff::single_core() && self.runtime.idle().begin_search(workers) {
             let found = self.search();
             let last = self.runtime.idle().end_search();
             if found {
+                self.vain.set(0);
                 // Others may sleep beside more of the same.
                 if last && self.others_leave_work() {
                     self.runtime.wake_one();
@@ -762,6 +789,13 @@ impl Worker {
             }
         }
         self.sleep();
+    }
+
+    /// Whether to poll without waiting and to search before going to sleep. Where that has found nothing several times in a row, as with
+    /// connections that wait for their peers, it is done now and then only: the sleep polls as well.
+    fn looks_before_sleep(&self) -> bool {
+        let vain = self.vain.get();
+        vain < 4 || vain.is_multiple_of(16)
     }
 
     /// Looks for work for a moment. The moment grows when it paid and shrinks when it did not.
