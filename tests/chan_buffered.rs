@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use common::{Counted, at_1_2_4, quiesce, rt};
@@ -479,4 +480,39 @@ fn cz_03_a_drop_that_panics() {
     assert!(back.is_disconnected());
     std::mem::forget(back);
     assert_eq!(drops.load(SeqCst), dropped, "the value came back");
+}
+
+/// On a channel that another worker or thread uses too, a receive with a time limit waits for the limit, not for many turns of others.
+#[test]
+fn cr_a_time_limit_is_not_lingered_past() {
+    rt(1, || {
+        let (tx, rx) = bounded::<u32>(4);
+        let (stop, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let others = WaitGroup::new();
+        let (stopped, turn) = (stop.clone(), turns.clone());
+        others.go(move || {
+            while !stopped.load(SeqCst) {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_millis(2) {
+                    std::hint::spin_loop();
+                }
+                turn.fetch_add(1, SeqCst);
+                yield_now();
+            }
+        });
+        let most = (0..3)
+            .map(|n| {
+                // A thread of another runtime's kind has had the channel.
+                let tx = tx.clone();
+                thread::spawn(move || tx.send(n).unwrap()).join().unwrap();
+                assert_eq!(rx.recv(), Ok(n));
+                let before = turns.load(SeqCst);
+                assert!(rx.recv_timeout(Duration::from_millis(1)).is_err());
+                turns.load(SeqCst) - before
+            })
+            .max();
+        stop.store(true, SeqCst);
+        others.wait();
+        assert!(most < Some(8), "{most:?} turns of another went by");
+    });
 }

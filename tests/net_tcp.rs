@@ -1368,3 +1368,47 @@ fn nt_02_the_end_that_came_with_the_last_bytes_is_not_lost() {
         }
     });
 }
+
+/// A stream that its worker has told of, emptied by a read that brought less than it asked for.
+fn emptied() -> (TcpStream, TcpStream) {
+    let (near, far) = pair();
+    near.set_read_deadline(Some(Instant::now() + Duration::from_millis(1)));
+    assert_eq!(kind((&near).read(&mut [0])), ErrorKind::TimedOut);
+    near.set_read_deadline(None);
+    (&far).write_all(b"x").unwrap();
+    assert_eq!((&near).read(&mut [0; 64]).unwrap(), 1);
+    (near, far)
+}
+
+/// What is there when a read begins is read, however late the worker is to hear of it.
+#[test]
+fn nt_06_a_time_limit_that_passes_meanwhile_does_not_hide_what_is_there() {
+    rt(1, || {
+        let (near, far) = emptied();
+        for _ in 0..5 {
+            (&far).write_all(b"y").unwrap();
+            near.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+            let others = WaitGroup::new();
+            others.go(|| {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_millis(5) {
+                    std::hint::spin_loop();
+                }
+            });
+            assert_eq!((&near).read(&mut [0; 64]).unwrap(), 1);
+            others.wait();
+        }
+    });
+}
+
+/// A plain thread reads, while the worker that watches the stream stands still.
+#[test]
+fn nt_06_who_reads_elsewhere_finds_what_is_there() {
+    rt(1, || {
+        let (near, far) = emptied();
+        (&far).write_all(b"y").unwrap();
+        near.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let read = std::thread::scope(|s| s.spawn(|| (&near).read(&mut [0; 64])).join().unwrap());
+        assert_eq!(read.unwrap(), 1);
+    });
+}

@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     io::ErrorKind,
     sync::{
-        Arc, Mutex,
+        Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Runtime, bounded, go, time, unbuffered, yield_now};
+use oxigo::{Runtime, WaitGroup, bounded, go, time, unbuffered, yield_now};
 
 /// Every goroutine is what Go calls locked to its thread, and may do all that others do.
 #[test]
@@ -257,5 +257,59 @@ fn s_17_the_next_owner_of_a_lock_runs_before_the_queue() {
             first += usize::from(order.lock().unwrap()[0] == "waiter");
         }
         assert!(first > ROUNDS * 2 / 3, "first in {first} of {ROUNDS} rounds");
+    });
+}
+
+/// Memory of a burst goes back to the system though another worker is never idle.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_falls_back_beside_a_busy_worker() {
+    const NAME: &str = "memory_falls_back_beside_a_busy_worker";
+    const BURST: usize = 5000;
+    fn resident() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+    }
+    if !is_child(NAME) {
+        let output = child(NAME);
+        assert!(output.status.success(), "{}", stderr(&output));
+        return;
+    }
+    rt(2, || {
+        let both = Arc::new(Barrier::new(2));
+        let (full, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (there, size, end) = (both.clone(), full.clone(), ended.clone());
+        go(move || {
+            // So that each of the two has a worker of its own.
+            there.wait();
+            let (tx, rx) = unbuffered::<()>();
+            let (started, all) = (Arc::new(AtomicUsize::new(0)), WaitGroup::new());
+            for _ in 0..BURST {
+                let (rx, started) = (rx.clone(), started.clone());
+                all.go(move || {
+                    started.fetch_add(1, SeqCst);
+                    rx.recv().unwrap_err();
+                });
+            }
+            while started.load(SeqCst) < BURST {
+                yield_now();
+            }
+            size.store(resident(), SeqCst);
+            tx.close().unwrap();
+            all.wait();
+            end.store(true, SeqCst);
+        });
+        both.wait();
+        let begin = Instant::now();
+        // Half of the stacks' pages at least.
+        let fallen = || resident() + BURST / 2 * 4096 < full.load(SeqCst);
+        while !(ended.load(SeqCst) && fallen()) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{} of {} bytes stay", resident(), full.load(SeqCst));
+            let turn = Instant::now();
+            while turn.elapsed() < Duration::from_micros(100) {
+                std::hint::spin_loop();
+            }
+            yield_now();
+        }
     });
 }

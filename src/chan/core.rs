@@ -364,7 +364,7 @@ impl<T> Channel<T> {
                 }
                 Step::Closed => return Ended::Closed,
                 Step::Promise(_) | Step::Pending => {
-                    if !self.may_linger() || !state.senders_linger.again(rounds) {
+                    if deadline.is_some() || !self.may_linger() || !state.senders_linger.again(rounds) {
                         break state;
                     }
                 }
@@ -421,7 +421,7 @@ impl<T> Channel<T> {
                     return Ended::Closed;
                 }
                 Step::Pending => {
-                    if !self.may_linger() || !state.receivers_linger.again(rounds) {
+                    if deadline.is_some() || !self.may_linger() || !state.receivers_linger.again(rounds) {
                         // SAFETY: by the caller.
                         return unsafe { self.receive_waiting(state, into, deadline, false) };
                     }

@@ -227,7 +227,7 @@ impl Descriptor {
         self.perform_or_skip(Direction::Read, Reason::Read, limit, self.is_tcp, read, is_short)
     }
 
-    /// `skip`: nothing is tried first where nothing is known to be ready. `empties`: whether a result says that nothing more is there.
+    /// `skip`: nothing is tried first where nothing can be ready (D6 of `source`). `empties`: whether a result says that nothing more is there.
     #[inline]
     fn perform_or_skip<R>(
         &self,
@@ -243,7 +243,12 @@ impl Descriptor {
             // Before the limits are read: a change of theirs is an event too, and D1 holds for what is looked at after R1.
             let tick = watched.map(|(_, side)| side.tick());
             let deadline = limit.check()?;
-            if !(skip && watched.is_some_and(|(_, side)| !side.is_ready())) {
+            let skips = skip
+                && watched.is_some_and(|(registration, side)| !side.is_ready() && registration.is_watched_here())
+                && deadline.is_none()
+                && limit.interrupt().is_none()
+                && !fork::forked();
+            if !skips {
                 match operation(self.as_fd()) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -196,6 +196,11 @@ impl<M: Metadata> Pool<M> {
         count
     }
 
+    /// Whether [`trim`](Self::trim) would find something.
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.lock().dirty.len() > WARM
+    }
+
     /// Calls `each` with every slot that was ever handed out.
     pub(crate) fn each(&self, mut each: impl FnMut(&'static M)) {
         let state = self.lock();

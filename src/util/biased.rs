@@ -251,8 +251,19 @@ mod everywhere {
     }
 
     pub(super) fn fence() {
-        // Only an unregistered process is refused, and locks lean in registered ones only.
-        membarrier(MembarrierCommand::PrivateExpedited).expect("the process has registered for expedited membarriers");
+        let fence = || membarrier(MembarrierCommand::PrivateExpedited);
+        if fence().is_ok() {
+            return;
+        }
+        // The process has lost its registration, as a restored one may have.
+        let again = membarrier(MembarrierCommand::RegisterPrivateExpedited).and_then(|()| fence());
+        if let Err(error) = again {
+            // A lock cannot be had without it, and to unwind here would leave nodes in queues.
+            eprintln!(
+                "oxigo: the system call membarrier worked before and is refused now ({error}): allow it, or refuse it from the start"
+            );
+            std::process::abort();
+        }
     }
 }
 

@@ -25,7 +25,8 @@
 //!   it watched. Whoever waits asks after R1 whether the source is watched, and has its own worker adopt it if not. One who was told that
 //!   it is watched, and parks all the same, has read the tick before that event, and is woken by it (D1).
 //! - D6: *a short read is as good as `WouldBlock`* on a TCP stream: it has emptied what was there, and what comes later is a new edge. So
-//!   the side is cleared after it as in R3, and the next read waits without a try. Not after an event with `LAST`: the end of the stream
+//!   the side is cleared after it as in R3, and the next read waits without a try; but only one without a limit, whose own worker polls
+//!   for it: the others must find what is there now. Not after an event with `LAST`: the end of the stream
 //!   may have come with the bytes, and will not be told again.
 //!
 //! Models: `loom_source` below.
@@ -273,6 +274,12 @@ mod table {
             let processor = self.source.watcher.load(Acquire);
             // SAFETY: set by `new` and not null before `end`; processors are never freed.
             unsafe { &*processor }
+        }
+
+        /// Whether the caller's own worker polls for it: what there is to know it knows as soon as the caller parks.
+        #[inline]
+        pub(crate) fn is_watched_here(&self) -> bool {
+            scheduler::is_of(self.watcher())
         }
 
         fn set_watcher(&self, processor: &'static Processor) {

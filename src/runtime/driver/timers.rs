@@ -51,6 +51,11 @@ impl<T: Timed> Timers<T> {
         self.heap.first().map(|entry| entry.deadline)
     }
 
+    /// Whether the first deadline has passed. Reads no clock when there is none.
+    pub(crate) fn is_due(&self) -> bool {
+        self.next_deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     /// Adds an object that is in no heap.
     pub(crate) fn arm(&mut self, deadline: Instant, object: &'static T) {
         debug_assert_eq!(object.position().get(), NOWHERE, "armed twice");

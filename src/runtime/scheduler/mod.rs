@@ -268,16 +268,22 @@ mod native {
     /// nobody does.
     #[cold]
     pub(crate) fn linger() {
-        let Some(worker) = Worker::current() else { return };
-        let Some(slot) = worker.running() else { return };
-        if worker.is_alone() {
-            for _ in 0..PAUSES {
-                std::hint::spin_loop();
-            }
-            return;
+        if let Some(worker) = Worker::current()
+            && let Some(slot) = worker.running()
+            && !worker.is_alone()
+        {
+            worker.requeue(slot);
+            return switch(slot);
         }
-        worker.requeue(slot);
-        switch(slot);
+        for _ in 0..PAUSES {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Whether the calling goroutine lives on the worker of `processor`; false on a plain thread.
+    #[inline]
+    pub(crate) fn is_of(processor: &'static Processor) -> bool {
+        Worker::current().is_some_and(|worker| std::ptr::eq(worker.processor, processor))
     }
 
     /// Whether the runtime of the calling goroutine has been given up, so that closures end unrun.

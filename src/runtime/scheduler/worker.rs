@@ -88,6 +88,8 @@ const STALL: Duration = Duration::from_micros(20);
 const STALL_PLACED: Duration = Duration::from_millis(10);
 /// Idle stacks given back to the kernel between two looks for work.
 const TRIM_BATCH: usize = 64;
+/// How long a worker that has more to give back sleeps while others are at work.
+const TRIM_PAUSE: Duration = Duration::from_millis(1);
 
 thread_local! {
     // No destructor, constant initialiser: reading it is one load, and it is there until the thread is gone (P5).
@@ -528,10 +530,11 @@ impl Worker {
         if self.processor.has_errands() {
             self.processor.run_errands(self);
         }
-        self.fire_timers();
-        if self.looks_before_sleep() && self.poll(Some(Duration::ZERO)) > 0 {
+        // Events first: a wait must not time out although what it waits for is there.
+        if (self.looks_before_sleep() || self.timers.borrow().is_due()) && self.poll(Some(Duration::ZERO)) > 0 {
             self.vain.set(0);
         }
+        self.fire_timers();
         self.drain_inbox();
         if let Some(slot) = self.queue.pop_front() {
             return Some(Next::Started(slot));
@@ -612,8 +615,9 @@ impl Worker {
         if self.processor.has_errands() {
             self.processor.run_errands(self);
         }
-        self.fire_timers();
+        // Events first, as in `next_elsewhere`.
         self.poll(Some(Duration::ZERO));
+        self.fire_timers();
         self.drain_inbox();
         // With no stack here either: the kernel may have memory again.
         if let Some(task) = self.stalled.take() {
@@ -826,8 +830,8 @@ impl Worker {
 
     fn sleep(&self) {
         let mut nap = NAP_MIN;
-        self.give_back_pages();
         loop {
+            let surplus = self.give_back_pages();
             self.runtime.idle().sleeps();
             self.processor.doze().announce();
             // S3: the last look.
@@ -835,8 +839,13 @@ impl Worker {
             let mut napping = false;
             if !work {
                 let (timeout, is_nap) = self.sleep_time(nap);
-                napping = is_nap;
-                self.poll(timeout);
+                if surplus && timeout.is_none_or(|timeout| timeout > TRIM_PAUSE) {
+                    napping = true;
+                    self.poll(Some(TRIM_PAUSE));
+                } else {
+                    napping = is_nap;
+                    self.poll(timeout);
+                }
             }
             // Getting up is a scheduling point: thieves count from here (B2).
             self.count_round();
@@ -874,19 +883,20 @@ impl Worker {
     }
 
     /// Gives pages of idle stacks back to the kernel for as long as nothing else is to be done. While others are at work only a few in
-    /// each tick: to take a page away interrupts them.
-    fn give_back_pages(&self) {
+    /// each tick: to take a page away interrupts them. True when some are left for the next tick.
+    fn give_back_pages(&self) -> bool {
         self.stacks.borrow_mut().trim_deep();
         let (now, workers) = (clock::now(), self.runtime.processors().len());
         while !self.has_work() {
             let alone = self.runtime.idle().sleeping() + 1 >= workers;
             if !alone && self.last_trim.replace(now) == now {
-                break;
+                return self.runtime.stacks().has_surplus();
             }
             if self.runtime.stacks().trim(TRIM_BATCH) == 0 {
                 break;
             }
         }
+        false
     }
 }
 
