@@ -265,7 +265,7 @@ fn s_17_the_next_owner_of_a_lock_runs_before_the_queue() {
 #[cfg(target_os = "linux")]
 fn memory_falls_back_beside_a_busy_worker() {
     const NAME: &str = "memory_falls_back_beside_a_busy_worker";
-    const BURST: usize = 5000;
+    const BURST: usize = 20_000;
     fn resident() -> usize {
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
         pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
@@ -301,8 +301,8 @@ fn memory_falls_back_beside_a_busy_worker() {
         });
         both.wait();
         let begin = Instant::now();
-        // Half of the stacks' pages at least.
-        let fallen = || resident() + BURST / 2 * 4096 < full.load(SeqCst);
+        // The stacks' pages, but for those that stay warm.
+        let fallen = || resident() + (BURST - 2000) * 4096 < full.load(SeqCst);
         while !(ended.load(SeqCst) && fallen()) {
             assert!(begin.elapsed() < Duration::from_secs(20), "{} of {} bytes stay", resident(), full.load(SeqCst));
             let turn = Instant::now();

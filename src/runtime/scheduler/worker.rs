@@ -862,7 +862,7 @@ impl Worker {
                 self.fresh.push(task);
                 break;
             }
-            nap *= 2;
+            nap = nap.saturating_mul(2);
         }
         clock::active();
     }
