@@ -1,6 +1,9 @@
 //! A worker's idle stacks, the warmest on top.
 
-use super::{Metadata, Pool, guard};
+use super::{
+    Metadata, Pool,
+    advice::{self, Range},
+};
 
 /// Idle slots that a worker keeps.
 const HIGH: usize = 256;
@@ -53,16 +56,23 @@ impl<M: Metadata> Cache<M> {
         self.shallow = self.shallow.saturating_sub(cold);
     }
 
+    /// Whether [`trim_deep`](Self::trim_deep) would look at something.
+    pub(crate) fn has_deep(&self) -> bool {
+        self.shallow < self.idle.len()
+    }
+
     /// Gives back the pages that only deep calls have touched. Once for each use of a slot.
     pub(crate) fn trim_deep(&mut self) {
         let page = rustix::param::page_size();
-        for slot in &self.idle[self.shallow..] {
+        let deep = |slot: &&M| {
             let bounds = slot.bounds();
             let keep = (bounds.top() - KEEP) & !(page - 1);
-            if keep > bounds.limit() {
-                guard::discard(bounds.limit(), keep - bounds.limit());
-            }
-        }
+            (keep > bounds.limit()).then(|| Range::new(bounds.limit(), keep - bounds.limit()))
+        };
+        let ranges: Vec<_> = self.idle[self.shallow..].iter().filter_map(deep).collect();
+        // Memory that could not be given back is just kept.
+        // SAFETY: nobody uses the stacks of idle slots, and these are ours (S2, S3).
+        let _ = unsafe { advice::give(advice::GIVE_BACK, &ranges) };
         self.shallow = self.idle.len();
     }
 

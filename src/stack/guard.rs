@@ -1,6 +1,8 @@
-//! Guards: a stretch below each stack that faults when it is touched. Two ways to make one, and giving pages back.
+//! Guards: a stretch below each stack that faults when it is touched. Two ways to make one.
 
 use std::{io, ptr};
+
+use super::advice::Range;
 
 /// More than the largest frame that is likely to be left unprobed. rustc probes every page on the CPUs below; elsewhere a frame may
 /// jump further.
@@ -46,7 +48,7 @@ impl Guards {
     /// Makes the guard that begins at `start`.
     pub(crate) fn install(self, start: usize) -> io::Result<()> {
         match self {
-            Self::Markers => markers::install(start),
+            Self::Markers => markers::install(&[Range::new(start, SIZE)]).map(drop),
             Self::Protection => {
                 use rustix::mm::{MprotectFlags, mprotect};
                 let address = ptr::with_exposed_provenance_mut(start);
@@ -55,22 +57,31 @@ impl Guards {
             }
         }
     }
+
+    /// Makes several guards, the first at `start` and each `stride` after the one before; how many, at least one.
+    pub(crate) fn install_some(self, start: usize, stride: usize, count: usize) -> io::Result<usize> {
+        match self {
+            Self::Markers => {
+                let guards: Vec<_> = (0..count).map(|i| Range::new(start + i * stride, SIZE)).collect();
+                markers::install(&guards)
+            }
+            Self::Protection => self.install(start).map(|()| 1),
+        }
+    }
 }
 
 #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
 mod markers {
-    use std::{io, ptr};
+    use std::io;
+
+    use crate::stack::advice::{self, Range};
 
     /// From `linux/mman.h`; libc does not name it on every target yet.
     const MADV_GUARD_INSTALL: libc::c_int = 102;
 
-    pub(super) fn install(start: usize) -> io::Result<()> {
-        let address = ptr::with_exposed_provenance_mut(start);
-        // SAFETY: the guard's pages belong to a slab of ours, and nobody uses them.
-        match unsafe { libc::madvise(address, super::SIZE, MADV_GUARD_INSTALL) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+    pub(super) fn install(guards: &[Range]) -> io::Result<usize> {
+        // SAFETY: the guards' pages belong to a slab of ours, and nobody uses them.
+        unsafe { advice::give(MADV_GUARD_INSTALL, guards) }
     }
 }
 
@@ -78,17 +89,7 @@ mod markers {
 mod markers {
     use std::io;
 
-    pub(super) fn install(_start: usize) -> io::Result<()> {
+    pub(super) fn install(_guards: &[crate::stack::advice::Range]) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
-}
-
-/// Gives the pages of `start..start + size` back: they read as zero when they are touched next. Guards in the range stay.
-///
-/// The caller owns the range: idle slots (S3).
-pub(crate) fn discard(start: usize, size: usize) {
-    let address = ptr::with_exposed_provenance_mut(start);
-    // Linux gives the pages back at once; elsewhere the call is advice. Memory that could not be given back is just kept.
-    // SAFETY: an own range of private anonymous memory that nobody uses.
-    unsafe { libc::madvise(address, size, libc::MADV_DONTNEED) };
 }

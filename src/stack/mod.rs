@@ -15,6 +15,7 @@
 //!
 //! This layer does not know that there is a scheduler.
 
+mod advice;
 mod cache;
 mod guard;
 mod limits;
@@ -30,7 +31,7 @@ use std::{
 };
 
 pub(crate) use self::cache::Cache;
-use self::{overflow::RawStderr, slab::Slab};
+use self::{advice::Range, overflow::RawStderr, slab::Slab};
 
 /// What the runtime keeps beside each stack.
 pub(crate) trait Metadata: Sync + Sized + 'static {
@@ -187,10 +188,11 @@ impl<M: Metadata> Pool<M> {
             state.dirty.drain(..surplus).collect::<Vec<_>>()
         };
         batch.sort_unstable_by_key(|slot| slot.bounds().start());
-        for run in batch.chunk_by(|a, b| a.bounds().start() + a.bounds().stride() == b.bounds().start()) {
-            let start = run[0].bounds().start();
-            guard::discard(start, run.len() * self.stride);
-        }
+        let runs = batch.chunk_by(|a, b| a.bounds().start() + a.bounds().stride() == b.bounds().start());
+        let ranges: Vec<_> = runs.map(|run| Range::new(run[0].bounds().start(), run.len() * self.stride)).collect();
+        // Guards stay. Memory that could not be given back is just kept.
+        // SAFETY: nobody uses the stacks of idle slots, and these were taken from the pool (S2, S3).
+        let _ = unsafe { advice::give(advice::GIVE_BACK, &ranges) };
         let count = batch.len();
         self.lock().clean.extend(batch);
         count

@@ -10,6 +10,8 @@ pub(crate) const FIRST_SIZE: usize = 16 << 20;
 const LAST_SIZE: usize = 1 << 30;
 /// The fewest stacks that are worth a slab.
 const FEWEST: usize = 4;
+/// Guards of the cheap kind that are made in one call.
+const GUARDS: usize = 32;
 /// Tops differ by multiples of a cache line, of which there are this many: all stay within the top page.
 const STAGGER: usize = 16;
 const LINE: usize = 64;
@@ -96,8 +98,7 @@ impl<M: Metadata> Slab<M> {
         let start = self.start + index * self.stride;
         if index == self.prepared {
             // S4.
-            self.guards.install(start)?;
-            self.prepared += 1;
+            self.prepared += self.guards.install_some(start, self.stride, GUARDS.min(self.slots - index))?;
         }
         let bounds = Bounds::new(start, self.stride, (index % STAGGER) * LINE);
         // SAFETY: the mapping has room for one record for each slot, and `index < slots`.

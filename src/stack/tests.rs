@@ -130,3 +130,23 @@ fn sizes_are_rounded_up_and_have_room_for_the_guard() {
     let big = pool(8 << 20).take_one().unwrap();
     touch(big.bounds, (8 << 20) - guard::SIZE - 4096);
 }
+
+#[test]
+fn advice_about_a_list_ends_with_the_first_range_that_fails() {
+    let slots = taken(pool(256 * 1024), 3);
+    slots.iter().for_each(|slot| touch(slot.bounds, 20_000));
+    let page = |slot: &Record| (slot.bounds.top() - 20_000) & !4095;
+    let range = |slot: &Record| Range::new(page(slot), 4096);
+    // Not at the beginning of a page.
+    let bad = Range::new(page(slots[1]) + 1, 4096);
+    // SAFETY: the stacks are the test's.
+    let given = unsafe { advice::give(advice::GIVE_BACK, &[range(slots[0]), bad, range(slots[2])]) };
+    assert_eq!(given.unwrap(), 1);
+    assert_eq!(slots.iter().map(|slot| peek(slot.bounds, 20_000)).collect::<Vec<_>>(), [0, 1, 1]);
+    // SAFETY: as above.
+    let none = unsafe { advice::give(advice::GIVE_BACK, &[bad, range(slots[2])]) };
+    assert_eq!(none.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    // SAFETY: as above.
+    let all = unsafe { advice::give(advice::GIVE_BACK, &[range(slots[1]), range(slots[2])]) };
+    assert_eq!((all.unwrap(), peek(slots[1].bounds, 20_000), peek(slots[2].bounds, 20_000)), (2, 0, 0));
+}
