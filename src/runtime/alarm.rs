@@ -1,6 +1,6 @@
 //! Alarms: closures that run at a time, wherever they were set and whatever the workers do meanwhile.
 //!
-//! A goroutine that waits has its deadline in its own worker's heap. What has no goroutine yet (`after_func`, a context's deadline) lives
+//! A goroutine that waits has its deadline in its own worker's wheel. What has no goroutine yet (`after_func`, a context's deadline) lives
 //! here: what it starts is a fresh closure, so any thread may start it, and one thread of ours does, at once even if a worker is held.
 //!
 //! - R1: an alarm is in its shard's wheel until it is cancelled or fires. Taking it out, under the shard's lock, is the right to run or drop
@@ -12,14 +12,12 @@
 //!   that it looks again before it sleeps. Other alarms say nothing: the thread comes by no later than they are due. Cancelling says
 //!   nothing either: then it comes by for nothing, once.
 //!
-//! Setting and cancelling cost one lock that few share and a constant time (see [`wheel`]).
-
-mod wheel;
+//! Setting and cancelling cost one lock that few share and a constant time (see [`wheel`](super::wheel)).
 
 use std::{
     cell::Cell,
     sync::{
-        Arc, Condvar, Mutex, Once, OnceLock, PoisonError, Weak,
+        Condvar, Mutex, Once, PoisonError,
         atomic::{
             AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -29,13 +27,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::wheel::{Due, Handle, Wheel};
 use crate::{
     runtime::{
-        blocking, fork,
+        blocking, clock, fork,
         go::Builder,
-        lifecycle::{self, Shared},
-        panics,
+        lifecycle, panics,
+        wheel::{Due, Handle, Wheel},
     },
     util::Lock,
 };
@@ -56,7 +53,7 @@ struct Shard {
 static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { wake_at: None, changed: false });
 static CHANGED: Condvar = Condvar::new();
 
-/// What may still start or wake goroutines from outside all runtimes.
+/// What may still start or wake goroutines from outside all runtimes, beside the alarms that are set.
 static EXPECTED: AtomicUsize = AtomicUsize::new(0);
 
 /// R3.
@@ -82,8 +79,7 @@ impl Alarm {
         fork::check();
         start_thread();
         let action = Box::new(action);
-        expect();
-        let (at, shard) = (since_start(when), shard());
+        let (at, shard) = (clock::nanos(when), shard());
         let mut set = SET[shard].lock();
         let handle = set.wheel.add(at, action);
         let sooner = at < set.look_at;
@@ -104,10 +100,8 @@ impl Alarm {
 
     /// Takes the alarm back and drops its action. False when it has fired or was cancelled before.
     pub(crate) fn cancel(&self) -> bool {
+        // R2: the lock is released before the action is dropped.
         let action = SET[self.shard].lock().wheel.take(self.handle);
-        if action.is_some() {
-            no_longer_expect();
-        }
         action.is_some()
     }
 
@@ -132,8 +126,9 @@ pub(crate) fn no_longer_expect() {
 
 /// Whether anything is expected.
 pub(crate) fn is_expected() -> bool {
+    // First what is set: what has been taken out to run meanwhile was counted before.
     // ORDERING: Acquire, see `no_longer_expect`.
-    EXPECTED.load(Acquire) > 0
+    SET.iter().any(|shard| !shard.lock().wheel.is_empty()) || EXPECTED.load(Acquire) > 0
 }
 
 /// The calling thread's shard.
@@ -192,9 +187,11 @@ fn keep() {
 
 /// Runs what is due, in the order of the deadlines, and says when the next one is.
 fn fire(now: Instant) -> Option<Instant> {
-    let now = since_start(now);
+    let now = clock::nanos(now);
     let mut due = Vec::new();
     let mut next = u64::MAX;
+    // Until what is taken out below has run.
+    expect();
     for shard in &SET {
         let mut set = shard.lock();
         if set.look_at <= now {
@@ -207,21 +204,9 @@ fn fire(now: Instant) -> Option<Instant> {
     for Due { item: action, .. } in due {
         // A closure that cannot be started any more is dropped in there, and its `Drop` may panic; the hook has printed it.
         panics::quietly(action);
-        no_longer_expect();
     }
-    // What the clock cannot count to never comes.
-    (next < u64::MAX).then(|| start().checked_add(Duration::from_nanos(next)))?
-}
-
-/// Where the wheels' times begin.
-fn start() -> Instant {
-    static START: OnceLock<Instant> = OnceLock::new();
-    *START.get_or_init(Instant::now)
-}
-
-/// A time as the wheels count it: what was before the start is at it, and what is six centuries later never comes.
-fn since_start(when: Instant) -> u64 {
-    when.saturating_duration_since(start()).as_nanos().try_into().unwrap_or(u64::MAX)
+    no_longer_expect();
+    clock::instant(next)
 }
 
 /// The deadline `after` from now; if the clock cannot count to it, one that nobody lives to see.
@@ -231,9 +216,9 @@ pub(crate) fn deadline(after: Duration) -> Instant {
     now.checked_add(after).unwrap_or_else(|| now + CENTURY)
 }
 
-/// The runtime on which closures are to be started later, which this does not keep alive.
-#[derive(Clone, Debug)]
-pub(crate) struct Home(Weak<Shared>);
+/// The runtime on which closures are to be started later, by its id: this does not keep it alive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home(u64);
 
 impl Home {
     /// The caller's runtime, or the default one.
@@ -242,21 +227,22 @@ impl Home {
     ///
     /// When the default runtime cannot be started.
     pub(crate) fn here() -> Self {
-        let runtime =
-            lifecycle::current_or_default().unwrap_or_else(|error| panic!("cannot start the default runtime: {error}"));
-        Self(Arc::downgrade(&runtime))
+        Self(
+            lifecycle::current_or_default_id()
+                .unwrap_or_else(|error| panic!("cannot start the default runtime: {error}")),
+        )
     }
 
     /// Starts `f` as a goroutine there. Dropped unrun when the runtime has been given up or has no stack left; not here, since its `Drop`
     /// may wait and the caller may be the alarm thread (R2).
-    pub(crate) fn go(&self, f: impl FnOnce() + Send + 'static) {
+    pub(crate) fn go(self, f: impl FnOnce() + Send + 'static) {
         let mut f = DroppedElsewhere(Some(f));
         let run = move || {
             if let Some(f) = f.0.take() {
                 f();
             }
         };
-        if let Some(runtime) = self.0.upgrade() {
+        if let Some(runtime) = lifecycle::runtime_of(self.0) {
             let _ = Builder::new().spawn_on(&runtime, run);
         }
     }

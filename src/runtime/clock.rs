@@ -65,6 +65,19 @@ pub(crate) fn precisely() -> u64 {
     1 + u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A time as the wheels count it: nanoseconds since the clock began. What was before that is at it; what comes centuries later never does.
+#[inline]
+pub(crate) fn nanos(when: Instant) -> u64 {
+    let since = when.saturating_duration_since(*BEGIN.get_or_init(Instant::now));
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos().into())
+}
+
+/// The time that [`nanos`] counted; none for what never comes.
+pub(crate) fn instant(nanos: u64) -> Option<Instant> {
+    let begin = BEGIN.get_or_init(Instant::now);
+    (nanos < u64::MAX).then(|| begin.checked_add(Duration::from_nanos(nanos)))?
+}
+
 fn advance() {
     // ORDERING: Relaxed, as in `now`.
     NOW.fetch_max(precisely(), Relaxed);

@@ -40,6 +40,8 @@ use crate::{
 
 /// What the workers of a runtime and its handles share.
 pub(crate) struct Shared {
+    /// Never used twice in a process.
+    id: u64,
     processors: Box<[&'static Processor]>,
     injector: Injector<TaskRef>,
     idle: Idle,
@@ -69,7 +71,10 @@ impl Shared {
                 }
             }
         }
+        // ORDERING: Relaxed. A number that nobody else gets.
+        let id = NEXT_ID.fetch_add(1, Relaxed);
         let shared = Arc::new(Self {
+            id,
             processors: processors.into_boxed_slice(),
             injector: Injector::new(),
             idle: Idle::new(),
@@ -88,6 +93,7 @@ impl Shared {
                 super::scheduler::block_signals();
                 let _ours = Ours::register();
                 let _alternate_stack = stack::overflow::AltStack::install();
+                let _whole = AbortOnUnwind;
                 Worker::new(runtime, index).run();
             });
             if let Err(error) = spawned {
@@ -98,8 +104,8 @@ impl Shared {
             }
         }
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|runtime| runtime.strong_count() > 0);
-        all.push(Arc::downgrade(&shared));
+        all.retain(|(_, runtime)| runtime.strong_count() > 0);
+        all.push((id, Arc::downgrade(&shared)));
         Ok(shared)
     }
 
@@ -210,6 +216,20 @@ impl Shared {
     }
 }
 
+/// A worker that fails takes its goroutines with it, and whoever waits for them would wait for ever.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!(
+                "oxigo: the worker above has failed, and with it its goroutines: this is a bug in oxigo; please report it"
+            );
+            std::process::abort();
+        }
+    }
+}
+
 impl Drop for Shared {
     /// The last worker has ended, and no handle is left.
     fn drop(&mut self) {
@@ -217,14 +237,15 @@ impl Drop for Shared {
     }
 }
 
-/// Every runtime of the process, for the clock thread and for dumps.
-static ALL: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+/// Every runtime of the process with its id, for the clock thread, for dumps and for what starts later.
+static ALL: Mutex<Vec<(u64, Weak<Shared>)>> = Mutex::new(Vec::new());
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// One look of the clock thread at all workers; whether any is awake.
 pub(crate) fn supervise() -> bool {
     let mut awake = false;
     let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    for runtime in runtimes.iter().filter_map(Weak::upgrade) {
+    for runtime in runtimes.iter().filter_map(|(_, runtime)| runtime.upgrade()) {
         let workers = runtime.processors.len();
         let sleeping = runtime.idle.sleeping();
         if sleeping < workers {
@@ -244,7 +265,13 @@ pub(crate) fn supervise() -> bool {
 /// The runtimes that have not ended.
 pub(crate) fn runtimes() -> Vec<Arc<Shared>> {
     let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    runtimes.iter().filter_map(Weak::upgrade).collect()
+    runtimes.iter().filter_map(|(_, runtime)| runtime.upgrade()).collect()
+}
+
+/// The runtime with this id, if it has not ended.
+pub(crate) fn runtime_of(id: u64) -> Option<Arc<Shared>> {
+    let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    runtimes.iter().find(|(other, _)| *other == id)?.1.upgrade()
 }
 
 static POOLS: Mutex<Vec<&'static Pool<Slot>>> = Mutex::new(Vec::new());
@@ -345,6 +372,14 @@ pub(crate) fn default_runtime() -> &'static Arc<Shared> {
 pub(crate) fn default_processor() -> io::Result<&'static Processor> {
     let processors = try_default()?.processors();
     Ok(processors.iter().copied().min_by_key(|p| p.sockets()).expect("a runtime has a worker"))
+}
+
+/// The id of the calling goroutine's runtime, or of the default one.
+pub(crate) fn current_or_default_id() -> io::Result<u64> {
+    match Worker::current() {
+        Some(worker) => Ok(worker.runtime.id),
+        None => Ok(try_default()?.id),
+    }
 }
 
 /// The runtime of the calling goroutine, or the default one.

@@ -44,6 +44,8 @@ pub(crate) mod slot;
 pub(crate) mod task;
 #[cfg(not(loom))]
 pub(crate) mod threads;
+#[cfg(not(loom))]
+mod wheel;
 
 #[cfg(not(loom))]
 pub(crate) use self::scheduler::refuses_new;

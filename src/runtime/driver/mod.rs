@@ -1,4 +1,4 @@
-//! What wakes goroutines from outside: deadlines and descriptors. One poller and one heap of timers for each worker.
+//! What wakes goroutines from outside: deadlines and descriptors. One poller and one wheel of timers for each worker.
 
 #[cfg(not(loom))]
 pub(crate) mod poller;

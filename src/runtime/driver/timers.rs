@@ -1,141 +1,88 @@
-//! A worker's deadlines: a heap in which every entry knows where its goroutine is, and the goroutine where its entry is.
+//! A worker's deadlines: a timing wheel, and each goroutine knows its place in it.
 //!
-//! Only the owner touches it: a goroutine arms and disarms on its own worker, so there are neither locks nor dead entries. Four
-//! children a node: the tree is half as deep as a binary one and a node's children share a cache line.
+//! Only the owner touches it: a goroutine arms and disarms on its own worker, so there are neither locks nor dead entries.
 //!
-//! - H1: no entry's deadline is later than its children's.
-//! - H2: entry `i` belongs to an object whose position is `i`; objects that are not in the heap have position [`NOWHERE`].
+//! - H1: the entry at place `p` belongs to an object whose position is `p`; objects that are not in the wheel have position [`NOWHERE`].
 
 use std::{cell::Cell, time::Instant};
 
-/// The position of an object that is not in a heap.
+use crate::runtime::{
+    clock,
+    wheel::{Due, Wheel},
+};
+
+/// The position of an object that is in no wheel.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
-const CHILDREN: usize = 4;
-
-/// An object that can be in one heap.
+/// An object that can be in one wheel.
 pub(crate) trait Timed: 'static {
-    /// Where it is; written by the heap only.
+    /// Where it is; written by the wheel's owner only.
     fn position(&self) -> &Cell<u32>;
 }
 
-struct Entry<T: Timed> {
-    deadline: Instant,
-    object: &'static T,
-}
-
-impl<T: Timed> Clone for Entry<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T: Timed> Copy for Entry<T> {}
-
 /// See the module.
 pub(crate) struct Timers<T: Timed> {
-    heap: Vec<Entry<T>>,
+    wheel: Wheel<&'static T>,
+    /// Empty between calls; kept for its room.
+    due: Vec<Due<&'static T>>,
 }
+
+/// Room for more is not kept.
+const KEPT: usize = 1024;
 
 impl<T: Timed> Timers<T> {
     pub(crate) fn new() -> Self {
-        Self { heap: Vec::new() }
+        Self { wheel: Wheel::new(), due: Vec::new() }
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.wheel.is_empty()
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.heap.first().map(|entry| entry.deadline)
+    /// A time before which nothing is due: the earliest deadline, or, if that is far, an earlier time. None when nothing ever is.
+    pub(crate) fn next_look(&mut self) -> Option<Instant> {
+        self.wheel.next().and_then(clock::instant)
     }
 
     /// Whether the first deadline has passed. Reads no clock when there is none.
-    pub(crate) fn is_due(&self) -> bool {
-        self.next_deadline().is_some_and(|deadline| deadline <= Instant::now())
+    pub(crate) fn is_due(&mut self) -> bool {
+        self.next_look().is_some_and(|next| next <= Instant::now())
     }
 
-    /// Adds an object that is in no heap.
+    /// Adds an object that is in no wheel.
+    #[inline]
     pub(crate) fn arm(&mut self, deadline: Instant, object: &'static T) {
         debug_assert_eq!(object.position().get(), NOWHERE, "armed twice");
-        assert!(self.heap.len() < NOWHERE as usize, "too many timers on one worker");
-        let at = self.heap.len();
-        self.heap.push(Entry { deadline, object });
-        self.sift_up(at);
+        let place = self.wheel.add(clock::nanos(deadline), object).place();
+        object.position().set(place);
     }
 
     /// Takes an object out, if it is in.
+    #[inline]
     pub(crate) fn cancel(&mut self, object: &T) {
-        let at = object.position().get();
-        if at != NOWHERE {
-            self.remove(at as usize);
+        let place = object.position().replace(NOWHERE);
+        if place != NOWHERE {
+            // H1.
+            self.wheel.take_at(place);
         }
     }
 
-    /// Takes out the object whose deadline is earliest, if that is not after `now`.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<&'static T> {
-        let first = self.heap.first()?;
-        if first.deadline > now {
-            return None;
+    /// Takes out what is due at `now` and gives it to `each`, the earliest first.
+    pub(crate) fn fire(&mut self, now: Instant, mut each: impl FnMut(&'static T)) {
+        self.wheel.advance(clock::nanos(now), &mut self.due);
+        self.due.sort_unstable_by_key(|due| due.turn);
+        for due in self.due.drain(..) {
+            due.item.position().set(NOWHERE);
+            each(due.item);
         }
-        let object = first.object;
-        self.remove(0);
-        Some(object)
-    }
-
-    fn remove(&mut self, at: usize) {
-        let removed = self.heap.swap_remove(at);
-        removed.object.position().set(NOWHERE);
-        if at < self.heap.len() {
-            // What came from the end belongs further up or further down, not both.
-            if self.sift_up(at) == at {
-                self.sift_down(at);
-            }
-        }
-        if self.heap.capacity() > 1024 && self.heap.len() < self.heap.capacity() / 4 {
-            self.heap.shrink_to(self.heap.capacity() / 2);
-        }
-    }
-
-    fn sift_up(&mut self, mut at: usize) -> usize {
-        let entry = self.heap[at];
-        while at > 0 {
-            let parent = (at - 1) / CHILDREN;
-            if self.heap[parent].deadline <= entry.deadline {
-                break;
-            }
-            self.put(at, self.heap[parent]);
-            at = parent;
-        }
-        self.put(at, entry);
-        at
-    }
-
-    fn sift_down(&mut self, mut at: usize) {
-        let entry = self.heap[at];
-        loop {
-            let first = at * CHILDREN + 1;
-            let last = (first + CHILDREN).min(self.heap.len());
-            let Some(least) = (first..last).min_by_key(|&child| self.heap[child].deadline) else { break };
-            if entry.deadline <= self.heap[least].deadline {
-                break;
-            }
-            self.put(at, self.heap[least]);
-            at = least;
-        }
-        self.put(at, entry);
-    }
-
-    fn put(&mut self, at: usize, entry: Entry<T>) {
-        entry.object.position().set(at as u32);
-        self.heap[at] = entry;
+        self.due.shrink_to(KEPT);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{ptr, time::Duration};
 
     use super::*;
 
@@ -147,44 +94,47 @@ mod tests {
         }
     }
 
-    /// Random arms, cancels and pops against a sorted list.
+    /// Random arms, cancels and looks against a list.
     #[test]
-    fn agrees_with_a_sorted_list() {
+    fn agrees_with_a_list() {
         let mut seed = 0x1234_5678_u64;
         let mut random = move || {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) as usize
         };
-        let base = Instant::now();
+        // The clock begins before the first deadline.
+        clock::nanos(Instant::now());
+        let mut now = Instant::now();
         let objects: Vec<&'static Object> =
             (0..200).map(|_| &*Box::leak(Box::new(Object(Cell::new(NOWHERE))))).collect();
         let mut timers = Timers::new();
-        let mut twin: Vec<(Duration, usize)> = Vec::new();
+        let mut twin: Vec<(Instant, usize)> = Vec::new();
         for _ in 0..20_000 {
             let object = random() % objects.len();
-            let delay = Duration::from_micros(random() as u64 % 1000);
             match twin.iter().position(|(_, o)| *o == object) {
                 None => {
-                    timers.arm(base + delay, objects[object]);
-                    twin.push((delay, object));
+                    let deadline = now + Duration::from_micros(random() as u64 % 20_000);
+                    timers.arm(deadline, objects[object]);
+                    twin.push((deadline, object));
                 }
                 Some(at) if random() % 2 == 0 => {
                     timers.cancel(objects[object]);
                     twin.swap_remove(at);
                 }
                 Some(_) => {
-                    let earliest = twin.iter().filter(|(d, _)| *d <= delay).min_by_key(|(d, _)| *d).copied();
-                    match (timers.pop_due(base + delay), earliest) {
-                        (None, None) => {}
-                        (Some(popped), Some((least, _))) => {
-                            let at = twin.iter().position(|(_, o)| std::ptr::eq(objects[*o], popped)).unwrap();
-                            assert_eq!(twin.swap_remove(at).0, least);
-                        }
-                        (popped, expected) => panic!("popped {}, expected {expected:?}", popped.is_some()),
-                    }
+                    now += Duration::from_micros(random() as u64 % 200);
+                    let mut fired = Vec::new();
+                    timers.fire(now, |object| {
+                        let at = twin.iter().position(|(_, o)| ptr::eq(objects[*o], object)).expect("armed");
+                        fired.push(twin.swap_remove(at).0);
+                    });
+                    assert!(fired.is_sorted() && fired.iter().all(|deadline| *deadline <= now));
+                    assert!(twin.iter().all(|(deadline, _)| *deadline > now), "one was left");
                 }
             }
-            assert_eq!(timers.next_deadline(), twin.iter().map(|(d, _)| base + *d).min());
+            assert_eq!(timers.is_empty(), twin.is_empty());
+            let least = twin.iter().map(|(deadline, _)| *deadline).min();
+            assert!(timers.next_look() <= least.or(timers.next_look()), "looks too late");
         }
     }
 }

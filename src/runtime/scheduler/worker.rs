@@ -90,6 +90,8 @@ const STALL_PLACED: Duration = Duration::from_millis(10);
 const TRIM_BATCH: usize = 64;
 /// How long a worker that has more to give back sleeps while others are at work.
 const TRIM_PAUSE: Duration = Duration::from_millis(1);
+/// Ticks between two times at which a worker gives back what deep calls have touched, as far as it is busy in between.
+const TRIM_DEEP_PAUSE: u64 = 16;
 
 thread_local! {
     // No destructor, constant initialiser: reading it is one load, and it is there until the thread is gone (P5).
@@ -122,6 +124,8 @@ pub(crate) struct Worker {
     few_woken: Cell<u64>,
     /// The tick in which pages were last given back while others were at work.
     last_trim: Cell<u64>,
+    /// The same for the pages of deep calls.
+    last_trim_deep: Cell<u64>,
     /// The last goroutine gave up its turn by itself.
     yielded: Cell<bool>,
     timers: RefCell<Timers<Slot>>,
@@ -171,6 +175,7 @@ impl Worker {
             fresh_tick: Cell::new(0),
             few_woken: Cell::new(0),
             last_trim: Cell::new(0),
+            last_trim_deep: Cell::new(0),
             yielded: Cell::new(false),
             timers: RefCell::new(Timers::new()),
             stacks: RefCell::new(Cache::new(runtime.stacks())),
@@ -531,7 +536,7 @@ impl Worker {
             self.processor.run_errands(self);
         }
         // Events first: a wait must not time out although what it waits for is there.
-        if (self.looks_before_sleep() || self.timers.borrow().is_due()) && self.poll(Some(Duration::ZERO)) > 0 {
+        if (self.looks_before_sleep() || self.timers.borrow_mut().is_due()) && self.poll(Some(Duration::ZERO)) > 0 {
             self.vain.set(0);
         }
         self.fire_timers();
@@ -711,10 +716,7 @@ impl Worker {
         if self.timers.borrow().is_empty() {
             return;
         }
-        let now = Instant::now();
-        loop {
-            let due = self.timers.borrow_mut().pop_due(now);
-            let Some(slot) = due else { break };
+        self.timers.borrow_mut().fire(Instant::now(), |slot| {
             if slot.unit().try_claim_open() {
                 slot.timed_out().set(true);
                 if hooks::on(TRACE) {
@@ -722,7 +724,7 @@ impl Worker {
                 }
                 self.queue.push_back(slot);
             }
-        }
+        });
     }
 
     /// How many events there were.
@@ -831,7 +833,7 @@ impl Worker {
     fn sleep(&self) {
         let mut nap = NAP_MIN;
         loop {
-            let surplus = self.give_back_pages();
+            let pause = self.give_back_pages();
             self.runtime.idle().sleeps();
             self.processor.doze().announce();
             // S3: the last look.
@@ -839,13 +841,9 @@ impl Worker {
             let mut napping = false;
             if !work {
                 let (timeout, is_nap) = self.sleep_time(nap);
-                if surplus && timeout.is_none_or(|timeout| timeout > TRIM_PAUSE) {
-                    napping = true;
-                    self.poll(Some(TRIM_PAUSE));
-                } else {
-                    napping = is_nap;
-                    self.poll(timeout);
-                }
+                let pause = pause.filter(|pause| timeout.is_none_or(|timeout| *pause < timeout));
+                napping = is_nap || pause.is_some();
+                self.poll(pause.or(timeout));
             }
             // Getting up is a scheduling point: thieves count from here (B2).
             self.count_round();
@@ -871,7 +869,7 @@ impl Worker {
     /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick.
     fn sleep_time(&self, nap: Duration) -> (Option<Duration>, bool) {
         let workers = self.runtime.processors().len();
-        let next = self.timers.borrow().next_deadline();
+        let next = self.timers.borrow_mut().next_look();
         let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let napping = nap <= NAP_MAX && self.runtime.idle().sleeping() < workers;
         match (until, napping) {
@@ -883,20 +881,37 @@ impl Worker {
     }
 
     /// Gives pages of idle stacks back to the kernel for as long as nothing else is to be done. While others are at work only a few in
-    /// each tick: to take a page away interrupts them. True when some are left for the next tick.
-    fn give_back_pages(&self) -> bool {
-        self.stacks.borrow_mut().trim_deep();
+    /// each tick: to take a page away interrupts them. When some are left, how long to wait before the next time.
+    fn give_back_pages(&self) -> Option<Duration> {
+        let pause = self.give_back_deep_pages();
         let (now, workers) = (clock::now(), self.runtime.processors().len());
         while !self.has_work() {
             let alone = self.runtime.idle().sleeping() + 1 >= workers;
             if !alone && self.last_trim.replace(now) == now {
-                return self.runtime.stacks().has_surplus();
+                return self.runtime.stacks().has_surplus().then_some(TRIM_PAUSE).or(pause);
             }
             if self.runtime.stacks().trim(TRIM_BATCH) == 0 {
                 break;
             }
         }
-        false
+        pause
+    }
+
+    /// What only deep calls have touched, once in a while: a worker may come here thousands of times a second.
+    fn give_back_deep_pages(&self) -> Option<Duration> {
+        let mut stacks = self.stacks.borrow_mut();
+        if !stacks.has_deep() {
+            return None;
+        }
+        // The coarse clock may be asleep.
+        let now = clock::precisely();
+        let passed = now.wrapping_sub(self.last_trim_deep.get());
+        if passed < TRIM_DEEP_PAUSE {
+            return Some(clock::TICK * (TRIM_DEEP_PAUSE - passed) as u32);
+        }
+        self.last_trim_deep.set(now);
+        stacks.trim_deep();
+        None
     }
 }
 

@@ -29,16 +29,23 @@ const KEPT: usize = 1024;
 
 /// Where an entry is, and its number (Y3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Handle {
+pub(crate) struct Handle {
     place: u32,
     number: u64,
 }
 
+impl Handle {
+    #[inline]
+    pub(crate) fn place(self) -> u32 {
+        self.place
+    }
+}
+
 /// What was due: its deadline and its number, which say its turn, and the item.
 #[derive(Debug)]
-pub(super) struct Due<T> {
-    pub(super) turn: (u64, u64),
-    pub(super) item: T,
+pub(crate) struct Due<T> {
+    pub(crate) turn: (u64, u64),
+    pub(crate) item: T,
 }
 
 struct Entry<T> {
@@ -55,7 +62,7 @@ struct Entry<T> {
 }
 
 /// See the module. Times are nanoseconds since a moment that the owner chooses.
-pub(super) struct Wheel<T> {
+pub(crate) struct Wheel<T> {
     tick: u64,
     first: [[u32; SLOTS]; LEVELS],
     occupied: [u64; LEVELS],
@@ -68,7 +75,7 @@ pub(super) struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             tick: 0,
             first: [[NONE; SLOTS]; LEVELS],
@@ -82,7 +89,7 @@ impl<T> Wheel<T> {
     }
 
     /// Adds an item that is due at `deadline`.
-    pub(super) fn add(&mut self, deadline: u64, item: T) -> Handle {
+    pub(crate) fn add(&mut self, deadline: u64, item: T) -> Handle {
         let number = self.next_number;
         self.next_number += 1;
         self.live += 1;
@@ -101,7 +108,7 @@ impl<T> Wheel<T> {
     }
 
     /// Takes an item out, if it is still in.
-    pub(super) fn take(&mut self, handle: Handle) -> Option<T> {
+    pub(crate) fn take(&mut self, handle: Handle) -> Option<T> {
         if !self.contains(handle) {
             return None;
         }
@@ -109,12 +116,24 @@ impl<T> Wheel<T> {
         Some(self.free_place(handle.place).item)
     }
 
-    pub(super) fn contains(&self, handle: Handle) -> bool {
+    /// As [`take`](Self::take), of an item that is in: at the place its handle had.
+    #[inline]
+    pub(crate) fn take_at(&mut self, place: u32) -> T {
+        self.unlink(place);
+        self.free_place(place).item
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    pub(crate) fn contains(&self, handle: Handle) -> bool {
         self.entries.get(handle.place as usize).is_some_and(|e| e.number == handle.number && e.item.is_some())
     }
 
     /// Moves to `now` and takes out what is due.
-    pub(super) fn advance(&mut self, now: u64, due: &mut Vec<Due<T>>) {
+    pub(crate) fn advance(&mut self, now: u64, due: &mut Vec<Due<T>>) {
         let target = now >> TICK_BITS;
         while let Some((level, slot, start)) = self.first_slot().filter(|(_, _, start)| *start <= target) {
             self.tick = start;
@@ -154,7 +173,7 @@ impl<T> Wheel<T> {
     }
 
     /// A time before which nothing is due: that of the earliest deadline, or, if it is far, an earlier one.
-    pub(super) fn next(&mut self) -> Option<u64> {
+    pub(crate) fn next(&mut self) -> Option<u64> {
         if let Some((deadline, ..)) = self.nearest() {
             // All else lies in later ticks (Y1).
             return Some(deadline);
