@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     idle: Idle,
     closed: AtomicBool,
     spawned_outside: AtomicU64,
+    cores: usize,
     stacks: &'static Pool<Slot>,
     options: Options,
 }
@@ -80,6 +81,7 @@ impl Shared {
             idle: Idle::new(),
             closed: AtomicBool::new(false),
             spawned_outside: AtomicU64::new(0),
+            cores: super::cores::available(),
             stacks,
             options,
         });
@@ -107,6 +109,11 @@ impl Shared {
         all.retain(|(_, runtime)| runtime.strong_count() > 0);
         all.push((id, Arc::downgrade(&shared)));
         Ok(shared)
+    }
+
+    /// Processors of the machine that the process may use.
+    pub(crate) fn cores(&self) -> usize {
+        self.cores
     }
 
     #[inline]

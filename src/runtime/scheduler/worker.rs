@@ -75,6 +75,8 @@ const LOOK_AROUND: u32 = 61;
 const SEARCH_MAX: Duration = Duration::from_micros(50);
 /// The shortest search that is worth beginning.
 const SEARCH_MIN: Duration = Duration::from_micros(2);
+/// Looks at the inbox between two looks everywhere, with a pause after each.
+const ANSWER_LOOKS: u32 = 16;
 /// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
 const NAP_MIN: Duration = Duration::from_micros(20);
 const NAP_MAX: Duration = Duration::from_millis(2);
@@ -536,7 +538,8 @@ impl Worker {
             self.processor.run_errands(self);
         }
         // Events first: a wait must not time out although what it waits for is there.
-        if (self.looks_before_sleep() || self.timers.borrow_mut().is_due()) && self.poll(Some(Duration::ZERO)) > 0 {
+        let looks = self.processor.sockets() > 0 && self.looks_before_sleep();
+        if (looks || self.timers.borrow_mut().is_due()) && self.poll(Some(Duration::ZERO)) > 0 {
             self.vain.set(0);
         }
         self.fire_timers();
@@ -779,22 +782,27 @@ impl Worker {
     /// Searches, then sleeps, until there may be something to do.
     #[cold]
     fn rest(&self) {
-        let workers = self.runtime.processors().len();
         let looks = self.looks_before_sleep();
         self.vain.set(self.vain.get().wrapping_add(1));
-        if looks && workers > 1 && !crate::util::backoff::single_core() && self.runtime.idle().begin_search(workers) {
-            let found = self.search();
-            let last = self.runtime.idle().end_search();
-            if found {
-                self.vain.set(0);
-                // Others may sleep beside more of the same.
-                if last && self.others_leave_work() {
-                    self.runtime.wake_one();
-                }
-                return;
-            }
+        if looks && self.may_search() && self.search() {
+            self.vain.set(0);
+            return;
         }
+        let begin = Instant::now();
         self.sleep();
+        // A search as long as this sleep would have paid.
+        let slept = begin.elapsed();
+        if slept < SEARCH_MAX && !self.processor.inbox().is_empty() {
+            self.vain.set(0);
+            self.search.set(slept.max(SEARCH_MIN));
+        }
+    }
+
+    /// Whether a search takes nothing from anybody: there are others who may bring work, and a core for each that is awake or gets up.
+    fn may_search(&self) -> bool {
+        let (processors, cores) = (self.runtime.processors(), self.runtime.cores());
+        let awake = || processors.iter().filter(|p| !p.doze().is_asleep()).count();
+        processors.len() > 1 && cores > 1 && (processors.len() <= cores || awake() <= cores)
     }
 
     /// Whether to poll without waiting and to search before going to sleep. Where that has found nothing several times in a row, as with
@@ -805,29 +813,44 @@ impl Worker {
     }
 
     /// Looks for work for a moment. The moment grows when it paid and shrinks when it did not.
+    ///
+    /// As many as the idle protocol lets look everywhere; the others look for what comes to them, since an answer often comes at once.
     fn search(&self) -> bool {
+        let workers = self.runtime.processors().len();
         let limit = self.search.get();
         let begin = Instant::now();
-        loop {
+        let mut everywhere = false;
+        let found = loop {
             // Who searches does not stand still (B2).
             self.count_round();
-            for _ in 0..8 {
-                if self.has_work() {
-                    self.search.set((limit * 2).min(SEARCH_MAX));
-                    return true;
-                }
-                for _ in 0..20 {
-                    std::hint::spin_loop();
-                }
+            everywhere = everywhere || self.runtime.idle().begin_search(workers);
+            if self.expect_answer() || (everywhere && (self.has_work() || self.others_stand_still())) {
+                break true;
             }
-            if self.others_stand_still() {
-                return true;
+            if begin.elapsed() >= limit || !self.may_search() {
+                break false;
             }
-            if begin.elapsed() >= limit {
-                self.search.set((limit / 2).max(SEARCH_MIN));
-                return false;
+        };
+        self.search.set(if found { (limit * 2).min(SEARCH_MAX) } else { (limit / 2).max(SEARCH_MIN) });
+        if everywhere {
+            let last = self.runtime.idle().end_search();
+            // Others may sleep beside more of the same.
+            if found && last && self.others_leave_work() {
+                self.runtime.wake_one();
             }
         }
+        found
+    }
+
+    /// Looks at the inbox for a short while, since that is where goroutines of other workers answer.
+    fn expect_answer(&self) -> bool {
+        for _ in 0..ANSWER_LOOKS {
+            if !self.processor.inbox().is_empty() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     fn sleep(&self) {
