@@ -404,11 +404,28 @@ fn tm_19_functions_work_from_a_plain_thread_and_survive_a_dropped_runtime() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let counted = Counted(Arc::clone(&dropped));
     rt(1, || drop(after_func(ms(1), move || drop(counted))));
+    until_dropped(&dropped, 1);
+}
+
+fn until_dropped(dropped: &AtomicUsize, count: usize) {
     let begin = Instant::now();
-    while dropped.load(SeqCst) == 0 {
+    while dropped.load(SeqCst) < count {
         assert!(begin.elapsed() < Duration::from_secs(20), "the closure of a runtime that is gone is dropped");
         thread::yield_now();
     }
+}
+
+#[test]
+fn tm_19_a_function_is_dropped_when_its_runtime_ends_as_it_starts() {
+    const ROUNDS: usize = 400;
+    let dropped = Arc::new(AtomicUsize::new(0));
+    for round in 0..ROUNDS {
+        let counted = Counted(Arc::clone(&dropped));
+        // From before the end of the runtime to after it.
+        let after = Duration::from_micros(round as u64 % 200);
+        rt(1, move || drop(after_func(after, move || drop(counted))));
+    }
+    until_dropped(&dropped, ROUNDS);
 }
 
 #[test]

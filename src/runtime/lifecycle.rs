@@ -27,7 +27,7 @@ use crossbeam_deque::Injector;
 use crate::{
     debug::{heritage, quit, trace, watchdog},
     runtime::{
-        clock, fork,
+        blocking, clock, fork,
         options::{Deadlock, Options, PanicPolicy},
         panics,
         scheduler::{Processor, Worker, idle::Idle},
@@ -240,6 +240,16 @@ impl Drop for AbortOnUnwind {
 impl Drop for Shared {
     /// The last worker has ended, and no handle is left.
     fn drop(&mut self) {
+        // What was injected when the last worker had just looked: its `Drop` is user code, so it is given to a thread that may wait.
+        while let Some(task) = super::scheduler::steal(|| self.injector.steal()) {
+            match task.unit() {
+                // SAFETY: a task that has not started and knows a unit has a slot of its own.
+                Some(unit) => stack_pool_of(unsafe { Slot::of(unit) }).put_one(unsafe { Slot::of(unit) }),
+                None => self.give_back_credits(1),
+            }
+            // Without a thread for it the closure is leaked.
+            let _ = blocking::detached(move || task.refuse());
+        }
         self.processors.iter().for_each(|processor| processor.release());
     }
 }

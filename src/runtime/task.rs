@@ -78,7 +78,8 @@ pub(crate) struct Header {
 }
 
 struct VTable {
-    run: unsafe fn(NonNull<Header>),
+    /// The closure is dropped in place of running when it is refused.
+    run: unsafe fn(NonNull<Header>, refused: bool),
     free: unsafe fn(NonNull<Header>),
     /// Moves the result into the `Option<Outcome<T>>` at the pointer.
     take: unsafe fn(NonNull<Header>, *mut ()),
@@ -162,7 +163,14 @@ impl TaskRef {
     pub(crate) fn run(self) {
         let run = self.header().vtable.run;
         // SAFETY: the slot holds the runner's reference and runs it once.
-        unsafe { run(self.0) }
+        unsafe { run(self.0, scheduler::refuses_new()) }
+    }
+
+    /// Ends a task whose runtime has ended without running it. Called on a thread that may run its closure's `Drop`, and is no worker (J4).
+    pub(crate) fn refuse(self) {
+        let run = self.header().vtable.run;
+        // SAFETY: the queue that the task was found in held the runner's reference.
+        unsafe { run(self.0, true) }
     }
 
     #[inline]
@@ -258,7 +266,7 @@ pub(crate) unsafe fn id_at(address: usize) -> u64 {
 /// # Safety
 ///
 /// `header` is the runner's reference to a `Task<F, T, E>` that has not run.
-unsafe fn run<F, T, E>(header: NonNull<Header>)
+unsafe fn run<F, T, E>(header: NonNull<Header>, refused: bool)
 where
     F: FnOnce() -> T + Send,
     T: Send,
@@ -271,7 +279,7 @@ where
     let stage = std::mem::replace(unsafe { &mut (*task).stage }, Stage::Empty);
     let Stage::Fresh(closure) = stage else { unreachable!("a task runs once") };
 
-    let outcome = if scheduler::refuses_new() {
+    let outcome = if refused {
         drop_quietly(closure);
         Err(Box::new("the runtime was dropped before this goroutine started") as Box<dyn Any + Send>)
     } else {

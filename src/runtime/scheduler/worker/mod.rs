@@ -18,17 +18,10 @@
 //! Every 61st round, and whenever the coarse clock has moved on, a worker first looks at its inbox, timers, poller, and at the
 //! places of 4.
 //!
-//! # Balance
-//!
-//! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the
-//!   oldest may start, at most every other round, and only where no other worker is less loaded; otherwise a less loaded one is
-//!   made sure to be awake, and takes it.
-//! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
-//!   (at least `MANY`), others may take them, one at a time, the oldest. Fewer are taken only from an owner that has stood still for a
-//!   while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
-//!   is left to its worker unless that one stands still for long (`STALL_PLACED`).
-//! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
-//!   connections.
+//! Which closure is started, where, is decided in [`fresh`]; what a worker does that has nothing to do, in [`rest`](mod@rest).
+
+mod fresh;
+mod rest;
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,8 +33,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_deque::{Steal, Worker as Deque};
+use crossbeam_deque::Worker as Deque;
 
+pub(crate) use self::fresh::steal;
+use self::rest::SEARCH_MAX;
 use super::{
     processor::{Processor, count},
     run_queue::RunQueue,
@@ -71,29 +66,6 @@ const SLICE: u64 = 3;
 const CALL: u32 = BUDGET / 32;
 /// Rounds after which a worker looks at everything else first, as Go's scheduler does.
 const LOOK_AROUND: u32 = 61;
-/// The longest search before sleep.
-const SEARCH_MAX: Duration = Duration::from_micros(50);
-/// The shortest search that is worth beginning.
-const SEARCH_MIN: Duration = Duration::from_micros(2);
-/// Looks at the inbox between two looks everywhere, with a pause after each.
-const ANSWER_LOOKS: u32 = 16;
-/// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
-const NAP_MIN: Duration = Duration::from_micros(20);
-const NAP_MAX: Duration = Duration::from_millis(2);
-/// Fresh closures that are many enough for thieves to share at once.
-const MANY: usize = 4;
-/// Scheduling points within one tick that pass over fewer before one of them is started.
-const PATIENCE: u32 = 16;
-/// A closure behind an owner that has stood still this long may be taken.
-const STALL: Duration = Duration::from_micros(20);
-/// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
-const STALL_PLACED: Duration = Duration::from_millis(10);
-/// Idle stacks given back to the kernel between two looks for work.
-const TRIM_BATCH: usize = 64;
-/// How long a worker that has more to give back sleeps while others are at work.
-const TRIM_PAUSE: Duration = Duration::from_millis(1);
-/// Ticks between two times at which a worker gives back what deep calls have touched, as far as it is busy in between.
-const TRIM_DEEP_PAUSE: u64 = 16;
 
 thread_local! {
     // No destructor, constant initialiser: reading it is one load, and it is there until the thread is gone (P5).
@@ -405,73 +377,6 @@ impl Worker {
         self.timers.borrow_mut().cancel(slot);
     }
 
-    // ---- fresh closures --------------------------------------------------------------------------------------------------
-
-    /// An id for a closure that this worker's goroutine starts.
-    #[inline]
-    pub(crate) fn new_id(&self) -> u64 {
-        let id = self.next_id.get();
-        if id == self.last_id.get() {
-            let block = crate::runtime::lifecycle::id_block();
-            self.next_id.set(block.start + 1);
-            self.last_id.set(block.end);
-            return block.start;
-        }
-        self.next_id.set(id + 1);
-        id
-    }
-
-    /// Reserves a stack for one closure.
-    #[inline]
-    pub(crate) fn reserve(&self) -> std::io::Result<()> {
-        let credits = self.credits.get();
-        if credits == 0 {
-            self.runtime.reserve(64)?;
-            self.credits.set(63);
-        } else {
-            self.credits.set(credits - 1);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn credit(&self) {
-        let credits = self.credits.get() + 1;
-        if credits >= 256 {
-            self.runtime.give_back_credits(128);
-            self.credits.set(credits - 128);
-        } else {
-            self.credits.set(credits);
-        }
-    }
-
-    /// Takes in a fresh closure that a goroutine of this worker has made. Never switches (P4).
-    #[inline]
-    pub(crate) fn push_fresh(&self, task: TaskRef) {
-        count(&self.processor.published.spawned);
-        if self.current.get().is_some_and(|slot| slot.accepted().take()) {
-            return self.place_connection(task);
-        }
-        if self.fresh_patience.get() == 0 {
-            self.fresh_patience.set(PATIENCE);
-        }
-        self.fresh.push(task);
-    }
-
-    /// B3.
-    #[cold]
-    fn place_connection(&self, task: TaskRef) {
-        // Those that were given away and have not started yet count as well.
-        let sockets = |p: &Processor| p.sockets() + p.given.len() as i64;
-        let processors = self.runtime.processors().iter().copied();
-        let least = processors.min_by_key(|p| sockets(p)).expect("a runtime has a worker");
-        if sockets(least) >= sockets(self.processor) + self.fresh.len() as i64 {
-            self.fresh.push(task);
-        } else {
-            self.runtime.place(least, task);
-        }
-    }
-
     // ---- the loop --------------------------------------------------------------------------------------------------------
 
     #[inline]
@@ -556,67 +461,6 @@ impl Worker {
         self.processor.inbox().take(|slot| self.queue.push_back(slot));
     }
 
-    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, and wakes one when some are left.
-    #[inline]
-    fn publish_fresh(&self, now: u64) {
-        let left = self.fresh.len();
-        let many = left >= MANY;
-        let flag = &self.processor.published.fresh_left;
-        // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
-        if many != flag.load(Relaxed) {
-            flag.store(many, Relaxed);
-        }
-        // A few are most often started here before anybody has got up, so that is tried once a tick.
-        if left > 0 && self.runtime.idle().wants_waking() && (many || self.few_woken.replace(now) != now) {
-            self.runtime.wake_one();
-        }
-    }
-
-    /// B2: when a few fresh closures have been passed over by a number of quick scheduling points, the newest. Its owner would be back
-    /// here long before a thief had got up, and what it talks to is here.
-    fn few_fresh(&self) -> Option<TaskRef> {
-        let now = clock::now();
-        if self.fresh_tick.get() != now {
-            self.fresh_tick.set(now);
-            self.fresh_patience.set(PATIENCE);
-        }
-        let left = self.fresh_patience.get() - 1;
-        self.fresh_patience.set(left);
-        if left > 0 {
-            return None;
-        }
-        let few = self.fresh.len();
-        if few > 1 {
-            self.fresh_patience.set(PATIENCE);
-        }
-        if few < MANY { self.fresh.pop() } else { None }
-    }
-
-    /// B1. Called with a run queue and fresh closures that wait behind it.
-    fn fresh_before_queue(&self, now: u64) -> Option<TaskRef> {
-        // Whoever yields with nobody else ready waits for something, perhaps for a closure of its own.
-        if self.yielded.take() && self.queue.len() == 1 {
-            return self.fresh.pop();
-        }
-        let turn = !self.fresh_turn.get();
-        self.fresh_turn.set(turn);
-        if self.fresh_credit.get() == 0 {
-            self.fresh_since.set(now);
-            self.fresh_credit.set(self.fresh.len());
-            return None;
-        }
-        if !turn || now.wrapping_sub(self.fresh_since.get()) < 2 {
-            return None;
-        }
-        let mine = self.queue.len();
-        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine) {
-            self.runtime.wake_one();
-            return None;
-        }
-        self.fresh_credit.set(self.fresh_credit.get() - 1);
-        steal(|| self.processor.stealer.steal())
-    }
-
     /// Looks at everything that a busy worker would otherwise pass over.
     #[cold]
     fn look_around(&self, rounds: u32) -> Option<TaskRef> {
@@ -637,81 +481,6 @@ impl Worker {
         } else {
             None
         }
-    }
-
-    /// A fresh closure from anywhere but the own deque.
-    fn take_elsewhere(&self) -> Option<TaskRef> {
-        if let Some(task) = steal(|| self.processor.given.steal()) {
-            return Some(task);
-        }
-        if let Some(task) = steal(|| self.runtime.injector().steal()) {
-            return Some(task);
-        }
-        self.steal_from_others()
-    }
-
-    fn steal_from_others(&self) -> Option<TaskRef> {
-        let processors = self.runtime.processors();
-        if processors.len() == 1 {
-            return None;
-        }
-        let first = self.random(processors.len());
-        for i in 0..processors.len() {
-            let index = (first + i) % processors.len();
-            if index == self.index {
-                continue;
-            }
-            let victim = processors[index];
-            let mut found = None;
-            if victim.leaves_fresh() {
-                found = steal(|| victim.stealer.steal());
-            }
-            if found.is_none() {
-                let stall = self.stall(index, victim);
-                if stall >= STALL {
-                    found = steal(|| victim.stealer.steal());
-                }
-                if found.is_none() && stall >= STALL_PLACED {
-                    found = steal(|| victim.given.steal());
-                }
-            }
-            if let Some(task) = &found {
-                count(&self.processor.published.steals);
-                if hooks::on(TRACE) {
-                    trace::steals(task, victim);
-                }
-                return found;
-            }
-        }
-        None
-    }
-
-    /// B2: for how long the victim has had closures to start and has not come to a scheduling point. One that rests does not count: it has
-    /// no closures of its own, and whoever placed one there has notified it.
-    fn stall(&self, index: usize, victim: &Processor) -> Duration {
-        if victim.doze().is_resting() || (victim.stealer.is_empty() && victim.given.is_empty()) {
-            return Duration::ZERO;
-        }
-        // ORDERING: Relaxed. A hint.
-        let rounds = victim.published.rounds.load(Relaxed);
-        let mut watched = self.watched.borrow_mut();
-        let (seen, since) = &mut watched[index];
-        if *seen != rounds {
-            *seen = rounds;
-            *since = Instant::now();
-            return Duration::ZERO;
-        }
-        since.elapsed()
-    }
-
-    fn random(&self, below: usize) -> usize {
-        // Marsaglia's xorshift.
-        let mut x = self.seed.get();
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        self.seed.set(x);
-        x as usize % below
     }
 
     /// Wakes the goroutines whose time has come.
@@ -741,212 +510,6 @@ impl Worker {
             std::thread::sleep(Duration::from_millis(1));
             0
         })
-    }
-
-    // ---- idleness --------------------------------------------------------------------------------------------------------
-
-    fn may_end(&self) -> bool {
-        if !self.runtime.is_closed() {
-            return false;
-        }
-        // Partner of the fence in `Shared::place`: what was placed here before its caller saw `closed` is seen below.
-        fence(SeqCst);
-        self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work()
-    }
-
-    /// Whether there is anything for this worker to do now.
-    fn has_work(&self) -> bool {
-        !self.queue.is_empty()
-            || !self.processor.inbox().is_empty()
-            || !self.fresh.is_empty()
-            || !self.processor.given.is_empty()
-            || !self.runtime.injector().is_empty()
-            || self.processor.has_errands()
-            || self.others_leave_work()
-    }
-
-    /// What was placed with others does not count: they were notified, and the clock thread looks whether they stand still.
-    fn others_leave_work(&self) -> bool {
-        let processors = self.runtime.processors();
-        processors.iter().enumerate().any(|(i, p)| i != self.index && p.leaves_fresh())
-    }
-
-    fn others_stand_still(&self) -> bool {
-        let processors = self.runtime.processors();
-        processors
-            .iter()
-            .enumerate()
-            .any(|(i, p)| i != self.index && !p.stealer.is_empty() && self.stall(i, p) >= STALL)
-    }
-
-    /// Searches, then sleeps, until there may be something to do.
-    #[cold]
-    fn rest(&self) {
-        let looks = self.looks_before_sleep();
-        self.vain.set(self.vain.get().wrapping_add(1));
-        if looks && self.may_search() && self.search() {
-            self.vain.set(0);
-            return;
-        }
-        let begin = Instant::now();
-        self.sleep();
-        // A search as long as this sleep would have paid.
-        let slept = begin.elapsed();
-        if slept < SEARCH_MAX && !self.processor.inbox().is_empty() {
-            self.vain.set(0);
-            self.search.set(slept.max(SEARCH_MIN));
-        }
-    }
-
-    /// Whether a search takes nothing from anybody: there are others who may bring work, and a core for each that is awake or gets up.
-    fn may_search(&self) -> bool {
-        let (processors, cores) = (self.runtime.processors(), self.runtime.cores());
-        let awake = || processors.iter().filter(|p| !p.doze().is_asleep()).count();
-        processors.len() > 1 && cores > 1 && (processors.len() <= cores || awake() <= cores)
-    }
-
-    /// Whether to poll without waiting and to search before going to sleep. Where that has found nothing several times in a row, as with
-    /// connections that wait for their peers, it is done now and then only: the sleep polls as well.
-    fn looks_before_sleep(&self) -> bool {
-        let vain = self.vain.get();
-        vain < 4 || vain.is_multiple_of(16)
-    }
-
-    /// Looks for work for a moment. The moment grows when it paid and shrinks when it did not.
-    ///
-    /// As many as the idle protocol lets look everywhere; the others look for what comes to them, since an answer often comes at once.
-    fn search(&self) -> bool {
-        let workers = self.runtime.processors().len();
-        let limit = self.search.get();
-        let begin = Instant::now();
-        let mut everywhere = false;
-        let found = loop {
-            // Who searches does not stand still (B2).
-            self.count_round();
-            everywhere = everywhere || self.runtime.idle().begin_search(workers);
-            if self.expect_answer() || (everywhere && (self.has_work() || self.others_stand_still())) {
-                break true;
-            }
-            if begin.elapsed() >= limit || !self.may_search() {
-                break false;
-            }
-        };
-        self.search.set(if found { (limit * 2).min(SEARCH_MAX) } else { (limit / 2).max(SEARCH_MIN) });
-        if everywhere {
-            let last = self.runtime.idle().end_search();
-            // Others may sleep beside more of the same.
-            if found && last && self.others_leave_work() {
-                self.runtime.wake_one();
-            }
-        }
-        found
-    }
-
-    /// Looks at the inbox for a short while, since that is where goroutines of other workers answer.
-    fn expect_answer(&self) -> bool {
-        for _ in 0..ANSWER_LOOKS {
-            if !self.processor.inbox().is_empty() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        false
-    }
-
-    fn sleep(&self) {
-        let mut nap = NAP_MIN;
-        loop {
-            let pause = self.give_back_pages();
-            self.runtime.idle().sleeps();
-            self.processor.doze().announce();
-            // S3: the last look.
-            let work = self.has_work() || (self.runtime.is_closed() && self.may_end());
-            let mut napping = false;
-            if !work {
-                let (timeout, is_nap) = self.sleep_time(nap);
-                let pause = pause.filter(|pause| timeout.is_none_or(|timeout| *pause < timeout));
-                napping = is_nap || pause.is_some();
-                self.poll(pause.or(timeout));
-            }
-            // Getting up is a scheduling point: thieves count from here (B2).
-            self.count_round();
-            let notified = self.processor.doze().wake_up();
-            self.runtime.idle().wakes();
-            if work || notified || !napping {
-                break;
-            }
-            self.fire_timers();
-            if self.has_work() {
-                break;
-            }
-            if let Some(task) = self.steal_from_others() {
-                self.fresh.push(task);
-                break;
-            }
-            nap = nap.saturating_mul(2);
-        }
-        clock::active();
-    }
-
-    /// How long to wait in the poller, and whether that is a nap: while others are busy, somebody must look whether they leave
-    /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick.
-    fn sleep_time(&self, nap: Duration) -> (Option<Duration>, bool) {
-        let workers = self.runtime.processors().len();
-        let next = self.timers.borrow_mut().next_look();
-        let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let napping = nap <= NAP_MAX && self.runtime.idle().sleeping() < workers;
-        match (until, napping) {
-            (Some(until), true) if nap < until => (Some(nap), true),
-            (Some(until), _) => (Some(until), false),
-            (None, true) => (Some(nap), true),
-            (None, false) => (None, false),
-        }
-    }
-
-    /// Gives pages of idle stacks back to the kernel for as long as nothing else is to be done. While others are at work only a few in
-    /// each tick: to take a page away interrupts them. When some are left, how long to wait before the next time.
-    fn give_back_pages(&self) -> Option<Duration> {
-        let pause = self.give_back_deep_pages();
-        let (now, workers) = (clock::now(), self.runtime.processors().len());
-        while !self.has_work() {
-            let alone = self.runtime.idle().sleeping() + 1 >= workers;
-            if !alone && self.last_trim.replace(now) == now {
-                return self.runtime.stacks().has_surplus().then_some(TRIM_PAUSE).or(pause);
-            }
-            if self.runtime.stacks().trim(TRIM_BATCH) == 0 {
-                break;
-            }
-        }
-        pause
-    }
-
-    /// What only deep calls have touched, once in a while: a worker may come here thousands of times a second.
-    fn give_back_deep_pages(&self) -> Option<Duration> {
-        let mut stacks = self.stacks.borrow_mut();
-        if !stacks.has_deep() {
-            return None;
-        }
-        // The coarse clock may be asleep.
-        let now = clock::precisely();
-        let passed = now.wrapping_sub(self.last_trim_deep.get());
-        if passed < TRIM_DEEP_PAUSE {
-            return Some(clock::TICK * (TRIM_DEEP_PAUSE - passed) as u32);
-        }
-        self.last_trim_deep.set(now);
-        stacks.trim_deep();
-        None
-    }
-}
-
-/// Repeats a steal that lost a race; the race was won by another, so this ends.
-#[inline]
-pub(crate) fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
-    loop {
-        match attempt() {
-            Steal::Success(task) => return Some(task),
-            Steal::Empty => return None,
-            Steal::Retry => {}
-        }
     }
 }
 

@@ -1,0 +1,255 @@
+//! Fresh closures: which one is started next, and where.
+//!
+//! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the
+//!   oldest may start, at most every other round, and only where no other worker is less loaded; otherwise a less loaded one is
+//!   made sure to be awake, and takes it.
+//! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
+//!   (at least `MANY`), others may take them, one at a time, the oldest. Fewer are taken only from an owner that has stood still for a
+//!   while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
+//!   is left to its worker unless that one stands still for long (`STALL_PLACED`).
+//! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
+//!   connections.
+
+use std::{
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use crossbeam_deque::Steal;
+
+use super::Worker;
+use crate::{
+    debug::{
+        hooks::{self, TRACE},
+        trace,
+    },
+    runtime::{
+        clock,
+        scheduler::processor::{Processor, count},
+        task::TaskRef,
+    },
+};
+
+/// Fresh closures that are many enough for thieves to share at once.
+const MANY: usize = 4;
+/// Scheduling points within one tick that pass over fewer before one of them is started.
+const PATIENCE: u32 = 16;
+/// A closure behind an owner that has stood still this long may be taken.
+pub(super) const STALL: Duration = Duration::from_micros(20);
+/// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
+const STALL_PLACED: Duration = Duration::from_millis(10);
+
+impl Worker {
+    /// An id for a closure that this worker's goroutine starts.
+    #[inline]
+    pub(crate) fn new_id(&self) -> u64 {
+        let id = self.next_id.get();
+        if id == self.last_id.get() {
+            let block = crate::runtime::lifecycle::id_block();
+            self.next_id.set(block.start + 1);
+            self.last_id.set(block.end);
+            return block.start;
+        }
+        self.next_id.set(id + 1);
+        id
+    }
+
+    /// Reserves a stack for one closure.
+    #[inline]
+    pub(crate) fn reserve(&self) -> std::io::Result<()> {
+        let credits = self.credits.get();
+        if credits == 0 {
+            self.runtime.reserve(64)?;
+            self.credits.set(63);
+        } else {
+            self.credits.set(credits - 1);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn credit(&self) {
+        let credits = self.credits.get() + 1;
+        if credits >= 256 {
+            self.runtime.give_back_credits(128);
+            self.credits.set(credits - 128);
+        } else {
+            self.credits.set(credits);
+        }
+    }
+
+    /// Takes in a fresh closure that a goroutine of this worker has made. Never switches (P4).
+    #[inline]
+    pub(crate) fn push_fresh(&self, task: TaskRef) {
+        count(&self.processor.published.spawned);
+        if self.current.get().is_some_and(|slot| slot.accepted().take()) {
+            return self.place_connection(task);
+        }
+        if self.fresh_patience.get() == 0 {
+            self.fresh_patience.set(PATIENCE);
+        }
+        self.fresh.push(task);
+    }
+
+    /// B3.
+    #[cold]
+    fn place_connection(&self, task: TaskRef) {
+        // Those that were given away and have not started yet count as well.
+        let sockets = |p: &Processor| p.sockets() + p.given.len() as i64;
+        let processors = self.runtime.processors().iter().copied();
+        let least = processors.min_by_key(|p| sockets(p)).expect("a runtime has a worker");
+        if sockets(least) >= sockets(self.processor) + self.fresh.len() as i64 {
+            self.fresh.push(task);
+        } else {
+            self.runtime.place(least, task);
+        }
+    }
+
+    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, and wakes one when some are left.
+    #[inline]
+    pub(super) fn publish_fresh(&self, now: u64) {
+        let left = self.fresh.len();
+        let many = left >= MANY;
+        let flag = &self.processor.published.fresh_left;
+        // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
+        if many != flag.load(Relaxed) {
+            flag.store(many, Relaxed);
+        }
+        // A few are most often started here before anybody has got up, so that is tried once a tick.
+        if left > 0 && self.runtime.idle().wants_waking() && (many || self.few_woken.replace(now) != now) {
+            self.runtime.wake_one();
+        }
+    }
+
+    /// B2: when a few fresh closures have been passed over by a number of quick scheduling points, the newest. Its owner would be back
+    /// here long before a thief had got up, and what it talks to is here.
+    pub(super) fn few_fresh(&self) -> Option<TaskRef> {
+        let now = clock::now();
+        if self.fresh_tick.get() != now {
+            self.fresh_tick.set(now);
+            self.fresh_patience.set(PATIENCE);
+        }
+        let left = self.fresh_patience.get() - 1;
+        self.fresh_patience.set(left);
+        if left > 0 {
+            return None;
+        }
+        let few = self.fresh.len();
+        if few > 1 {
+            self.fresh_patience.set(PATIENCE);
+        }
+        if few < MANY { self.fresh.pop() } else { None }
+    }
+
+    /// B1. Called with a run queue and fresh closures that wait behind it.
+    pub(super) fn fresh_before_queue(&self, now: u64) -> Option<TaskRef> {
+        // Whoever yields with nobody else ready waits for something, perhaps for a closure of its own.
+        if self.yielded.take() && self.queue.len() == 1 {
+            return self.fresh.pop();
+        }
+        let turn = !self.fresh_turn.get();
+        self.fresh_turn.set(turn);
+        if self.fresh_credit.get() == 0 {
+            self.fresh_since.set(now);
+            self.fresh_credit.set(self.fresh.len());
+            return None;
+        }
+        if !turn || now.wrapping_sub(self.fresh_since.get()) < 2 {
+            return None;
+        }
+        let mine = self.queue.len();
+        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine) {
+            self.runtime.wake_one();
+            return None;
+        }
+        self.fresh_credit.set(self.fresh_credit.get() - 1);
+        steal(|| self.processor.stealer.steal())
+    }
+
+    /// A fresh closure from anywhere but the own deque.
+    pub(super) fn take_elsewhere(&self) -> Option<TaskRef> {
+        if let Some(task) = steal(|| self.processor.given.steal()) {
+            return Some(task);
+        }
+        if let Some(task) = steal(|| self.runtime.injector().steal()) {
+            return Some(task);
+        }
+        self.steal_from_others()
+    }
+
+    pub(super) fn steal_from_others(&self) -> Option<TaskRef> {
+        let processors = self.runtime.processors();
+        if processors.len() == 1 {
+            return None;
+        }
+        let first = self.random(processors.len());
+        for i in 0..processors.len() {
+            let index = (first + i) % processors.len();
+            if index == self.index {
+                continue;
+            }
+            let victim = processors[index];
+            let mut found = None;
+            if victim.leaves_fresh() {
+                found = steal(|| victim.stealer.steal());
+            }
+            if found.is_none() {
+                let stall = self.stall(index, victim);
+                if stall >= STALL {
+                    found = steal(|| victim.stealer.steal());
+                }
+                if found.is_none() && stall >= STALL_PLACED {
+                    found = steal(|| victim.given.steal());
+                }
+            }
+            if let Some(task) = &found {
+                count(&self.processor.published.steals);
+                if hooks::on(TRACE) {
+                    trace::steals(task, victim);
+                }
+                return found;
+            }
+        }
+        None
+    }
+
+    /// B2: for how long the victim has had closures to start and has not come to a scheduling point. One that rests does not count: it has
+    /// no closures of its own, and whoever placed one there has notified it.
+    pub(super) fn stall(&self, index: usize, victim: &Processor) -> Duration {
+        if victim.doze().is_resting() || (victim.stealer.is_empty() && victim.given.is_empty()) {
+            return Duration::ZERO;
+        }
+        // ORDERING: Relaxed. A hint.
+        let rounds = victim.published.rounds.load(Relaxed);
+        let mut watched = self.watched.borrow_mut();
+        let (seen, since) = &mut watched[index];
+        if *seen != rounds {
+            *seen = rounds;
+            *since = Instant::now();
+            return Duration::ZERO;
+        }
+        since.elapsed()
+    }
+
+    fn random(&self, below: usize) -> usize {
+        // Marsaglia's xorshift.
+        let mut x = self.seed.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.seed.set(x);
+        x as usize % below
+    }
+}
+
+/// Repeats a steal that lost a race; the race was won by another, so this ends.
+#[inline]
+pub(crate) fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
+    loop {
+        match attempt() {
+            Steal::Success(task) => return Some(task),
+            Steal::Empty => return None,
+            Steal::Retry => {}
+        }
+    }
+}

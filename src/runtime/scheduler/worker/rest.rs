@@ -1,0 +1,221 @@
+//! A worker with nothing to do: it searches for a moment, gives memory back, and sleeps in its poller.
+//!
+//! The steps S1 to S3 are those of [`idle`](crate::runtime::scheduler::idle).
+
+use std::{
+    sync::atomic::{Ordering::SeqCst, fence},
+    time::{Duration, Instant},
+};
+
+use super::{Worker, fresh::STALL};
+use crate::runtime::clock;
+
+/// The longest search before sleep.
+pub(super) const SEARCH_MAX: Duration = Duration::from_micros(50);
+/// The shortest search that is worth beginning.
+const SEARCH_MIN: Duration = Duration::from_micros(2);
+/// Looks at the inbox between two looks everywhere, with a pause after each.
+const ANSWER_LOOKS: u32 = 16;
+/// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
+const NAP_MIN: Duration = Duration::from_micros(20);
+const NAP_MAX: Duration = Duration::from_millis(2);
+/// Idle stacks given back to the kernel between two looks for work.
+const TRIM_BATCH: usize = 64;
+/// How long a worker that has more to give back sleeps while others are at work.
+const TRIM_PAUSE: Duration = Duration::from_millis(1);
+/// Ticks between two times at which a worker gives back what deep calls have touched, as far as it is busy in between.
+const TRIM_DEEP_PAUSE: u64 = 16;
+
+impl Worker {
+    pub(super) fn may_end(&self) -> bool {
+        if !self.runtime.is_closed() {
+            return false;
+        }
+        // Partner of the fence in `Shared::place`: what was placed here before its caller saw `closed` is seen below.
+        fence(SeqCst);
+        self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work()
+    }
+
+    /// Whether there is anything for this worker to do now.
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+            || !self.processor.inbox().is_empty()
+            || !self.fresh.is_empty()
+            || !self.processor.given.is_empty()
+            || !self.runtime.injector().is_empty()
+            || self.processor.has_errands()
+            || self.others_leave_work()
+    }
+
+    /// What was placed with others does not count: they were notified, and the clock thread looks whether they stand still.
+    fn others_leave_work(&self) -> bool {
+        let processors = self.runtime.processors();
+        processors.iter().enumerate().any(|(i, p)| i != self.index && p.leaves_fresh())
+    }
+
+    fn others_stand_still(&self) -> bool {
+        let processors = self.runtime.processors();
+        processors
+            .iter()
+            .enumerate()
+            .any(|(i, p)| i != self.index && !p.stealer.is_empty() && self.stall(i, p) >= STALL)
+    }
+
+    /// Searches, then sleeps, until there may be something to do.
+    #[cold]
+    pub(super) fn rest(&self) {
+        let looks = self.looks_before_sleep();
+        self.vain.set(self.vain.get().wrapping_add(1));
+        if looks && self.may_search() && self.search() {
+            self.vain.set(0);
+            return;
+        }
+        let begin = Instant::now();
+        self.sleep();
+        // A search as long as this sleep would have paid.
+        let slept = begin.elapsed();
+        if slept < SEARCH_MAX && !self.processor.inbox().is_empty() {
+            self.vain.set(0);
+            self.search.set(slept.max(SEARCH_MIN));
+        }
+    }
+
+    /// Whether a search takes nothing from anybody: there are others who may bring work, and a core for each that is awake or gets up.
+    fn may_search(&self) -> bool {
+        let (processors, cores) = (self.runtime.processors(), self.runtime.cores());
+        let awake = || processors.iter().filter(|p| !p.doze().is_asleep()).count();
+        processors.len() > 1 && cores > 1 && (processors.len() <= cores || awake() <= cores)
+    }
+
+    /// Whether to poll without waiting and to search before going to sleep. Where that has found nothing several times in a row, as with
+    /// connections that wait for their peers, it is done now and then only: the sleep polls as well.
+    pub(super) fn looks_before_sleep(&self) -> bool {
+        let vain = self.vain.get();
+        vain < 4 || vain.is_multiple_of(16)
+    }
+
+    /// Looks for work for a moment. The moment grows when it paid and shrinks when it did not.
+    ///
+    /// As many as the idle protocol lets look everywhere; the others look for what comes to them, since an answer often comes at once.
+    fn search(&self) -> bool {
+        let workers = self.runtime.processors().len();
+        let limit = self.search.get();
+        let begin = Instant::now();
+        let mut everywhere = false;
+        let found = loop {
+            // Who searches does not stand still (B2).
+            self.count_round();
+            everywhere = everywhere || self.runtime.idle().begin_search(workers);
+            if self.expect_answer() || (everywhere && (self.has_work() || self.others_stand_still())) {
+                break true;
+            }
+            if begin.elapsed() >= limit || !self.may_search() {
+                break false;
+            }
+        };
+        self.search.set(if found { (limit * 2).min(SEARCH_MAX) } else { (limit / 2).max(SEARCH_MIN) });
+        if everywhere {
+            let last = self.runtime.idle().end_search();
+            // Others may sleep beside more of the same.
+            if found && last && self.others_leave_work() {
+                self.runtime.wake_one();
+            }
+        }
+        found
+    }
+
+    /// Looks at the inbox for a short while, since that is where goroutines of other workers answer.
+    fn expect_answer(&self) -> bool {
+        for _ in 0..ANSWER_LOOKS {
+            if !self.processor.inbox().is_empty() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    fn sleep(&self) {
+        let mut nap = NAP_MIN;
+        loop {
+            let pause = self.give_back_pages();
+            self.runtime.idle().sleeps();
+            self.processor.doze().announce();
+            // S3: the last look.
+            let work = self.has_work() || (self.runtime.is_closed() && self.may_end());
+            let mut napping = false;
+            if !work {
+                let (timeout, is_nap) = self.sleep_time(nap);
+                let pause = pause.filter(|pause| timeout.is_none_or(|timeout| *pause < timeout));
+                napping = is_nap || pause.is_some();
+                self.poll(pause.or(timeout));
+            }
+            // Getting up is a scheduling point: thieves count from here (B2).
+            self.count_round();
+            let notified = self.processor.doze().wake_up();
+            self.runtime.idle().wakes();
+            if work || notified || !napping {
+                break;
+            }
+            self.fire_timers();
+            if self.has_work() {
+                break;
+            }
+            if let Some(task) = self.steal_from_others() {
+                self.fresh.push(task);
+                break;
+            }
+            nap = nap.saturating_mul(2);
+        }
+        clock::active();
+    }
+
+    /// How long to wait in the poller, and whether that is a nap: while others are busy, somebody must look whether they leave
+    /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick.
+    fn sleep_time(&self, nap: Duration) -> (Option<Duration>, bool) {
+        let workers = self.runtime.processors().len();
+        let next = self.timers.borrow_mut().next_look();
+        let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let napping = nap <= NAP_MAX && self.runtime.idle().sleeping() < workers;
+        match (until, napping) {
+            (Some(until), true) if nap < until => (Some(nap), true),
+            (Some(until), _) => (Some(until), false),
+            (None, true) => (Some(nap), true),
+            (None, false) => (None, false),
+        }
+    }
+
+    /// Gives pages of idle stacks back to the kernel for as long as nothing else is to be done. While others are at work only a few in
+    /// each tick: to take a page away interrupts them. When some are left, how long to wait before the next time.
+    fn give_back_pages(&self) -> Option<Duration> {
+        let pause = self.give_back_deep_pages();
+        let (now, workers) = (clock::now(), self.runtime.processors().len());
+        while !self.has_work() {
+            let alone = self.runtime.idle().sleeping() + 1 >= workers;
+            if !alone && self.last_trim.replace(now) == now {
+                return self.runtime.stacks().has_surplus().then_some(TRIM_PAUSE).or(pause);
+            }
+            if self.runtime.stacks().trim(TRIM_BATCH) == 0 {
+                break;
+            }
+        }
+        pause
+    }
+
+    /// What only deep calls have touched, once in a while: a worker may come here thousands of times a second.
+    fn give_back_deep_pages(&self) -> Option<Duration> {
+        let mut stacks = self.stacks.borrow_mut();
+        if !stacks.has_deep() {
+            return None;
+        }
+        // The coarse clock may be asleep.
+        let now = clock::precisely();
+        let passed = now.wrapping_sub(self.last_trim_deep.get());
+        if passed < TRIM_DEEP_PAUSE {
+            return Some(clock::TICK * (TRIM_DEEP_PAUSE - passed) as u32);
+        }
+        self.last_trim_deep.set(now);
+        stacks.trim_deep();
+        None
+    }
+}
