@@ -87,7 +87,7 @@ impl Drop for Main {
     }
 }
 
-fn is_main(id: u64) -> bool {
+pub(crate) fn is_main(id: u64) -> bool {
     MAINS.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
 }
 
@@ -184,6 +184,10 @@ impl fmt::Debug for Goroutines {
 pub struct GoroutineInfo<'a>(&'a Entry);
 
 impl<'a> GoroutineInfo<'a> {
+    pub(crate) fn new(entry: &'a Entry) -> Self {
+        Self(entry)
+    }
+
     /// Its id.
     pub fn id(&self) -> Id {
         Id(self.0.id)
