@@ -143,6 +143,21 @@ fn sends_under_a_lock(capacity: usize) {
     }
 }
 
+/// One holds a lock and receives; who sends, or closes, wants the lock first.
+fn receives_under_a_lock() {
+    let lock = Arc::new(Mutex::new(()));
+    let (tx, rx) = unbuffered::<()>();
+    let _held = lock.lock();
+    go({
+        let lock = Arc::clone(&lock);
+        move || {
+            let _held = lock.lock();
+            tx.close().unwrap();
+        }
+    });
+    let _ = rx.recv();
+}
+
 /// Waits for a condition that nobody signals.
 fn waits_unsignalled() {
     let pair = Arc::new((Mutex::new(false), Condvar::new()));
@@ -225,7 +240,7 @@ cases! {
         let _held = lock.lock();
         once.call_once(|| assert_eq!(content(), 0));
     }
-    kubernetes_13135: UNSEEN "Mutex.lock" { locks_twice(); }
+    kubernetes_13135: UNSEEN "Mutex.lock" { opposite_order(); }
     moby_36114: UNSEEN "Mutex.lock" { locks_twice(); }
     cockroach_7504: UNSEEN "Mutex.lock" { opposite_order(); }
     cockroach_10214: UNSEEN "Mutex.lock" { opposite_order(); }
@@ -234,26 +249,29 @@ cases! {
     moby_4951: UNSEEN "Mutex.lock" { opposite_order(); }
     cockroach_3710: UNSEEN "RwLock.read" { reads_twice(); }
     cockroach_6181: UNSEEN "RwLock.read" { reads_twice(); }
-    cockroach_16167: UNSEEN "RwLock.write" {
-        let config = Arc::new(RwLock::new(0));
-        let changed = { let config = Arc::clone(&config); move || *config.write() += 1 };
-        let _held = config.read();
-        changed();
-    }
+    cockroach_16167: UNSEEN "RwLock.read" { reads_twice(); }
     kubernetes_62464: UNSEEN "RwLock.read" { reads_twice(); }
-    syncthing_4829: UNSEEN "RwLock.read" { reads_twice(); }
+    syncthing_4829: UNSEEN "RwLock.read" {
+        let mapping = Arc::new(RwLock::new(1));
+        let notify = { let mapping = Arc::clone(&mapping); move || *mapping.read() };
+        let held = mapping.write();
+        assert_eq!(notify(), *held);
+    }
+    kubernetes_58107: UNSEEN "RwLock.write" {
+        let lock = Arc::new(RwLock::new(()));
+        let (first, second, writer) = (Arc::clone(&lock), Arc::clone(&lock), lock);
+        go(move || { let _held = first.read(); waits_unsignalled(); });
+        let_others_run();
+        go(move || drop(writer.write()));
+        let_others_run();
+        go(move || drop(second.read()));
+    }
 }
 
 // ---- communication: channels, contexts, groups, conditions -----------------------------------------------------------------------
 
 cases! {
     // Who was to receive has returned: its receiver is gone, and the send fails.
-    cockroach_10790: ENDS "" {
-        let (tx, rx) = unbuffered();
-        for n in 0..3 { let tx = tx.clone(); go(move || tx.send(n).is_ok()); }
-        drop(tx);
-        rx.recv().unwrap();
-    }
     cockroach_18101: ENDS "" {
         let (ctx, cancel) = Context::background().with_cancel();
         let (tx, rx) = unbuffered();
@@ -271,6 +289,14 @@ cases! {
         let (done, stopped) = unbuffered();
         go(move || done.send(true).is_err());
         drop(stopped);
+    }
+    cockroach_1462: ENDS "" {
+        let (stop, (events, all_events)) = (WaitGroup::new(), unbuffered());
+        let (stopper, stopped) = unbuffered::<()>();
+        stop.go(move || while events.send(0).is_ok() {});
+        stop.go(move || loop { select! { recv(all_events) -> _ => (), recv(stopped) -> _ => return } });
+        drop(stopper);
+        stop.wait();
     }
     istio_17860: ENDS "" {
         let (status, statuses) = unbuffered();
@@ -292,20 +318,10 @@ cases! {
         drop(errors);
         cancel.cancel();
     }
-    kubernetes_38669: ENDS "" {
-        let (event, events) = bounded(0);
-        go(move || (0..3).take_while(|n| event.send(*n).is_ok()).count());
-        for n in events { if n == 1 { break } }
-    }
     moby_4395: ENDS "" {
         let (result, results) = unbuffered();
         go(move || result.send(Ok::<_, ()>(())).is_err());
         select! { recv(results) -> _ => (), default => () }
-    }
-    moby_21233: ENDS "" {
-        let (progress, watch) = unbuffered();
-        go(move || for n in 0.. { if progress.send(n).is_err() { break } });
-        for n in &watch { if n > 3 { break } }
     }
     moby_33293: ENDS "" {
         let (error, errors) = unbuffered();
@@ -337,9 +353,27 @@ cases! {
         notify.send("one").unwrap();
     }
     kubernetes_70277: ENDS "" {
-        let (tick, ticks) = unbuffered::<()>();
-        go(move || drop(tick));
-        for () in ticks {}
+        let ((after, afters), (done, dones)) = (unbuffered::<()>(), unbuffered::<()>());
+        go(move || select! { recv(afters) -> _ => (), recv(dones) -> _ => () });
+        drop((after, done));
+    }
+    cockroach_10790: ENDS "" {
+        let (ctx, cancel) = Context::background().with_cancel();
+        let (tx, rx) = unbuffered();
+        go(move || loop { select! { send(tx, 1) -> _ => (), recv(ctx.done()) -> _ => return } });
+        rx.recv().unwrap();
+        go(move || while rx.recv().is_ok() {});
+        cancel.cancel();
+    }
+    kubernetes_38669: ENDS "" {
+        let (event, events) = bounded::<i32>(0);
+        drop(event);
+        assert!(events.recv().is_err());
+    }
+    moby_21233: ENDS "" {
+        let (progress, watch) = unbuffered();
+        go(move || { for n in 0..3 { progress.send(n).unwrap(); } });
+        assert_eq!(watch.iter().count(), 3);
     }
     // A context that nobody cancels: its handle cancels when it is dropped.
     cockroach_13197: ENDS "" {
@@ -381,17 +415,14 @@ cases! {
         });
     }
     cockroach_25456: SUSPECTED "chan receive" {
-        let ((quiesce, quiesced), (checked, checks)) = (unbuffered::<()>(), unbuffered::<()>());
-        go(move || { let _ = quiesced.recv(); checked.send(()).unwrap(); });
-        go(move || { checks.recv().unwrap(); quiesce.close().unwrap(); });
+        let (quiesce, quiesced) = unbuffered::<()>();
+        go(move || { let _ = quiesced.recv(); quiesce.close().unwrap(); });
     }
     cockroach_35931: SUSPECTED "chan send" {
-        let (row, rows) = bounded(1);
-        go(move || {
-            for n in 0..2 { row.send(n).unwrap(); }
-            drop(row);
-            assert_eq!(rows.iter().sum::<i32>(), 1);
-        });
+        let ((full, from_full), (empty, from_empty)) = (bounded(1), bounded(1));
+        full.send(0).unwrap();
+        go(move || { full.send(1).unwrap(); empty.send(1).unwrap(); });
+        go(move || { from_empty.recv().unwrap(); from_full.recv().unwrap(); });
     }
     moby_25384: SUSPECTED "WaitGroup.wait" {
         go(|| {
@@ -411,16 +442,17 @@ cases! {
             drop(stopped);
         });
     }
-    // As in Go where the object is in a struct that both share: a heap is not followed.
-    cockroach_1462: UNSEEN "WaitGroup.wait" {
-        struct Stopper { drain: WaitGroup, stop: oxigo::Chan<()> }
-        let stopper = Arc::new(Stopper { drain: WaitGroup::new(), stop: oxigo::Chan::unbuffered() });
-        stopper.drain.add(1);
-        let worker = Arc::clone(&stopper);
-        go(move || { assert!(worker.stop.recv().is_err()); worker.drain.done(); });
-        stopper.drain.wait();
-        stopper.stop.close().unwrap();
+    // The group is behind an `Arc`, as it is where both sides have it from one struct: a heap is not followed.
+    not_of_the_set_shared_group: UNSEEN "WaitGroup.wait" {
+        let group = Arc::new(WaitGroup::new());
+        let (stopper, stopped) = unbuffered::<()>();
+        group.add(1);
+        let worker = Arc::clone(&group);
+        go(move || { assert!(stopped.recv().is_err()); worker.done(); });
+        group.wait();
+        drop(stopper);
     }
+    // A condition that nobody signals.
     kubernetes_11298: UNSEEN "Condvar.wait" { waits_unsignalled(); }
     moby_29733: UNSEEN "Condvar.wait" { waits_unsignalled(); }
     moby_30408: UNSEEN "Condvar.wait" { waits_unsignalled(); }
@@ -434,10 +466,10 @@ cases! {
 // ---- mixed: a channel and a lock ---------------------------------------------------------------------------------------------------
 
 cases! {
-    etcd_6873: UNSEEN "chan send" { sends_under_a_lock(0); }
+    etcd_6873: UNSEEN "chan receive" { receives_under_a_lock(); }
+    etcd_7902: UNSEEN "chan receive" { receives_under_a_lock(); }
     etcd_7492: UNSEEN "chan send" { sends_under_a_lock(1); }
-    grpc_1353: UNSEEN "chan send" { sends_under_a_lock(0); }
-    grpc_1460: UNSEEN "chan send" { sends_under_a_lock(1); }
+    grpc_1460: UNSEEN "chan receive" { receives_under_a_lock(); }
     istio_16224: UNSEEN "chan send" { sends_under_a_lock(0); }
     kubernetes_1321: UNSEEN "Mutex.lock" { sends_under_a_lock(0); }
     kubernetes_6632: UNSEEN "Mutex.lock" { sends_under_a_lock(0); }
