@@ -302,3 +302,18 @@ fn dg_06_waits_with_another_end_are_not_suspected() {
         waits.join().unwrap();
     });
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_a_look() {
+    common::rt(2, || {
+        const BYTES: usize = 512 << 20;
+        let memory = std::hint::black_box(vec![1_u8; BYTES]);
+        let stuck = go(keeps_its_own_sender).join().unwrap();
+        oxigo::time::sleep(LEAST * 2);
+        let begin = Instant::now();
+        let report = debug::suspects(LEAST).unwrap();
+        println!("{} MiB: {:?}; {} found", std::hint::black_box(&memory).len() >> 20, begin.elapsed(), report.len());
+        drop(stuck);
+    });
+}

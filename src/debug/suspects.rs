@@ -610,7 +610,7 @@ impl fmt::Display for Suspects {
 ///
 /// # Blocking
 ///
-/// Parks the goroutine, or blocks the thread, for the time that looking takes: about a second for each gigabyte of memory in use. No worker is
+/// Parks the goroutine, or blocks the thread, for the time that looking takes: about a third of a second for each gigabyte of memory in use. No worker is
 /// stopped for longer than a few milliseconds at a time.
 pub fn suspects(least: Duration) -> io::Result<Suspects> {
     // A goroutine that waited here would hold its own worker, which could not answer.
