@@ -10,7 +10,7 @@
 
 use std::{cell::Cell, mem::MaybeUninit, time::Instant};
 
-use super::handle::{Attempt, Enqueue, Handle, Watch};
+use super::handle::{Attempt, Enqueue, Handle};
 use crate::{
     chan::{
         core::Grant,
@@ -79,7 +79,7 @@ impl<'a> Arm<'a> {
 ///
 /// The caller is on the thread of the goroutine that waits, which does not go on meanwhile: so the list is in its frame.
 #[cfg(not(loom))]
-pub(crate) unsafe fn watches(list: usize) -> Vec<Watch> {
+pub(crate) unsafe fn watches(list: usize) -> Vec<super::handle::Watch> {
     // `Wait` exposes the address.
     let list = std::ptr::with_exposed_provenance::<&[Arm<'_>]>(list);
     // SAFETY: by the caller; the arms are lent to the frame for longer than it waits.
