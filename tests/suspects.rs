@@ -265,7 +265,10 @@ fn dg_06_waits_with_another_end_are_not_suspected() {
     at_1_2_4(|| {
         // A time limit, a timer that may be set again, a group that a goroutine counts down, the last receiver.
         let own: (Sender<()>, Receiver<()>) = unbuffered();
-        let limited = go(move || own.1.recv_timeout(Duration::from_secs(600)).is_err());
+        let limited = go(move || {
+            let (_tx, rx) = own;
+            rx.recv_timeout(Duration::from_secs(600)).is_err()
+        });
         // It is left behind: to wait for its end would only take time.
         open(&limited, "chan receive");
 
