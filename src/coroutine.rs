@@ -56,6 +56,8 @@ pub(crate) type Yielder = RawYielder<*mut Tracing, ()>;
 /// A trace that is asked for.
 pub(crate) struct Tracing {
     frames: Trace,
+    /// Set when only this is asked for: an address below the frames that are suspended.
+    bottom: Option<usize>,
     /// The coroutine's stack: what lies below it, on the stack of whoever resumes it, differs from time to time.
     stack: RangeInclusive<usize>,
 }
@@ -81,10 +83,15 @@ unsafe impl Send for Place {}
 #[cold]
 #[inline(never)]
 fn capture(yielder: &Yielder, place: Place) {
+    // SAFETY: `Coroutine::trace` or `bottom` holds it exclusively and waits.
+    if let Some(bottom) = &mut unsafe { &mut *place.0 }.bottom {
+        *bottom = (&raw const place).addr();
+        return;
+    }
     yielder.on_parent_stack(move || {
         let Place(place) = { place };
         // SAFETY: `Coroutine::trace` holds it exclusively and waits.
-        let Tracing { frames, stack } = unsafe { &mut *place };
+        let Tracing { frames, stack, .. } = unsafe { &mut *place };
         let frame = |frame: &backtrace::Frame| {
             // Not all platforms tell where a frame lies.
             let at = frame.sp().addr();
@@ -146,9 +153,20 @@ impl Coroutine {
 
     /// The frames of the coroutine, whose stack is `stack`, and which has run and is suspended. It stays suspended.
     pub(crate) fn trace(&mut self, stack: RangeInclusive<usize>) -> Trace {
-        let mut tracing = Tracing { frames: Trace::new(), stack };
+        let mut tracing = Tracing { frames: Trace::new(), bottom: None, stack };
         let resumed = self.0.resume(&raw mut tracing);
         debug_assert!(matches!(resumed, CoroutineResult::Yield(())), "a trace runs nothing of the coroutine's");
         tracing.frames
+    }
+
+    /// From where on the stack of the coroutine, which has run and is suspended, may hold what it still needs: a little too low. It stays
+    /// suspended.
+    pub(crate) fn bottom(&mut self) -> usize {
+        // Registers are saved below the frame that measures.
+        const SAVED: usize = 256;
+        let mut tracing = Tracing { frames: Trace::new(), bottom: Some(0), stack: 0..=0 };
+        let resumed = self.0.resume(&raw mut tracing);
+        debug_assert!(matches!(resumed, CoroutineResult::Yield(())), "as in `trace`");
+        tracing.bottom.unwrap_or(0).saturating_sub(SAVED)
     }
 }

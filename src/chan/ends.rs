@@ -24,6 +24,9 @@ use crate::{
 /// The one allocation of a channel.
 ///
 /// Each kind of end is counted for itself: the last sender closes, the last receiver deafens. Whichever side ends second frees.
+///
+/// `repr(C)`: [`Place`] tells where the counts are, whatever `T` is.
+#[repr(C)]
 pub(crate) struct Shared<T> {
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -31,7 +34,80 @@ pub(crate) struct Shared<T> {
     channel: Channel<T>,
 }
 
+/// The end of a channel as it lies in memory: the address of the channel, and in its low bits which end this is. So a word in memory tells
+/// ends from each other and from references to the channel (`debug::suspects`). The bits cost nothing: they are part of the offset in each
+/// access.
+struct End<T, const BITS: usize>(NonNull<Shared<T>>);
+
+type SendEnd<T> = End<T, SENDER>;
+type ReceiveEnd<T> = End<T, RECEIVER>;
+
+const SENDER: usize = 1;
+const RECEIVER: usize = 2;
+const _: () = assert!(mem::align_of::<Shared<()>>() > SENDER | RECEIVER);
+
+impl<T, const BITS: usize> End<T, BITS> {
+    #[inline]
+    fn new(shared: NonNull<Shared<T>>) -> Self {
+        // SAFETY: the bits are fewer than the bytes of a `Shared`.
+        Self(unsafe { shared.byte_add(BITS) })
+    }
+
+    #[inline]
+    fn get(&self) -> NonNull<Shared<T>> {
+        // SAFETY: back to where `new` began.
+        unsafe { self.0.byte_sub(BITS) }
+    }
+
+    #[inline]
+    fn shared(&self) -> &Shared<T> {
+        // SAFETY: an end keeps the channel alive.
+        unsafe { self.get().as_ref() }
+    }
+}
+
+impl<T, const BITS: usize> Clone for End<T, BITS> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, const BITS: usize> Copy for End<T, BITS> {}
+
+/// The addresses that belong to a channel: numbers to compare with what lies in memory, and nothing to follow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(usize);
+
+impl Place {
+    /// The bytes of a channel's allocation.
+    pub(crate) const SPAN: usize = mem::size_of::<Shared<()>>();
+
+    /// Of the channel that a wait for sending or receiving has named.
+    pub(crate) fn of_channel(address: usize) -> Self {
+        Self(address - mem::offset_of!(Shared<()>, channel))
+    }
+
+    pub(crate) fn start(self) -> usize {
+        self.0
+    }
+
+    /// A sender's word, and where senders are counted.
+    pub(crate) fn senders(self) -> (usize, usize) {
+        (self.0 + SENDER, self.0 + mem::offset_of!(Shared<()>, senders))
+    }
+
+    /// A receiver's word, and where receivers are counted.
+    pub(crate) fn receivers(self) -> (usize, usize) {
+        (self.0 + RECEIVER, self.0 + mem::offset_of!(Shared<()>, receivers))
+    }
+}
+
 fn share<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
+    const {
+        assert!(mem::offset_of!(Shared<T>, channel) == mem::offset_of!(Shared<()>, channel));
+        assert!(mem::size_of::<Shared<T>>() == Place::SPAN);
+    }
     let shared = Box::new(Shared {
         senders: AtomicUsize::new(1),
         receivers: AtomicUsize::new(1),
@@ -39,7 +115,7 @@ fn share<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
         channel,
     });
     let shared = NonNull::from(Box::leak(shared));
-    (Sender { shared }, Receiver { flavor: Flavor::Channel(shared) })
+    (Sender { end: End::new(shared) }, Receiver { flavor: Flavor::Channel(End::new(shared)) })
 }
 
 /// More ends than this are a leak that would overflow the count.
@@ -249,7 +325,7 @@ pub(crate) fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver
 /// oxigo::go(move || drop(tx));
 /// ```
 pub struct Sender<T> {
-    shared: NonNull<Shared<T>>,
+    end: SendEnd<T>,
 }
 
 // SAFETY: values pass from thread to thread, so `T: Send`; ends do not give references to values.
@@ -262,8 +338,12 @@ impl<T> RefUnwindSafe for Sender<T> {}
 impl<T> Sender<T> {
     #[inline]
     fn shared(&self) -> &Shared<T> {
-        // SAFETY: an end keeps the channel alive.
-        unsafe { self.shared.as_ref() }
+        self.end.shared()
+    }
+
+    /// Where the channel lies.
+    pub(crate) fn place(&self) -> Place {
+        Place(self.end.get().addr().get())
     }
 
     #[inline]
@@ -415,14 +495,14 @@ impl<T> Sender<T> {
     ///
     /// Never parks.
     pub fn same_channel(&self, other: &Self) -> bool {
-        self.shared == other.shared
+        self.end.get() == other.end.get()
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         one_more(&self.shared().senders);
-        Self { shared: self.shared }
+        Self { end: self.end }
     }
 }
 
@@ -433,7 +513,7 @@ impl<T> Drop for Sender<T> {
         if self.shared().senders.fetch_sub(1, AcqRel) == 1 {
             self.channel().close();
             // SAFETY: the last sender, on its way out.
-            unsafe { side_gone(self.shared) };
+            unsafe { side_gone(self.end.get()) };
         }
     }
 }
@@ -445,7 +525,7 @@ impl<T> fmt::Debug for Sender<T> {
 }
 
 enum Flavor<T> {
-    Channel(NonNull<Shared<T>>),
+    Channel(ReceiveEnd<T>),
     Timer(Arc<Timer<T>>),
     Never,
 }
@@ -506,10 +586,17 @@ impl<T> Receiver<T> {
     #[inline]
     pub(crate) fn source(&self) -> Source<'_, T> {
         match &self.flavor {
-            // SAFETY: an end keeps the channel alive.
-            Flavor::Channel(shared) => Source::Channel(&unsafe { shared.as_ref() }.channel),
+            Flavor::Channel(end) => Source::Channel(&end.shared().channel),
             Flavor::Timer(timer) => Source::Timer(timer),
             Flavor::Never => Source::Never,
+        }
+    }
+
+    /// Where the channel lies, if it is one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        match &self.flavor {
+            Flavor::Channel(end) => Some(Place(end.get().addr().get())),
+            Flavor::Timer(_) | Flavor::Never => None,
         }
     }
 
@@ -703,7 +790,7 @@ impl<T> Receiver<T> {
     /// Never parks.
     pub fn same_channel(&self, other: &Self) -> bool {
         match (&self.flavor, &other.flavor) {
-            (Flavor::Channel(a), Flavor::Channel(b)) => a == b,
+            (Flavor::Channel(a), Flavor::Channel(b)) => a.get() == b.get(),
             (Flavor::Timer(a), Flavor::Timer(b)) => Arc::ptr_eq(a, b),
             (Flavor::Never, Flavor::Never) => true,
             _ => false,
@@ -714,10 +801,9 @@ impl<T> Receiver<T> {
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         let flavor = match &self.flavor {
-            Flavor::Channel(shared) => {
-                // SAFETY: an end keeps the channel alive.
-                one_more(&unsafe { shared.as_ref() }.receivers);
-                Flavor::Channel(*shared)
+            Flavor::Channel(end) => {
+                one_more(&end.shared().receivers);
+                Flavor::Channel(*end)
             }
             Flavor::Timer(timer) => Flavor::Timer(Arc::clone(timer)),
             Flavor::Never => Flavor::Never,
@@ -729,10 +815,9 @@ impl<T> Clone for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Flavor::Channel(shared) = &self.flavor {
-            let pointer = *shared;
-            // SAFETY: an end keeps the channel alive.
-            let shared = unsafe { pointer.as_ref() };
+        if let Flavor::Channel(end) = &self.flavor {
+            let pointer = end.get();
+            let shared = end.shared();
             // ORDERING: AcqRel. What the last receiver does comes after what all others received.
             if shared.receivers.fetch_sub(1, AcqRel) == 1 {
                 let leave = Leave(pointer);

@@ -125,7 +125,7 @@ impl<T> Timer<T> {
             // SAFETY: the node stays in this frame until it is out of the queue.
             unsafe { state.waiters.push(&node) };
             drop(state);
-            if unit.park_until(ticket, limit, Reason::ChanRecv.on(self)) == Parked::TimedOut {
+            if unit.park_until(ticket, limit, Reason::TimerRecv.on(self)) == Parked::TimedOut {
                 self.state.lock().waiters.remove(&node);
             }
         }

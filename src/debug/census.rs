@@ -13,14 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{heritage::Heritage, leaks::Bond};
+use super::{heritage::Heritage, leaks::Bond, memory::Hidden, suspects::Stake};
 use crate::{
     coroutine::Trace,
     runtime::{
         lifecycle::{self, Shared},
         scheduler::{Processor, Worker},
         slot::Slot,
-        wait::Wait,
+        wait::{Reason, Wait},
     },
 };
 
@@ -31,11 +31,18 @@ const TURN: Duration = Duration::from_millis(2);
 /// Slots that may be passed over, being another worker's by now, between two looks at the clock.
 const LOOKS: usize = 16;
 
-/// Whether back traces are taken: they take most of the time.
+/// Whether back traces are taken: they take most of the time. And what else is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Traces {
     Taken,
     Left,
+    /// Left, and instead it is noted what each wait depends on.
+    Stakes,
+}
+
+/// The object of a select is a list in its frame, which is nothing to name; and kept here it would be found by `suspects`.
+fn named(wait: Wait) -> Wait {
+    if wait.reason == Reason::Select { wait.reason.alone() } else { wait }
 }
 
 /// One goroutine.
@@ -49,6 +56,7 @@ pub(crate) struct Entry {
     pub(crate) trace: Trace,
     pub(crate) bond: Bond,
     pub(crate) heritage: Option<Arc<Heritage>>,
+    pub(crate) stake: Option<Stake>,
 }
 
 /// What was found.
@@ -59,6 +67,8 @@ pub(crate) struct Census {
     pub(crate) held: Vec<&'static Processor>,
     /// Goroutines that were not seen: on such workers, not started, or begun meanwhile.
     pub(crate) unseen: usize,
+    /// Of each worker that was asked for stakes: an address of its own stack, below the frames of its loop.
+    pub(crate) loops: Vec<Hidden>,
 }
 
 impl Census {
@@ -80,11 +90,11 @@ impl Census {
                 processor.ask(Box::new(move |_: &Worker| request.turn(processor, slots)));
             }
         }
-        let Answers { entries, done, .. } = request.wait(asked.len());
+        let Answers { entries, done, loops, .. } = request.wait(asked.len());
         let entries: Vec<Entry> = entries.into_iter().flatten().collect();
         asked.retain(|processor| !done.contains(&std::ptr::from_ref(*processor).addr()));
         let unseen = runtime.alive().saturating_sub(entries.len());
-        Self { entries, held: asked, unseen }
+        Self { entries, held: asked, unseen, loops }
     }
 }
 
@@ -94,6 +104,7 @@ struct Answers {
     entries: Vec<Vec<Entry>>,
     /// Workers that have come to the end of their list.
     done: Vec<usize>,
+    loops: Vec<Hidden>,
     progress: u64,
 }
 
@@ -107,7 +118,14 @@ struct Request {
 
 impl Request {
     /// Looks at goroutines of `slots` for a turn, and asks for another turn if some are left.
-    fn turn(self: Arc<Self>, processor: &'static Processor, mut slots: Vec<&'static Slot>) {
+    fn turn(self: Arc<Self>, processor: &'static Processor, slots: Vec<&'static Slot>) {
+        let edge = std::hint::black_box(0_u8);
+        self.turn_below(processor, slots, (&raw const edge).addr());
+    }
+
+    /// `edge` is above everything that this puts on the stack.
+    #[inline(never)]
+    fn turn_below(self: Arc<Self>, processor: &'static Processor, mut slots: Vec<&'static Slot>, edge: usize) {
         let begin = Instant::now();
         let mut entries = Vec::new();
         while let Some(slot) = slots.pop() {
@@ -118,12 +136,13 @@ impl Request {
                 entries.push(Entry {
                     id: task.id(),
                     name: task.name().map(str::to_owned),
-                    wait: slot.wait(),
+                    wait: named(slot.wait()),
                     waited: slot.waited(),
                     started_at: task.location(),
                     trace: if self.traces == Traces::Taken { slot.trace() } else { Vec::new() },
                     bond: Bond::of(slot, task),
                     heritage: task.heritage(),
+                    stake: (self.traces == Traces::Stakes).then(|| Stake::of(slot, task)),
                 });
             }
             if slots.len().is_multiple_of(LOOKS) && begin.elapsed() >= TURN {
@@ -136,6 +155,7 @@ impl Request {
         answers.progress += 1;
         if done {
             answers.done.push(std::ptr::from_ref(processor).addr());
+            answers.loops.push(Hidden::new(edge));
         }
         self.changed.notify_all();
         drop(answers);

@@ -74,7 +74,7 @@ pub(crate) fn gather(runtimes: &[Arc<Shared>]) -> String {
 }
 
 fn gather_one(runtime: &Arc<Shared>, text: &mut String) {
-    let Census { entries, held, unseen } = Census::of(runtime, Traces::Taken);
+    let Census { entries, held, unseen, .. } = Census::of(runtime, Traces::Taken);
     render(entries, text);
     for processor in held {
         let thread = processor.thread();

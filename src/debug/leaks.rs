@@ -87,7 +87,7 @@ impl Drop for Main {
     }
 }
 
-fn is_main(id: u64) -> bool {
+pub(crate) fn is_main(id: u64) -> bool {
     MAINS.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
 }
 
@@ -184,6 +184,10 @@ impl fmt::Debug for Goroutines {
 pub struct GoroutineInfo<'a>(&'a Entry);
 
 impl<'a> GoroutineInfo<'a> {
+    pub(crate) fn new(entry: &'a Entry) -> Self {
+        Self(entry)
+    }
+
     /// Its id.
     pub fn id(&self) -> Id {
         Id(self.0.id)
@@ -265,7 +269,8 @@ impl Entry {
 /// What it cannot see: goroutines that wait on channels, locks, groups and the like which nobody will ever use again. Rust has no garbage
 /// collector that knows where the handles of these are. When the last handle of a channel's other side is gone its waiters are woken, so
 /// such a leak needs a handle that is kept somewhere: for instance by the waiting goroutine itself. Where a program is known to be done,
-/// in a test above all, [`leak_check`] finds these as well; in one that runs, [`dump`](super::dump()) shows how long each has waited.
+/// in a test above all, [`leak_check`] finds these as well; in one that runs, [`suspects`](super::suspects()) names some of them without proof, and
+/// [`dump`](super::dump()) shows how long each has waited.
 ///
 /// Dumps and deadlock reports mark these goroutines with "for ever".
 ///

@@ -6,6 +6,7 @@ pub(crate) mod dump;
 pub(crate) mod heritage;
 pub(crate) mod hooks;
 pub(crate) mod leaks;
+pub(crate) mod memory;
 mod metrics;
 #[cfg(feature = "metrics")]
 mod publish;
@@ -14,6 +15,7 @@ pub(crate) mod signal;
 #[cfg(feature = "tracing")]
 pub(crate) mod spans;
 pub(crate) mod standstill;
+pub(crate) mod suspects;
 pub mod trace;
 pub(crate) mod watchdog;
 
@@ -32,6 +34,7 @@ pub use self::leaks::{GoroutineInfo, Goroutines, LeakCheck, leak_check, leaks};
 pub use self::metrics::{Metrics, metrics};
 #[cfg(feature = "metrics")]
 pub use self::publish::{Publisher, publish_metrics, publish_metrics_every};
+pub use self::suspects::{Suspect, Suspects, suspects};
 use crate::runtime::{lifecycle::Shared, task::TaskRef};
 
 /// Waits until all goroutines of `runtime` have ended, for `limit` at most, and lists those that have not.

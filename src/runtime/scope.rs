@@ -27,6 +27,8 @@ use crate::runtime::{
     wait::Reason,
 };
 
+/// `repr(C)`: the count comes first, where [`debug::suspects`](crate::debug) looks for it.
+#[repr(C)]
 struct Data {
     /// Children, and one for the scope itself.
     running: AtomicUsize,
@@ -35,6 +37,8 @@ struct Data {
     /// Who waits in `scope`.
     owner: AtomicPtr<Unit>,
 }
+
+const _: () = assert!(mem::offset_of!(Data, running) == 0);
 
 impl Data {
     fn leave(&self) {

@@ -183,6 +183,14 @@ impl Slot {
         coroutine.as_mut().map_or_else(Trace::new, |suspended| suspended.trace(stack))
     }
 
+    /// How many bytes at the top of its stack this goroutine uses. Called as `trace`.
+    pub(crate) fn depth(&'static self) -> usize {
+        // SAFETY: as in `resume`.
+        let coroutine = unsafe { &mut *self.coroutine.get() };
+        let lowest = self.bounds.limit();
+        coroutine.as_mut().map_or(0, |suspended| self.bounds.top() - suspended.bottom().max(lowest))
+    }
+
     #[inline]
     pub(crate) fn task(&self) -> Option<TaskRef> {
         self.task.get()

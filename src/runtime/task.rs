@@ -83,6 +83,8 @@ struct VTable {
     free: unsafe fn(NonNull<Header>),
     /// Moves the result into the `Option<Outcome<T>>` at the pointer.
     take: unsafe fn(NonNull<Header>, *mut ()),
+    /// The bytes of the whole allocation.
+    size: usize,
 }
 
 const NOTIFIED: u64 = 1;
@@ -136,7 +138,14 @@ impl TaskRef {
         let task = Box::new(Task::<F, T, E> {
             header: Header {
                 state: AtomicUsize::new(2 * REFERENCE),
-                vtable: const { &VTable { run: run::<F, T, E>, free: free::<F, T, E>, take: take::<F, T, E> } },
+                vtable: const {
+                    &VTable {
+                        run: run::<F, T, E>,
+                        free: free::<F, T, E>,
+                        take: take::<F, T, E>,
+                        size: size_of::<Task<F, T, E>>(),
+                    }
+                },
                 id,
                 unit: AtomicPtr::new(ptr::null_mut()),
                 joiner: AtomicPtr::new(ptr::null_mut()),
@@ -236,6 +245,11 @@ impl TaskRef {
         // ORDERING: Acquire. Pairs with the Release of the handles that are gone: what they did to the token is seen below.
         let alone = self.header().state.load(Acquire) / REFERENCE == 2;
         alone && self.header().token.load(Relaxed) > NOTIFIED
+    }
+
+    /// Where the task lies: numbers to compare, not to follow.
+    pub(crate) fn extent(&self) -> (usize, usize) {
+        (self.0.addr().get(), self.header().vtable.size)
     }
 
     pub(crate) fn id(&self) -> u64 {

@@ -10,6 +10,8 @@ pub(crate) enum Reason {
     None,
     ChanSend,
     ChanRecv,
+    /// From a timer's channel.
+    TimerRecv,
     Select,
     /// A select without arms, or an operation on `never()`.
     Forever,
@@ -42,7 +44,7 @@ impl Reason {
         match self {
             Self::None => "runnable",
             Self::ChanSend => "chan send",
-            Self::ChanRecv => "chan receive",
+            Self::ChanRecv | Self::TimerRecv => "chan receive",
             Self::Select => "select",
             Self::Forever => "select (no cases)",
             Self::Sleep => "sleep",
@@ -106,7 +108,8 @@ pub(crate) struct Wait {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reason.fmt(f)?;
-        if self.reason != Reason::None && self.object != 0 {
+        // The object of a select is a list in its frame.
+        if !matches!(self.reason, Reason::None | Reason::Select) && self.object != 0 {
             write!(f, " on {:#x}", self.object)?;
         }
         Ok(())

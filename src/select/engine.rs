@@ -73,6 +73,19 @@ impl<'a> Arm<'a> {
     }
 }
 
+/// Who could complete the select whose wait has named `list`.
+///
+/// # Safety
+///
+/// The caller is on the thread of the goroutine that waits, which does not go on meanwhile: so the list is in its frame.
+#[cfg(not(loom))]
+pub(crate) unsafe fn watches(list: usize) -> Vec<super::handle::Watch> {
+    // `Wait` exposes the address.
+    let list = std::ptr::with_exposed_provenance::<&[Arm<'_>]>(list);
+    // SAFETY: by the caller; the arms are lent to the frame for longer than it waits.
+    unsafe { *list }.iter().map(|arm| arm.handle.watch()).collect()
+}
+
 /// What a select does when nothing is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Otherwise {
@@ -299,7 +312,9 @@ impl Select<'_> {
             self.unlock(arms);
         }
         let reason = if arms.iter().all(|arm| arm.lock.is_none()) { Reason::Forever } else { Reason::Select };
-        let parked = unit.park_until(ticket, limit, reason.alone());
+        let list: &[Arm<'_>] = arms;
+        let wait = if reason == Reason::Select { reason.on(&list) } else { reason.alone() };
+        let parked = unit.park_until(ticket, limit, wait);
 
         // X5.
         let mut chosen = None;

@@ -6,7 +6,7 @@ use crate::{
     chan::{
         Receiver, Sender,
         core::{Ended, Grant, State, Step},
-        ends::Source,
+        ends::{Place, Source},
         waitq::{Node, WaitQueue},
     },
     runtime::unit::Unit,
@@ -56,6 +56,21 @@ pub(crate) unsafe trait Handle {
     unsafe fn give_back(&self, room: *mut ());
     /// Gives up a grant.
     fn give_up(&self, grant: Grant);
+    /// Who could complete the operation.
+    fn watch(&self) -> Watch;
+}
+
+/// Who could complete an operation that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Watch {
+    /// Who holds a receiver of this channel, or closes it.
+    Sends(Place),
+    /// Who holds a sender of it.
+    Receives(Place),
+    /// Nobody.
+    Nothing,
+    /// Whoever sets the timer.
+    Timer,
 }
 
 /// Where a node goes.
@@ -152,6 +167,10 @@ unsafe impl<T> Handle for Sender<T> {
 
     fn give_up(&self, grant: Grant) {
         self.channel().give_up_grant(grant);
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::Sends(self.place())
     }
 }
 
@@ -274,6 +293,14 @@ unsafe impl<T> Handle for Receiver<T> {
     }
 
     fn give_up(&self, _grant: Grant) {}
+
+    fn watch(&self) -> Watch {
+        match (self.place(), self.source()) {
+            (Some(place), _) => Watch::Receives(place),
+            (None, Source::Never) => Watch::Nothing,
+            (None, _) => Watch::Timer,
+        }
+    }
 }
 
 /// The second step of a two-step send.

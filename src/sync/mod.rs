@@ -56,4 +56,6 @@ pub use rwlock::{
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
 #[cfg(not(loom))]
 pub use single_flight::SingleFlight;
+#[cfg(not(loom))]
+pub(crate) use wait_group::SPAN as WAIT_GROUP_SPAN;
 pub use wait_group::{DoneGuard, WaitGroup};

@@ -61,6 +61,10 @@ struct Inner {
     state: Lock<State>,
 }
 
+/// The bytes of the part that a wait names.
+#[cfg(not(loom))]
+pub(crate) const SPAN: usize = size_of::<Inner>();
+
 struct State {
     count: isize,
     waiters: usize,
