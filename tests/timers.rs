@@ -15,7 +15,7 @@ use common::{Counted, at_1_2_4, quiesce, rt};
 use oxigo::{
     WaitGroup, bounded, go, select,
     time::{self, Ticker, Timer, after_func},
-    unbuffered,
+    unbuffered, yield_now,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -35,7 +35,7 @@ fn sl_01_a_sleep_is_never_short_and_of_zero_returns_at_once() {
     });
 }
 
-/// In whatever order, and none of them early.
+/// In whatever order, and none of them early, though a worker is awake all the time.
 #[test]
 fn sl_03_sleepers_until_one_instant_all_wake() {
     at_1_2_4(|| {
@@ -49,8 +49,44 @@ fn sl_03_sleepers_until_one_instant_all_wake() {
                     woken.fetch_add(1, SeqCst);
                 });
             }
+            s.go(|| {
+                while woken.load(SeqCst) < 1000 {
+                    yield_now();
+                }
+            });
         });
         assert_eq!(woken.into_inner(), 1000);
+    });
+}
+
+/// Some of a worker's deadlines are taken back, from anywhere among the others: those that are left are kept all the same.
+#[test]
+fn sl_03_sleepers_wake_though_others_leave() {
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered::<()>();
+        let begin = Instant::now();
+        oxigo::scope(|s| {
+            let waiters: Vec<_> = (0..400_u64)
+                .map(|n| {
+                    let rx = &rx;
+                    // Long and short ones in no order; the long ones are taken back below.
+                    s.go(move || {
+                        let scattered = n * 7919 % 400;
+                        if scattered % 2 == 0 {
+                            let until = begin + ms(20) + Duration::from_micros(scattered * 50);
+                            time::sleep_until(until);
+                            assert!(Instant::now() >= until);
+                        } else {
+                            rx.recv_timeout(LONG + ms(scattered)).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..200 {
+                tx.send(()).unwrap();
+            }
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        });
     });
 }
 
