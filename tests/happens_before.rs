@@ -272,3 +272,26 @@ fn hb_15_a_task_comes_before_the_wait_of_its_group() {
         }
     });
 }
+
+/// ThreadSanitizer is seen at work on goroutines: `ci/sanitizers` expects this to be reported, and sets a variable without which it does
+/// nothing.
+#[test]
+#[ignore = "a race, to be found by ThreadSanitizer"]
+fn seeded_goroutines() {
+    if std::env::var_os("OXIGO_SEEDED").is_none() {
+        return;
+    }
+    let plain = Plain::shared();
+    let (tx, rx) = bounded(1);
+    let writer = go({
+        let plain = Arc::clone(&plain);
+        move || {
+            tx.send(()).unwrap();
+            // Too late: the send has come before.
+            plain.set(1);
+        }
+    });
+    rx.recv().unwrap();
+    std::hint::black_box(plain.get());
+    writer.join().unwrap();
+}
