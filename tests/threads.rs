@@ -577,33 +577,33 @@ fn a_barrier_comes_between() {
     });
 }
 
-/// An `unpark` comes before the `park` that it ends; a time limit may come first.
+/// Two that take turns with nothing but `park` and `unpark` between them.
 #[test]
 fn an_unpark_comes_before_the_end_of_its_park() {
-    let (data, go_on) = (Plain::default(), AtomicUsize::new(0));
-    let (mine, yours) = bounded(1);
+    let (data, turn) = (Plain::default(), AtomicUsize::new(0));
+    let (mine, other) = bounded(1);
+    let first = oxigo::current();
     scope(|s| {
         s.spawn(|| {
             mine.send(oxigo::current()).unwrap();
-            for n in 1..=ROUNDS {
-                while go_on.load(Relaxed) < 2 * n - 1 {
-                    if n % 2 == 0 { oxigo::park() } else { oxigo::park_timeout(Duration::from_micros(50)) }
-                }
-                go_on.fetch_add(1, Relaxed);
+            for n in 0..ROUNDS {
+                oxigo::park();
+                assert_eq!(turn.load(Relaxed), 2 * n + 1, "woken once for each unpark");
+                assert_eq!(data.get(), 2 * n + 1);
+                data.set(2 * n + 2);
+                turn.store(2 * n + 2, Relaxed);
+                first.unpark();
             }
         });
-        let other = yours.recv().unwrap();
-        for n in 1..=ROUNDS {
-            go_on.fetch_add(1, Relaxed);
+        let other = other.recv().unwrap();
+        for n in 0..ROUNDS {
+            data.set(2 * n + 1);
+            turn.store(2 * n + 1, Relaxed);
             other.unpark();
-            while go_on.load(Relaxed) < 2 * n {
-                thread::yield_now();
-            }
+            oxigo::park();
+            assert_eq!(data.get(), 2 * n + 2);
         }
-        // Once more, with nothing else that orders.
-        data.set(1);
     });
-    assert_eq!(data.get(), 1);
 }
 
 /// Timers that are moved, stopped and read by several at once: each value goes to one, and none comes after a stop.

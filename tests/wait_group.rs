@@ -425,6 +425,7 @@ fn wait_timeout_keeps_its_time_and_leaves_nothing_behind() {
         }
         tasks.done();
         assert!(tasks.wait_timeout(Duration::MAX));
+        assert_eq!(format!("{tasks:?}"), "WaitGroup { count: 0, waiting: 0 }");
     });
 }
 
