@@ -1115,6 +1115,20 @@ fn nt_20_connect_timeout_acts_and_not_early() {
     });
 }
 
+/// The limit is for connecting only, and has passed when the connection is used.
+#[test]
+fn nt_21_what_limited_the_connecting_does_not_limit_the_connection() {
+    const LIMIT: Duration = Duration::from_millis(100);
+    at_1_2_4(|| {
+        let (_listener, address) = listen();
+        // On a busy machine the first attempt may take longer.
+        let stream = (0..50).find_map(|_| TcpStream::connect_timeout(&address, LIMIT).ok()).expect("connected");
+        time::sleep(LIMIT);
+        (&stream).write_all(b"on").unwrap();
+        stream.writable().unwrap();
+    });
+}
+
 /// The worker that watches a socket ends with its runtime; the socket goes on elsewhere. Told as it was found: a connection that had waited
 /// in a runtime was handed out of it, the runtime was dropped, and the next read waited for ever.
 #[test]
