@@ -271,6 +271,17 @@ fn wg_10_of_many_panics_the_first_counts_and_no_payload_is_lost() {
         assert_eq!(drops.load(SeqCst), 3);
         drop(payload);
         assert_eq!(drops.load(SeqCst), 4);
+        // One after the other, so that the first is known.
+        let hold = tasks.guard();
+        for n in 0..3 {
+            tasks.go(move || std::panic::panic_any(n));
+            // Until only the guard is counted.
+            while !format!("{tasks:?}").contains("count: 1,") {
+                yield_now();
+            }
+        }
+        drop(hold);
+        assert_eq!(catch_unwind(|| tasks.wait()).unwrap_err().downcast_ref(), Some(&0));
         // One that nobody waits for is dropped with the group.
         tasks.add(1);
         tasks.done();
