@@ -1,12 +1,11 @@
-//! Directions, wait queues, and what happens before what: groups CD, CQ and HB-01 to HB-05 of the conformance list.
+//! Directions and wait queues: groups CD and CQ of the conformance list.
 //!
 //! What must not compile (CD-01, CD-02) is in `compile_fail` examples of `Sender`, `Receiver` and `Chan`. CQ-05 and CQ-06 measure, and
-//! are in `chan_cost.rs`. The happens-before rows run on plain threads too, in `threads.rs`, where ThreadSanitizer can look at them.
+//! are in `chan_cost.rs`.
 
 mod common;
 
 use std::{
-    cell::UnsafeCell,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -385,143 +384,6 @@ fn cq_08_nor_does_unparking_a_thread() {
         thread.thread().unpark();
     }
     assert!(thread.join().unwrap().into_iter().eq(0..200));
-}
-
-/// Data without any synchronisation of its own. If the channel's edge is missing, reading it is a race.
-struct Plain(UnsafeCell<u64>);
-
-// SAFETY: each test orders its accesses by the edge that it is about.
-unsafe impl Sync for Plain {}
-
-impl Plain {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(UnsafeCell::new(0)))
-    }
-
-    fn set(&self, value: u64) {
-        // SAFETY: ordered against the other accesses by the edge under test.
-        unsafe { *self.0.get() = value }
-    }
-
-    fn get(&self) -> u64 {
-        // SAFETY: as above.
-        unsafe { *self.0.get() }
-    }
-}
-
-#[test]
-fn hb_01_go_comes_before_the_start() {
-    at_1_2_4(|| {
-        for n in 0..500 {
-            let data = Plain::new();
-            data.set(n);
-            let shared = Arc::clone(&data);
-            assert_eq!(go(move || shared.get()).join().unwrap(), n);
-        }
-    });
-}
-
-#[test]
-fn hb_02_a_send_comes_before_its_receive() {
-    at_1_2_4(|| {
-        for capacity in [0, 1, 3] {
-            let (tx, rx) = bounded(capacity);
-            let sender = go(move || {
-                for n in 0..1000 {
-                    let data = Plain::new();
-                    data.set(n);
-                    tx.send(data).unwrap_or_else(|_| panic!("the receiver is there"));
-                }
-            });
-            for (n, data) in rx.iter().enumerate() {
-                assert_eq!(data.get(), n as u64);
-                data.set(0);
-            }
-            sender.join().unwrap();
-        }
-    });
-}
-
-#[test]
-fn hb_03_a_close_comes_before_the_receives_that_it_ends() {
-    at_1_2_4(|| {
-        for n in 1..300 {
-            let (tx, rx) = bounded::<()>(n % 3);
-            let data = Plain::new();
-            let readers = [false, true].map(|selects| {
-                let (rx, data) = (rx.clone(), Arc::clone(&data));
-                go(move || {
-                    let received = if selects {
-                        select! { recv(rx) -> v => v }
-                    } else {
-                        rx.recv()
-                    };
-                    assert!(received.is_err());
-                    data.get()
-                })
-            });
-            if n % 2 == 0 {
-                yield_now();
-            }
-            data.set(n as u64);
-            if n % 5 == 0 {
-                drop(tx);
-            } else {
-                tx.close().unwrap();
-            }
-            assert_eq!(readers.map(|reader| reader.join().unwrap()), [n as u64; 2]);
-        }
-    });
-}
-
-#[test]
-fn hb_04_an_unbuffered_receive_comes_before_the_end_of_its_send() {
-    at_1_2_4(|| {
-        let (tx, rx) = unbuffered();
-        let data = Plain::new();
-        let shared = Arc::clone(&data);
-        let (go_on, next) = unbuffered();
-        let receiver = go(move || {
-            for n in 1..=1000 {
-                shared.set(n);
-                rx.recv().unwrap();
-                // The sender reads now; it says when it has.
-                next.recv().unwrap();
-            }
-        });
-        for n in 1..=1000 {
-            tx.send(()).unwrap();
-            assert_eq!(data.get(), n);
-            go_on.send(()).unwrap();
-        }
-        receiver.join().unwrap();
-    });
-}
-
-/// The semaphore idiom: sending takes a place, receiving gives it back; the data is the holder's alone.
-#[test]
-fn hb_05_a_receive_comes_before_the_send_that_takes_its_place() {
-    at_1_2_4(|| {
-        let semaphore = Chan::bounded(1);
-        let data = Plain::new();
-        let group = WaitGroup::new();
-        for _ in 0..8 {
-            let (semaphore, data) = (semaphore.clone(), Arc::clone(&data));
-            group.go(move || {
-                for n in 0..200 {
-                    semaphore.send(()).unwrap();
-                    let value = data.get();
-                    if n % 16 == 0 {
-                        yield_now();
-                    }
-                    data.set(value + 1);
-                    semaphore.recv().unwrap();
-                }
-            });
-        }
-        group.wait();
-        assert_eq!(data.get(), 1600);
-    });
 }
 
 /// A receiver that was chosen by a two-step send waits again when that is given up: who watches for it must be told.

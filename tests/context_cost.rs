@@ -79,5 +79,21 @@ fn cx_21_waits_with_a_context_leave_nothing() {
         (0..300).for_each(|_| wait());
         let grown = alloc::live() - before;
         assert!(grown < 300 * 16, "{grown} bytes stayed");
+
+        // Waits that end otherwise take themselves off the list of a context that goes on.
+        let (tx, rx) = oxigo::unbuffered::<()>();
+        let wait = || {
+            let receiver = oxigo::go({
+                let (rx, ctx) = (rx.clone(), parent.clone());
+                move || rx.recv_ctx(&ctx).unwrap()
+            });
+            tx.send(()).unwrap();
+            receiver.join().unwrap();
+        };
+        (0..100).for_each(|_| wait());
+        let before = alloc::live();
+        (0..300).for_each(|_| wait());
+        let grown = alloc::live() - before;
+        assert!(grown < 300 * 16, "{grown} bytes stayed with a context that goes on");
     });
 }

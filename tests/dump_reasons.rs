@@ -61,7 +61,12 @@ fn dg_02_every_kind_of_wait_has_its_words() {
         let sender = full.clone();
         wait!("sends", "chan send on 0x", move || sender.send(1));
         let (a, b) = (rx.clone(), full.clone());
-        wait!("selects", "select", move || oxigo::select! { recv(a) -> _ => (), send(b, 2) -> _ => () });
+        // One disabled arm is not the same as no arm.
+        wait!("selects", "select,", move || oxigo::select! {
+            recv(a) -> _ => (),
+            send(b, 2) -> _ => (),
+            recv(never::<()>()) -> _ => (),
+        });
         let mutex = Arc::new(Mutex::new(()));
         let rwlock = Arc::new(RwLock::new(()));
         let (mutex_guard, write_guard) = (mutex.lock(), rwlock.write());

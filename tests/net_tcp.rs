@@ -606,7 +606,11 @@ fn whole_blocks(stream: &TcpStream, count: usize) -> HashMap<u8, usize> {
     for _ in 0..count {
         (&*stream).read_exact(&mut block).unwrap();
         let first = block[0];
-        assert!(block.iter().all(|byte| *byte == first), "writes are interleaved");
+        if block.iter().any(|byte| *byte != first) {
+            // Ends those who wait for room, too.
+            let _ = stream.shutdown(Shutdown::Both);
+            panic!("writes are interleaved");
+        }
         *blocks.entry(first).or_default() += 1;
     }
     blocks
@@ -615,7 +619,8 @@ fn whole_blocks(stream: &TcpStream, count: usize) -> HashMap<u8, usize> {
 #[test]
 fn nt_16_concurrent_writes_do_not_interleave() {
     at_1_2_4(|| {
-        let (near, far) = pair();
+        // Room for a part of one write only, so that each takes many steps.
+        let (near, far) = narrow_pair();
         scope(|s| {
             for byte in 1..=3 {
                 let near = &near;
@@ -636,6 +641,34 @@ fn nt_16_concurrent_writes_do_not_interleave() {
             }
             let blocks = whole_blocks(&far, 3);
             assert_eq!(blocks, HashMap::from([(1, 1), (2, 1), (3, 1)]));
+        });
+    });
+}
+
+/// A write has one time-out for all of it, though its reader takes a little again and again.
+#[test]
+fn nt_15_a_dribbling_reader_does_not_put_a_time_out_off() {
+    at_1_2_4(|| {
+        // The system tells of room late, a few times in a second.
+        const LIMIT: Duration = Duration::from_millis(400);
+        let (near, far) = narrow_pair();
+        near.set_write_timeout(Some(LIMIT)).unwrap();
+        let over = AtomicBool::new(false);
+        scope(|s| {
+            s.go(|| {
+                let mut some = [0; 4096];
+                let begin = Instant::now();
+                // At this pace the whole would take ten seconds at least.
+                while !over.load(SeqCst) && begin.elapsed() < 2 * AT_ONCE {
+                    (&far).read_exact(&mut some).unwrap();
+                    time::sleep(10 * MS);
+                }
+            });
+            let begin = Instant::now();
+            let error = (&near).write_all(TOO_MUCH).unwrap_err();
+            over.store(true, SeqCst);
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            assert!(begin.elapsed() >= LIMIT && begin.elapsed() < AT_ONCE);
         });
     });
 }
@@ -1079,6 +1112,20 @@ fn nt_20_connect_timeout_acts_and_not_early() {
             }
             assert!(queued.len() < 64);
         }
+    });
+}
+
+/// The limit is for connecting only, and has passed when the connection is used.
+#[test]
+fn nt_21_what_limited_the_connecting_does_not_limit_the_connection() {
+    const LIMIT: Duration = Duration::from_millis(100);
+    at_1_2_4(|| {
+        let (_listener, address) = listen();
+        // On a busy machine the first attempt may take longer.
+        let stream = (0..50).find_map(|_| TcpStream::connect_timeout(&address, LIMIT).ok()).expect("connected");
+        time::sleep(LIMIT);
+        (&stream).write_all(b"on").unwrap();
+        stream.writable().unwrap();
     });
 }
 

@@ -303,64 +303,6 @@ fn sm_04_a_cancelled_request_lets_others_go_on() {
     });
 }
 
-#[test]
-fn hb_15_what_was_done_before_a_cancel_a_release_and_a_return_is_seen() {
-    struct Plain(std::cell::UnsafeCell<usize>);
-    // SAFETY: the test orders its uses by what it tests.
-    unsafe impl Sync for Plain {}
-    impl Plain {
-        fn add(&self) -> usize {
-            // SAFETY: as above.
-            let value = unsafe { &mut *self.0.get() };
-            *value += 1;
-            *value
-        }
-    }
-
-    at_1_2_4(|| {
-        for _ in 0..100 {
-            // cancel → done.
-            let plain = Arc::new(Plain(0.into()));
-            let (ctx, cancel) = context();
-            let writer = go({
-                let plain = Arc::clone(&plain);
-                move || {
-                    plain.add();
-                    cancel.cancel();
-                }
-            });
-            ctx.done().recv().unwrap_err();
-            assert_eq!(plain.add(), 2);
-            writer.join().unwrap();
-
-            // Release → acquire.
-            let (plain, semaphore) = (Plain(0.into()), Semaphore::new(1));
-            oxigo::scope(|s| {
-                for _ in 0..4 {
-                    s.go(|| {
-                        let _permit = semaphore.acquire_ctx(1, &Context::background()).unwrap();
-                        plain.add();
-                    });
-                }
-            });
-            assert_eq!(plain.add(), 5);
-
-            // The return of a task of a group → wait.
-            let plain = Arc::new(Plain(0.into()));
-            let group = oxigo::sync::ErrGroup::<()>::new();
-            group.go({
-                let plain = Arc::clone(&plain);
-                move || {
-                    plain.add();
-                    Ok(())
-                }
-            });
-            group.wait().unwrap();
-            assert_eq!(plain.add(), 2);
-        }
-    });
-}
-
 /// The first of many who wait in line goes away: the others keep their order.
 #[test]
 fn mu_06_a_cancelled_waiter_leaves_the_line_in_order() {

@@ -1,41 +1,30 @@
-//! Channels, select and WaitGroup under stress from plain threads only: what `ci/sanitizers` runs under AddressSanitizer and
-//! ThreadSanitizer. No goroutine may start here, since the sanitizers do not know that stacks are switched.
+//! Channels, select, locks, timers and contexts under stress from plain threads only: what `ci/sanitizers` runs under AddressSanitizer and
+//! ThreadSanitizer. No goroutine starts here.
+
+mod common;
 
 use std::{
-    cell::{RefCell, UnsafeCell},
+    cell::RefCell,
     env,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    io::{Read, Write},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use common::Plain;
 use oxigo::{
     Chan, Receiver, Sender, WaitGroup, bounded,
     chan::{RecvTimeoutError, Select, SendTimeoutError, never},
-    select, unbounded,
+    context::Context,
+    net, select,
+    sync::{Barrier, Condvar, LazyLock, Mutex, MutexCtx, Once, OnceLock, RwLock, Semaphore, SingleFlight},
+    time::{Ticker, Timer},
+    unbounded,
 };
 
 /// Rounds of a test that is long enough for the sanitizers and short enough for every day.
 const ROUNDS: usize = 300;
-
-/// Data without any synchronisation of its own: when the edge under test is missing, ThreadSanitizer reports a race on it.
-#[derive(Default)]
-struct Plain(UnsafeCell<usize>);
-
-// SAFETY: each test orders its accesses by the edge that it is about.
-unsafe impl Sync for Plain {}
-
-impl Plain {
-    fn set(&self, value: usize) {
-        // SAFETY: ordered against the other accesses by the edge under test.
-        unsafe { *self.0.get() = value }
-    }
-
-    fn get(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { *self.0.get() }
-    }
-}
 
 /// Threads that are joined by the system's own call before the scope ends: ThreadSanitizer knows that call, and not the wait of
 /// `std::thread::scope`, since the standard library is not instrumented.
@@ -356,6 +345,347 @@ fn hb_10_a_wait_group_of_threads() {
             assert!(data.iter().all(|place| place.get() == 7));
         });
     }
+}
+
+/// Every way to get a lock takes over what the last holder did.
+#[test]
+fn hb_07_hb_08_an_unlock_comes_before_the_next_lock() {
+    let (lock, data, times) = (Mutex::new(()), Plain::default(), AtomicUsize::new(0));
+    scope(|s| {
+        for party in 0..3 {
+            let (lock, data, times) = (&lock, &data, &times);
+            s.spawn(move || {
+                let (ctx, _cancel) = Context::background().with_cancel();
+                for n in 0..ROUNDS {
+                    let guard = match (n + party) % 4 {
+                        0 => lock.try_lock(),
+                        1 => lock.try_lock_for(Duration::from_micros(20)),
+                        2 => lock.lock_ctx(&ctx).ok(),
+                        _ => Some(lock.lock()),
+                    };
+                    if guard.is_some() {
+                        data.set(data.get() + 1);
+                        times.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(data.get(), times.into_inner());
+    assert!(data.get() >= 3 * ROUNDS / 2);
+}
+
+#[test]
+fn rw_01_readers_come_after_the_last_writer_and_before_the_next() {
+    let (lock, data, times) = (RwLock::new(()), [Plain::default(), Plain::default()], AtomicUsize::new(0));
+    scope(|s| {
+        for party in 0..4 {
+            let (lock, data, times) = (&lock, &data, &times);
+            s.spawn(move || {
+                for n in 0..ROUNDS {
+                    let limit = Duration::from_micros(20);
+                    if party % 2 == 0 {
+                        let guard = if n % 2 == 0 { lock.try_write_for(limit) } else { Some(lock.write()) };
+                        if guard.is_some() {
+                            data.iter().for_each(|place| place.set(place.get() + 1));
+                            times.fetch_add(1, Relaxed);
+                        }
+                    } else {
+                        let guard = match n % 3 {
+                            0 => lock.try_read(),
+                            1 => lock.try_read_for(limit),
+                            _ => Some(lock.read()),
+                        };
+                        if guard.is_some() {
+                            assert_eq!(data[0].get(), data[1].get());
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(data[0].get(), times.into_inner());
+}
+
+#[test]
+fn hb_09_the_closure_of_a_once_comes_before_every_return() {
+    for _ in 0..ROUNDS / 3 {
+        let data: [Plain; 3] = Default::default();
+        let (once, lock, lazy) = (Once::new(), OnceLock::new(), LazyLock::new(|| data[2].set(7)));
+        scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    once.call_once(|| data[0].set(7));
+                    lock.get_or_init(|| data[1].set(7));
+                    LazyLock::force(&lazy);
+                    assert!(data.iter().all(|place| place.get() == 7));
+                });
+            }
+            // Without the closure.
+            s.spawn(|| {
+                while !once.state().done() {
+                    thread::yield_now();
+                }
+                assert_eq!(data[0].get(), 7);
+                lock.wait();
+                assert_eq!(data[1].get(), 7);
+            });
+        });
+    }
+}
+
+/// Two that take turns, told by a condition variable, and one that gives up again and again in their midst.
+#[test]
+fn hb_11_a_notification_comes_before_the_wait_that_it_ends() {
+    let (turn, told, data, over) = (Mutex::new(0_usize), Condvar::new(), Plain::default(), AtomicBool::new(false));
+    scope(|s| {
+        for party in 0..2 {
+            let (turn, told, data, over) = (&turn, &told, &data, &over);
+            s.spawn(move || {
+                for n in 0..ROUNDS {
+                    let mut at = turn.lock();
+                    while *at != 2 * n + party {
+                        told.wait(&mut at);
+                    }
+                    drop(at);
+                    // Without the lock: the turn alone is what orders.
+                    assert_eq!(data.get(), 2 * n + party);
+                    data.set(data.get() + 1);
+                    *turn.lock() += 1;
+                    told.notify_all();
+                }
+                over.store(true, Relaxed);
+            });
+        }
+        s.spawn(|| {
+            while !over.load(Relaxed) {
+                told.wait_for(&mut turn.lock(), Duration::from_micros(20));
+            }
+        });
+    });
+    assert_eq!(data.get(), 2 * ROUNDS);
+}
+
+#[test]
+fn hb_15_a_permit_comes_before_the_next() {
+    let (semaphore, data, times) = (Semaphore::new(2), Plain::default(), AtomicUsize::new(0));
+    scope(|s| {
+        for party in 0..3 {
+            let (semaphore, data, times) = (&semaphore, &data, &times);
+            s.spawn(move || {
+                for n in 0..ROUNDS {
+                    let limit = Duration::from_micros(20);
+                    let permit = match (n + party) % 4 {
+                        0 => semaphore.try_acquire(2),
+                        1 => semaphore.acquire_timeout(2, limit),
+                        // A small one between, whose release alone grants nothing.
+                        2 => {
+                            drop(semaphore.acquire_timeout(1, limit));
+                            None
+                        }
+                        _ => Some(semaphore.acquire(2)),
+                    };
+                    if permit.is_some() {
+                        data.set(data.get() + 1);
+                        times.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(data.get(), times.into_inner());
+    assert_eq!(semaphore.available(), 2);
+}
+
+/// Whoever learns of the end, in whatever way, sees what was done before the cancel.
+#[test]
+fn hb_15_a_cancel_comes_before_its_end_is_seen() {
+    for round in 0..ROUNDS / 3 {
+        let data = Plain::default();
+        let (parent, cancel) = Context::background().with_cancel();
+        let (locked, semaphore) = (Mutex::new(()), Semaphore::new(1));
+        let (_guard, _permit) = (locked.lock(), semaphore.acquire(1));
+        scope(|s| {
+            for kind in 0..5 {
+                let (ctx, data, locked, semaphore) = (parent.clone(), &data, &locked, &semaphore);
+                s.spawn(move || {
+                    let (child, _cancel) = ctx.with_timeout(Duration::from_secs(3600));
+                    match kind {
+                        0 => assert!(child.done().recv().is_err()),
+                        1 => assert!(locked.lock_ctx(&child).is_err()),
+                        2 => assert!(semaphore.acquire_ctx(1, &child).is_err()),
+                        3 => assert!(child.sleep(Duration::from_secs(3600)).is_err()),
+                        _ => {
+                            while child.err().is_none() {
+                                thread::yield_now();
+                            }
+                        }
+                    }
+                    assert_eq!(data.get(), 1);
+                });
+            }
+            if round % 2 == 0 {
+                thread::yield_now();
+            }
+            data.set(1);
+            if round % 3 == 0 { drop(cancel) } else { cancel.cancel() }
+        });
+    }
+}
+
+/// Contexts that end by cancels, by deadlines and by being dropped, while others join and leave them.
+#[test]
+fn cx_06_ends_cross_each_other() {
+    for round in 0..ROUNDS / 3 {
+        let (root, cancel) = Context::background().with_timeout(Duration::from_micros(300 * (round % 3 + 1) as u64));
+        scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    for n in 0..20 {
+                        let (child, cancel) = root.with_timeout(Duration::from_micros(n * 20));
+                        let (merged, _end) = oxigo::context::merge(&child, &root);
+                        if n % 2 == 0 {
+                            cancel.cancel();
+                            assert!(child.err().is_some() && merged.err().is_some());
+                        }
+                    }
+                });
+            }
+            if round % 2 == 0 {
+                s.spawn(|| cancel.cancel());
+            }
+        });
+        root.done().recv().unwrap_err();
+    }
+}
+
+#[test]
+fn a_barrier_comes_between() {
+    let (barrier, data): (_, [Plain; 3]) = (Barrier::new(3), Default::default());
+    scope(|s| {
+        for own in 0..3 {
+            let (barrier, data) = (&barrier, &data);
+            s.spawn(move || {
+                for n in 0..ROUNDS {
+                    data[own].set(n);
+                    barrier.wait();
+                    assert!(data.iter().all(|place| place.get() == n));
+                    barrier.wait();
+                }
+            });
+        }
+    });
+}
+
+/// Two that take turns with nothing but `park` and `unpark` between them.
+#[test]
+fn an_unpark_comes_before_the_end_of_its_park() {
+    let (data, turn) = (Plain::default(), AtomicUsize::new(0));
+    let (mine, other) = bounded(1);
+    let first = oxigo::current();
+    scope(|s| {
+        s.spawn(|| {
+            mine.send(oxigo::current()).unwrap();
+            for n in 0..ROUNDS {
+                oxigo::park();
+                assert_eq!(turn.load(Relaxed), 2 * n + 1, "woken once for each unpark");
+                assert_eq!(data.get(), 2 * n + 1);
+                data.set(2 * n + 2);
+                turn.store(2 * n + 2, Relaxed);
+                first.unpark();
+            }
+        });
+        let other = other.recv().unwrap();
+        for n in 0..ROUNDS {
+            data.set(2 * n + 1);
+            turn.store(2 * n + 1, Relaxed);
+            other.unpark();
+            oxigo::park();
+            assert_eq!(data.get(), 2 * n + 2);
+        }
+    });
+}
+
+/// Timers that are moved, stopped and read by several at once: each value goes to one, and none comes after a stop.
+#[test]
+fn tm_07_a_timer_that_all_touch() {
+    let (timer, ticker) = (Timer::new(Duration::from_micros(10)), Ticker::new(Duration::from_micros(20)));
+    let (started, received) = (AtomicUsize::new(1), AtomicUsize::new(0));
+    scope(|s| {
+        for party in 0..3 {
+            let (timer, ticker, started, received) = (&timer, &ticker, &started, &received);
+            s.spawn(move || {
+                for n in 0..ROUNDS {
+                    let limit = Duration::from_micros((n % 5) as u64 * 10);
+                    let got = select! {
+                        recv(timer.receiver()) -> due => Some(due),
+                        recv(ticker.receiver()) -> _ => None,
+                        default(limit) => None,
+                    };
+                    if let Some(due) = got {
+                        assert!(due.unwrap() <= Instant::now());
+                        received.fetch_add(1, Relaxed);
+                    }
+                    // What it takes back is one value less that can be received.
+                    if n % 3 == party {
+                        if timer.reset(limit) {
+                            started.fetch_sub(1, Relaxed);
+                        }
+                        started.fetch_add(1, Relaxed);
+                    } else if n % 7 == party && timer.stop() {
+                        started.fetch_sub(1, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let left = usize::from(timer.stop());
+    assert_eq!(received.into_inner() + left, started.into_inner());
+}
+
+#[test]
+fn sf_01_a_shared_value_comes_after_its_work() {
+    let (flights, data) = (SingleFlight::new(), Plain::default());
+    scope(|s| {
+        for _ in 0..3 {
+            s.spawn(|| {
+                for n in 0..ROUNDS {
+                    let (value, _shared) = flights.work(n % 2, || {
+                        // One at a time for a key; each key has its own half.
+                        if n % 2 == 0 {
+                            data.set(data.get() + 1);
+                        }
+                        Box::leak(Box::new(n)) as &usize
+                    });
+                    assert!(*value < ROUNDS);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn pi_01_a_pipe_in_memory() {
+    let (near, far) = net::pipe();
+    let data = Plain::default();
+    scope(|s| {
+        s.spawn(|| {
+            for n in 0..ROUNDS {
+                data.set(n);
+                (&near).write_all(&[n as u8; 7]).unwrap();
+            }
+            near.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let mut buffer = [0; 7];
+        for n in 0..ROUNDS {
+            (&far).read_exact(&mut buffer[..5]).unwrap();
+            // The writer waits for the rest.
+            assert_eq!(data.get(), n);
+            (&far).read_exact(&mut buffer[5..]).unwrap();
+            assert_eq!(buffer, [n as u8; 7]);
+        }
+        assert_eq!((&far).read(&mut buffer).unwrap(), 0);
+    });
 }
 
 /// The sanitizers are seen at work: `ci/sanitizers` expects these to be reported, and sets a variable without which they do nothing.

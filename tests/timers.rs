@@ -15,7 +15,7 @@ use common::{Counted, at_1_2_4, quiesce, rt};
 use oxigo::{
     WaitGroup, bounded, go, select,
     time::{self, Ticker, Timer, after_func},
-    unbuffered,
+    unbuffered, yield_now,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -35,7 +35,7 @@ fn sl_01_a_sleep_is_never_short_and_of_zero_returns_at_once() {
     });
 }
 
-/// In whatever order, and none of them early.
+/// In whatever order, and none of them early, though a worker is awake all the time.
 #[test]
 fn sl_03_sleepers_until_one_instant_all_wake() {
     at_1_2_4(|| {
@@ -49,8 +49,43 @@ fn sl_03_sleepers_until_one_instant_all_wake() {
                     woken.fetch_add(1, SeqCst);
                 });
             }
+            s.go(|| {
+                while woken.load(SeqCst) < 1000 {
+                    yield_now();
+                }
+            });
         });
         assert_eq!(woken.into_inner(), 1000);
+    });
+}
+
+/// Some of a worker's deadlines are taken back, from anywhere among the others: those that are left are kept all the same.
+#[test]
+fn sl_03_sleepers_wake_though_others_leave() {
+    at_1_2_4(|| {
+        let begin = Instant::now();
+        oxigo::scope(|s| {
+            let (tx, rx) = unbuffered::<()>();
+            let (mut sleepers, mut waiters) = (Vec::new(), Vec::new());
+            for n in 0..400_u64 {
+                let (scattered, rx) = (n * 7919 % 400, rx.clone());
+                if scattered % 2 == 0 {
+                    sleepers.push(s.go(move || {
+                        let until = begin + ms(20) + Duration::from_micros(scattered * 50);
+                        time::sleep_until(until);
+                        assert!(Instant::now() >= until);
+                        assert!(begin.elapsed() < Duration::from_secs(20), "woken by another's deadline");
+                    }));
+                } else {
+                    waiters.push(s.go(move || rx.recv_timeout(Duration::from_secs(25)).unwrap()));
+                }
+            }
+            // Half of them at once, the others when all sleepers have woken.
+            (0..100).for_each(|_| tx.send(()).unwrap());
+            sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+            (0..100).for_each(|_| tx.send(()).unwrap());
+            waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        });
     });
 }
 
@@ -443,6 +478,22 @@ fn tk_01_ticks_keep_the_period_and_follow_reset_and_stop() {
         assert!(start.elapsed() >= ms(5));
         ticker.stop();
         assert!(ticker.receiver().recv_timeout(ms(12)).is_err());
+    });
+}
+
+/// Who reads late, but by less than a period, puts no later tick off.
+#[test]
+fn tk_01_a_late_reader_does_not_move_the_grid() {
+    at_1_2_4(|| {
+        const PERIOD: Duration = Duration::from_millis(10);
+        // Where the machine makes it late by more than a period, the grid moves; not every time.
+        let kept = (0..100).any(|_| {
+            let ticker = Ticker::new(PERIOD);
+            time::sleep(PERIOD + PERIOD / 2);
+            let first = ticker.receiver().recv().unwrap();
+            ticker.receiver().recv().unwrap() - first == PERIOD
+        });
+        assert!(kept, "the next tick was never one period after the first");
     });
 }
 

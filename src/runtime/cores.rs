@@ -160,17 +160,40 @@ mod tests {
 
     #[test]
     fn rt_08_the_least_quota_on_the_way_to_the_root_counts() {
-        let root = Root::new(
-            "above",
-            &[
-                ("proc/self/cgroup", "0::/slice/job/inner\n"),
-                TWO,
-                ("sys/fs/cgroup/slice/cpu.max", "400000 100000\n"),
-                ("sys/fs/cgroup/slice/job/cpu.max", "600000 100000\n"),
-                ("sys/fs/cgroup/slice/job/inner/cpu.max", "max 100000\n"),
-            ],
-        );
-        assert_eq!(root.quota(), Some(4.0));
+        for (slice, job, least) in [("400000", "600000", 4.0), ("700000", "600000", 6.0), ("400000", "max", 4.0)] {
+            let (slice, job) = (format!("{slice} 100000\n"), format!("{job} 100000\n"));
+            let root = Root::new(
+                "above",
+                &[
+                    ("proc/self/cgroup", "0::/slice/job/inner\n"),
+                    TWO,
+                    ("sys/fs/cgroup/slice/cpu.max", &slice),
+                    ("sys/fs/cgroup/slice/job/cpu.max", &job),
+                    ("sys/fs/cgroup/slice/job/inner/cpu.max", "max 100000\n"),
+                ],
+            );
+            assert_eq!(root.quota(), Some(least), "{slice}{job}");
+        }
+    }
+
+    /// Both versions may be mounted, and only one of them limit the processors, or both.
+    #[test]
+    fn rt_08_the_least_quota_of_both_versions_counts() {
+        let mounts = format!("{}31 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n", TWO.1);
+        for (one, two, least) in [("300000", "500000", 3.0), ("500000", "300000", 3.0), ("-1", "300000", 3.0)] {
+            let two = format!("{two} 100000\n");
+            let root = Root::new(
+                "both",
+                &[
+                    ("proc/self/cgroup", "3:cpu:/job\n0::/job\n"),
+                    ("proc/self/mountinfo", &mounts),
+                    ("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", one),
+                    ("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n"),
+                    ("sys/fs/cgroup/job/cpu.max", &two),
+                ],
+            );
+            assert_eq!(root.quota(), Some(least), "{one} {two}");
+        }
     }
 
     #[test]

@@ -2,16 +2,21 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
+    cell::UnsafeCell,
     env,
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
+    thread,
+    time::Duration,
 };
 
 use oxigo::Runtime;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs `body` as the main goroutine of a runtime with so many workers.
 pub(crate) fn rt<T: Send>(workers: usize, body: impl FnOnce() -> T + Send) -> T {
@@ -43,14 +48,55 @@ impl Drop for Counted {
     }
 }
 
-/// Runs the test `name` of the calling test binary again, in a process of its own that knows it is the child.
+/// Data without any synchronisation of its own. Where the edge under test is missing, a stale value may be read, and ThreadSanitizer reports
+/// a race (`ci/sanitizers`).
+#[derive(Default)]
+pub(crate) struct Plain(UnsafeCell<usize>);
+
+// SAFETY: each test orders its accesses by the edge that it is about.
+unsafe impl Sync for Plain {}
+
+impl Plain {
+    pub(crate) fn shared() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn set(&self, value: usize) {
+        // SAFETY: ordered against the other accesses by the edge under test.
+        unsafe { *self.0.get() = value }
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { *self.0.get() }
+    }
+}
+
+/// Runs the test `name` of the calling test binary again, in a process of its own that knows it is the child. One that does not end is
+/// killed after a while; its status and what it has said tell.
 pub(crate) fn child(name: &str) -> Output {
-    Command::new(env::current_exe().unwrap())
+    const LIMIT: Duration = Duration::from_secs(90);
+    let process = Command::new(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env("OXIGO_TEST_CHILD", name)
         .env("RUST_BACKTRACE", "0")
-        .output()
-        .unwrap()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = Pid::from_child(&process);
+    let (ends, ended) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        if ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("the child {id:?} does not end");
+            let _ = kill_process(id, Signal::KILL);
+        }
+    });
+    let output = process.wait_with_output().unwrap();
+    drop(ends);
+    watch.join().unwrap();
+    output
 }
 
 /// Whether this process is the child for test `name`.
