@@ -12,8 +12,9 @@ use std::{
 
 use common::{at_1_2_4, quiesce, rt};
 use oxigo::{
+    context::{Context, ContextError},
     go,
-    sync::{Mutex, RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard},
+    sync::{Mutex, RwLock, RwLockCtx, RwLockUpgradableReadGuard, RwLockWriteGuard},
     yield_now,
 };
 
@@ -372,6 +373,21 @@ fn rwlock_upgradable_time_limits() {
         home.together(vec![others], || ());
         drop(held);
         assert!(lock.try_upgradable_read_for(Duration::ZERO).is_some());
+    });
+}
+
+#[test]
+fn rwlock_upgradable_with_a_context() {
+    everywhere(|home| {
+        let lock = RwLock::new(());
+        let held = lock.upgradable_read();
+        let (ctx, cancel) = Context::background().with_cancel();
+        let waits = party(|| assert_eq!(lock.upgradable_read_ctx(&ctx).map(drop), Err(ContextError::Canceled)));
+        home.together(vec![waits], || cancel.cancel());
+        assert!(lock.try_read().is_some() && lock.try_upgradable_read().is_none());
+        drop(held);
+        assert!(lock.upgradable_read_ctx(&ctx).is_err(), "the context comes first");
+        assert!(lock.upgradable_read_ctx(&Context::background()).is_ok());
     });
 }
 

@@ -12,18 +12,19 @@
 //!   `WRITER` only. An upgradable one heeds the same, and others of its kind.
 //! - R3: the writer's unlock lets in all readers that wait (RW-03) and the first upgradable one, else the first writer; when the last reader
 //!   of either kind leaves, the first writer is handed the lock. A writer that was the upgradable reader, and so went before those that
-//!   wait, lets no other upgradable one in before them. So readers and writers take turns, and nobody starves. Between writers
-//!   alone, newcomers may overtake for about 1 ms; between upgradable readers none does, not even for that long: who leaves hands over to
-//!   the first, or leaves it to the next writer to do so.
+//!   wait, lets no other upgradable one in before them (`UPGRADED`): parties that upgrade one after the other would keep writers out. So
+//!   readers and writers take turns, and nobody starves. Between writers alone, newcomers may overtake for about 1 ms; between upgradable
+//!   readers none does, not even for that long: who leaves hands over to the first, or leaves it to the next writer to let it in.
 //! - R4 (P3, last touch): as M3. An unlock that finds nobody to wake leaves the gate first; the compare-exchange on the word is its last
 //!   touch. One that wakes touches the lock only while it holds a claim on somebody that it has not woken yet.
 //! - R5: no wake is lost: who waits sets its bit in the same step in which it sees that it has to. While a queue of readers or of upgradable
 //!   ones has anybody to let in, one of the bits that hold them back is set, and whoever clears the last of these lets them in or hands
 //!   on. The writer does so when it lets go or steps down, the writer and the upgrade that give up when they leave their queue.
 //! - R6: an upgrade goes before all writers that wait, since none of them can have the lock before the upgradable reader lets go. While it
-//!   waits no reader comes in but recursive ones, so it ends. The last reader becomes the writer for the upgrade in the step in which it leaves, with the gate,
-//!   and passes the lock on. If the upgrade has given up in that very moment, the last reader takes that step back; the one that gave up
-//!   holds its upgradable lock as before, and has still to come by the gate, which keeps the lock alive for the last reader (R4).
+//!   waits no reader comes in but recursive ones, so it ends. The last reader becomes the writer for the upgrade in the step in which it
+//!   leaves, with the gate, and passes the lock on. If the upgrade has given up in that very moment, the last reader takes that step back;
+//!   the one that gave up holds its upgradable lock as before, and has still to come by the gate, which keeps the lock alive for the last
+//!   reader (R4).
 //! - R7: an upgrade that gives up ends a turn of writing like an unlock: all readers that wait come in, those that a queue of writers holds
 //!   back too. None of the writers could have had the lock now, and some reader may be a recursive one that met with R6's step.
 
