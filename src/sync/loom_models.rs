@@ -494,13 +494,13 @@ fn loom_rwlock_an_upgrade_that_gives_up_lets_readers_in() {
     });
 }
 
-/// A writer gives up that has held back an upgradable reader, while the one before that leaves: one of the two lets it in.
+/// A writer gives up that has held back an upgradable reader, while a reader leaves: one of the two lets it in.
 #[test]
 fn loom_rwlock_a_writer_that_leaves_lets_the_upgradable_in() {
     loom::model(|| {
         let shared = Shared::new();
         let (timed, upgrades) = (shared.clone(), shared.clone());
-        assert!(shared.lock.acquire_shared(Read::Upgradable, Until::EVER));
+        assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
         let timed = thread::spawn(move || {
             let taken = timed.lock.acquire_exclusive(Until::deadline(Some(Instant::now() + Duration::from_secs(1))));
             if taken {
@@ -509,7 +509,7 @@ fn loom_rwlock_a_writer_that_leaves_lets_the_upgradable_in() {
             u32::from(taken)
         });
         let upgrades = thread::spawn(move || upgrades.look_and_add());
-        shared.let_upgradable_go();
+        shared.let_readers_go();
         let taken = timed.join().unwrap();
         upgrades.join().unwrap();
         assert_eq!(shared.get(Read::Plain), 1 + taken);
