@@ -2,7 +2,10 @@
 //!
 //! `Mutex` and `RwLock` are `lock_api`'s types, so what is ours comes by extension traits.
 
-use super::{Mutex, MutexGuard, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockWriteGuard, rwlock::Read};
+use super::{
+    Mutex, MutexGuard, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard,
+    rwlock::Read,
+};
 use crate::{
     context::{Context, ContextError},
     runtime::until::Until,
@@ -69,7 +72,8 @@ impl<T: ?Sized> MutexCtx for Mutex<T> {
     }
 }
 
-/// [`RwLock::read`](lock_api::RwLock::read) and [`write`](lock_api::RwLock::write) with a context. Not meant to be implemented elsewhere.
+/// [`RwLock::read`](lock_api::RwLock::read), [`upgradable_read`](lock_api::RwLock::upgradable_read) and
+/// [`write`](lock_api::RwLock::write) with a context. Not meant to be implemented elsewhere.
 ///
 /// # Examples
 ///
@@ -100,6 +104,17 @@ pub trait RwLockCtx: sealed::Sealed {
     /// Parks the goroutine, or blocks the thread.
     fn read_ctx(&self, ctx: &Context) -> Result<RwLockReadGuard<'_, Self::Value>, ContextError>;
 
+    /// Takes the upgradable lock, waiting until `ctx` ends at the latest. A context that has ended already comes before a lock that is free.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    fn upgradable_read_ctx(&self, ctx: &Context) -> Result<RwLockUpgradableReadGuard<'_, Self::Value>, ContextError>;
+
     /// Takes the write lock, waiting until `ctx` ends at the latest. A context that has ended already comes before a lock that is free;
     /// readers that were held back by this writer come in when it goes away.
     ///
@@ -122,6 +137,14 @@ impl<T: ?Sized> RwLockCtx for RwLock<T> {
         within(ctx, |until| raw.acquire_shared(Read::Plain, until))?;
         // SAFETY: the read lock was taken above, by us, and there is no guard for it yet.
         Ok(unsafe { self.make_read_guard_unchecked() })
+    }
+
+    fn upgradable_read_ctx(&self, ctx: &Context) -> Result<RwLockUpgradableReadGuard<'_, T>, ContextError> {
+        // SAFETY: the lock is taken by `acquire_shared` only, and let go of by the guard only.
+        let raw: &RawRwLock = unsafe { self.raw() };
+        within(ctx, |until| raw.acquire_shared(Read::Upgradable, until))?;
+        // SAFETY: the upgradable lock was taken above, by us, and there is no other guard for it.
+        Ok(unsafe { self.make_upgradable_guard_unchecked() })
     }
 
     fn write_ctx(&self, ctx: &Context) -> Result<RwLockWriteGuard<'_, T>, ContextError> {

@@ -319,6 +319,26 @@ impl Shared {
         unsafe { self.lock.release_shared() };
     }
 
+    /// Called with the upgradable lock held; false if it still is.
+    fn upgrade(&self, until: Until<'_>) -> bool {
+        // SAFETY: by the caller.
+        unsafe { self.lock.upgrade_until(until) }
+    }
+
+    fn let_upgradable_go(&self) {
+        // SAFETY: called by the upgradable reader.
+        unsafe { self.lock.release_upgradable() };
+    }
+
+    /// As `add`, with a look beforehand that must still hold.
+    fn look_and_add(&self) {
+        assert!(self.lock.acquire_shared(Read::Upgradable, Until::EVER));
+        let seen = self.read();
+        assert!(self.upgrade(Until::EVER));
+        assert_eq!(self.read(), seen);
+        self.finish(Manner::Free);
+    }
+
     /// Called with the write lock held, and lets go of it.
     fn finish(&self, manner: Manner) {
         // SAFETY: the caller holds the write lock.
@@ -404,6 +424,94 @@ fn loom_rwlock_a_writer_that_leaves_lets_readers_in() {
         assert!(reader.join().unwrap() <= taken);
         assert!(shared.lock.try_acquire_exclusive(), "nobody holds it");
         shared.finish(Manner::Free);
+        assert_eq!(shared.get(Read::Plain), 1 + taken);
+    });
+}
+
+/// R6: what the upgradable reader has read still holds when it has become the writer, beside a reader that leaves and a writer that waits.
+#[test]
+fn loom_rwlock_upgrade_goes_first() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let (writes, reads) = (shared.clone(), shared.clone());
+        assert!(shared.lock.acquire_shared(Read::Upgradable, Until::EVER));
+        let writer = thread::spawn(move || writes.add(Manner::Free));
+        let reader = thread::spawn(move || assert!(reads.get(Read::Plain) <= 2));
+        assert_eq!(shared.read(), 0, "no writer came in");
+        assert!(shared.upgrade(Until::EVER));
+        assert_eq!(shared.read(), 0, "no writer came in between");
+        shared.finish(Manner::Free);
+        writer.join().unwrap();
+        reader.join().unwrap();
+        assert_eq!(shared.get(Read::Plain), 2);
+    });
+}
+
+/// One upgradable reader at a time; the next is let in by the writer, whether it lets go or becomes upgradable and the writer again.
+#[test]
+fn loom_rwlock_upgradables_take_turns() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let other = shared.clone();
+        let upgrades = thread::spawn(move || other.look_and_add());
+        assert!(shared.lock.acquire_exclusive(Until::EVER));
+        shared.lock.downgrade_exclusive_to_upgradable();
+        let seen = shared.read();
+        assert!(shared.upgrade(Until::EVER));
+        assert_eq!(shared.read(), seen);
+        shared.finish(Manner::Free);
+        upgrades.join().unwrap();
+        assert_eq!(shared.get(Read::Plain), 2);
+    });
+}
+
+/// R6, R7: an upgrade gives up while the last reader leaves and another is held back. That one comes in while the upgradable lock is still
+/// held, and nothing is lost if the upgrade was granted in that moment.
+#[test]
+fn loom_rwlock_an_upgrade_that_gives_up_lets_readers_in() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let (timed, reads) = (shared.clone(), shared.clone());
+        assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
+        assert!(shared.lock.acquire_shared(Read::Upgradable, Until::EVER));
+        let reader = thread::spawn(move || reads.get(Read::Plain));
+        let timed = thread::spawn(move || {
+            let taken = timed.upgrade(Until::deadline(Some(Instant::now() + Duration::from_secs(1))));
+            if taken {
+                timed.finish(Manner::Free);
+                assert!(reader.join().unwrap() <= 1);
+            } else {
+                assert_eq!(reader.join().unwrap(), 0, "it came in beside us");
+                timed.let_upgradable_go();
+            }
+            u32::from(taken)
+        });
+        shared.let_readers_go();
+        let taken = timed.join().unwrap();
+        assert!(shared.lock.try_acquire_exclusive(), "nobody holds it");
+        shared.finish(Manner::Free);
+        assert_eq!(shared.get(Read::Plain), 1 + taken);
+    });
+}
+
+/// A writer gives up that has held back an upgradable reader, while a reader leaves: one of the two lets it in.
+#[test]
+fn loom_rwlock_a_writer_that_leaves_lets_the_upgradable_in() {
+    loom::model(|| {
+        let shared = Shared::new();
+        let (timed, upgrades) = (shared.clone(), shared.clone());
+        assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
+        let timed = thread::spawn(move || {
+            let taken = timed.lock.acquire_exclusive(Until::deadline(Some(Instant::now() + Duration::from_secs(1))));
+            if taken {
+                timed.finish(Manner::Free);
+            }
+            u32::from(taken)
+        });
+        let upgrades = thread::spawn(move || upgrades.look_and_add());
+        shared.let_readers_go();
+        let taken = timed.join().unwrap();
+        upgrades.join().unwrap();
         assert_eq!(shared.get(Read::Plain), 1 + taken);
     });
 }

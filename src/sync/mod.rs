@@ -48,10 +48,11 @@ pub use once::{Once, OnceState};
 pub use once_lock::{LazyLock, OnceLock};
 pub use rwlock::RawRwLock;
 #[cfg(all(feature = "arc_lock", not(loom)))]
-pub use rwlock::{ArcRwLockReadGuard, ArcRwLockWriteGuard};
+pub use rwlock::{ArcRwLockReadGuard, ArcRwLockUpgradableReadGuard, ArcRwLockWriteGuard};
 #[cfg(not(loom))]
 pub use rwlock::{
-    MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, const_rwlock,
+    MappedRwLockReadGuard, MappedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard,
+    RwLockWriteGuard, const_rwlock,
 };
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
 #[cfg(not(loom))]

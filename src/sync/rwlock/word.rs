@@ -1,0 +1,111 @@
+//! The word of a [`RawRwLock`](super::RawRwLock): its bits, and what may be done by looking at it. What always holds is in the module above.
+//!
+//! | bit | set | when |
+//! |---|---|---|
+//! | `WRITER` | by the writer, or by the one who hands over | a writer holds the lock; excludes readers and the upgradable reader |
+//! | `READERS_WAIT` | under the gate, with the push of a node | the queue of readers may hold nodes |
+//! | `WRITERS_WAIT` | under the gate, with the push of a node | the queue of writers may hold nodes |
+//! | `WOKEN` | by a writer's unlock that woke a writer | that one is on its way: it takes the lock, or goes back to the front of the queue, and clears the bit in that step |
+//! | `STARVING` | under the gate, by a woken writer that came too late and has waited for more than 1 ms | a writer hands over to the first writer in the queue |
+//! | `UPGRADABLE` | by the upgradable reader, or by the one who lets it in | a reader that may become the writer holds the lock; excludes writers and its own kind, not readers |
+//! | `UPGRADING` | under the gate, by the upgradable reader | it waits for the readers to leave. Never without `UPGRADABLE` |
+//! | `UPGRADABLES_WAIT` | under the gate, with the push of a node | the queue of upgradable readers may hold nodes |
+//! | `UPGRADED` | with `WRITER`, when the upgradable reader becomes the writer and writers wait | it has been served before a writer: when it lets go, no other upgradable reader comes in before a writer |
+//! | the rest | by readers | how many readers hold the lock, the upgradable one not counted |
+//!
+//! Who holds the lock: nobody; the writer; any number of readers, with an upgradable one or without. `WRITER` and `UPGRADABLE` meet only
+//! while the last reader, under the gate, looks whether the upgrade still waits (R6).
+
+pub(super) const WRITER: usize = 1;
+pub(super) const READERS_WAIT: usize = 2;
+pub(super) const WRITERS_WAIT: usize = 4;
+pub(super) const WOKEN: usize = 8;
+pub(super) const STARVING: usize = 16;
+pub(super) const UPGRADABLE: usize = 32;
+pub(super) const UPGRADING: usize = 64;
+pub(super) const UPGRADABLES_WAIT: usize = 128;
+pub(super) const UPGRADED: usize = 256;
+/// One reader.
+pub(super) const READER: usize = 512;
+
+/// How many readers there are, the upgradable one not counted.
+#[inline]
+pub(super) fn readers(word: usize) -> usize {
+    word / READER
+}
+
+/// How the lock is held together with readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sync) enum Read {
+    Plain,
+    /// Heeds no writer that waits.
+    Recursive,
+    /// May become the writer; one at a time.
+    Upgradable,
+}
+
+impl Read {
+    /// Whether such a reader may come in (R2).
+    #[inline]
+    pub(super) fn may_enter(self, word: usize) -> bool {
+        let excluded = match self {
+            Self::Plain => WRITER | WRITERS_WAIT | WOKEN | UPGRADING,
+            Self::Recursive => WRITER,
+            Self::Upgradable => WRITER | WRITERS_WAIT | WOKEN | UPGRADABLE,
+        };
+        word & excluded == 0
+    }
+
+    /// The word when it has come in.
+    #[inline]
+    pub(super) fn enter(self, word: usize) -> usize {
+        match self {
+            Self::Plain | Self::Recursive => word.checked_add(READER).expect("too many readers"),
+            Self::Upgradable => word | UPGRADABLE,
+        }
+    }
+
+    /// The bit of its queue.
+    #[inline]
+    pub(super) fn waits(self) -> usize {
+        match self {
+            Self::Plain | Self::Recursive => READERS_WAIT,
+            Self::Upgradable => UPGRADABLES_WAIT,
+        }
+    }
+}
+
+/// Whether a writer may take the lock: a woken one (`mine` is `WOKEN`) whenever nobody holds it, others if no readers wait either.
+pub(super) fn can_write(word: usize, mine: usize) -> bool {
+    let excluded = WRITER | UPGRADABLE | if mine == 0 { READERS_WAIT } else { 0 };
+    word & excluded == 0 && readers(word) == 0
+}
+
+/// The word when the upgradable reader has become the writer.
+#[inline]
+pub(super) fn upgraded(word: usize) -> usize {
+    let mark = if word & WRITERS_WAIT != 0 { UPGRADED } else { 0 };
+    (word & !(UPGRADABLE | UPGRADING)) | WRITER | mark
+}
+
+/// Who gets the write lock when a reader, upgradable or not, leaves `rest` behind.
+#[inline]
+pub(super) fn heir(rest: usize) -> Option<Heir> {
+    if rest & (WRITERS_WAIT | UPGRADING) == 0 || readers(rest) > 0 {
+        None
+    } else if rest & UPGRADING != 0 {
+        Some(Heir::Upgrader)
+    } else {
+        // A writer on its way comes by.
+        (rest & (UPGRADABLE | WOKEN) == 0).then_some(Heir::Writer)
+    }
+}
+
+/// See [`heir`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heir {
+    /// The upgradable reader.
+    Upgrader,
+    /// The first writer in the queue.
+    Writer,
+}
