@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::runtime::{
-    alarm, panics,
+    alarm, clock, panics,
     park::{self, Wake},
     scheduler,
     threads::Ours,
@@ -136,6 +136,8 @@ impl Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         alarm::no_longer_expect();
+        // The detector has perhaps given up looking.
+        clock::active();
     }
 }
 
