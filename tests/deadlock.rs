@@ -34,6 +34,8 @@ const CASES: &[Case] = cases![
     dd_04_a_function_that_waits_for_its_time_suppresses_the_report_until_it_has_run,
     dd_05_a_listener_in_accept_suppresses_the_report,
     dd_05_a_blocking_call_suppresses_the_report,
+    dd_05_a_drop_on_a_thread_of_ours_suppresses_the_report,
+    dd_05_a_drop_that_wakes_nobody_only_delays_the_report,
     dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts,
     dd_07_a_foreign_thread_silences_it_until_it_has_ended,
     dd_07_main_asleep_elsewhere_is_foreign,
@@ -268,6 +270,53 @@ fn dd_05_a_blocking_call_suppresses_the_report() {
         return;
     }
     silent(NAME);
+}
+
+/// A closure that no runtime takes any more is dropped on a thread of ours, where its `Drop` may take its time and then wake somebody.
+fn dd_05_a_drop_on_a_thread_of_ours_suppresses_the_report() {
+    const NAME: &str = "dd_05_a_drop_on_a_thread_of_ours_suppresses_the_report";
+    struct Late(oxigo::Sender<()>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            thread::sleep(LONG);
+            self.0.send(()).unwrap();
+        }
+    }
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered();
+        let gone = Runtime::builder().workers(1).build().unwrap();
+        gone.run(|| {
+            let late = Late(tx);
+            oxigo::time::after_func(Duration::from_millis(50), move || drop(late));
+        });
+        drop(gone);
+        return run(|| rx.recv()).unwrap();
+    }
+    silent(NAME);
+}
+
+fn dd_05_a_drop_that_wakes_nobody_only_delays_the_report() {
+    const NAME: &str = "dd_05_a_drop_that_wakes_nobody_only_delays_the_report";
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            thread::sleep(LONG);
+            println!("dropped");
+        }
+    }
+    if is_child(NAME) {
+        let gone = Runtime::builder().workers(1).build().unwrap();
+        gone.run(|| {
+            let slow = Slow;
+            oxigo::time::after_func(Duration::from_millis(50), move || drop(slow));
+        });
+        drop(gone);
+        let (_tx, rx) = unbuffered::<()>();
+        return run(|| rx.recv()).unwrap();
+    }
+    let output = child(NAME);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("dropped"), "reported before that");
 }
 
 /// A signal may come at any time, from outside; but only for whoever has asked for it, and for as long as that lasts.

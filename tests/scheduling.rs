@@ -230,6 +230,54 @@ fn s_10_work_from_outside_is_not_starved_by_a_busy_queue() {
     busy.into_iter().for_each(|handle| handle.join().unwrap());
 }
 
+/// Two closures from a thread while one worker searches and the other sleeps: whoever takes the first, which holds its worker, leaves the
+/// second to the sleeper. Likewise when an answer ends the search.
+#[test]
+fn s_10_what_comes_while_a_worker_searches_is_not_left_beside_a_sleeper() {
+    const HELD: Duration = Duration::from_secs(1);
+    let runtime = oxigo::Runtime::builder().workers(2).name("test").build().unwrap();
+    let pause = || {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_micros(2) {
+            std::hint::spin_loop();
+        }
+    };
+    let hold = |done: Arc<AtomicBool>| {
+        let begin = Instant::now();
+        while !done.load(SeqCst) && begin.elapsed() < HELD {
+            std::hint::spin_loop();
+        }
+        assert!(done.load(SeqCst), "the second closure waits for the first");
+    };
+    for round in 0..200_u32 {
+        // Both fall asleep; then one is at work, and finds that it pays to search.
+        thread::sleep(Duration::from_millis(2));
+        let (tx, rx) = bounded::<Arc<AtomicBool>>(1);
+        let answered = (round % 2 == 1).then(|| runtime.go(move || hold(rx.recv().unwrap())));
+        for _ in 0..20 {
+            let seen = Arc::new(AtomicBool::new(false));
+            let set = Arc::clone(&seen);
+            runtime.go(move || set.store(true, SeqCst));
+            while !seen.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            pause();
+        }
+        let done = Arc::new(AtomicBool::new(false));
+        let held = Arc::clone(&done);
+        let first = match answered {
+            None => runtime.go(move || hold(held)),
+            Some(first) => {
+                tx.send(held).unwrap();
+                first
+            }
+        };
+        let set = Arc::clone(&done);
+        runtime.go(move || set.store(true, SeqCst));
+        first.join().unwrap();
+    }
+}
+
 /// Go's TestTimerFairness.
 #[test]
 fn s_11_timers_fire_although_channels_are_always_ready() {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::runtime::{
-    panics,
+    alarm, clock, panics,
     park::{self, Wake},
     scheduler,
     threads::Ours,
@@ -98,8 +98,19 @@ impl Job {
     }
 }
 
-/// Runs `f` on a thread of the pool and does not wait for it. `f` does not panic.
+/// Runs `f` on a thread of the pool and does not wait for it. `f` does not panic. Until it has run it may wake anybody.
 pub(crate) fn detached<F>(f: F) -> std::io::Result<()>
+where
+    F: FnOnce() + Send + 'static,
+{
+    let expected = Expected::new();
+    submit_boxed(move || {
+        let _expected = expected;
+        f();
+    })
+}
+
+fn submit_boxed<F>(f: F) -> std::io::Result<()>
 where
     F: FnOnce() + Send + 'static,
 {
@@ -110,6 +121,24 @@ where
         drop(unsafe { Box::from_raw(f) });
     }
     result
+}
+
+/// Suppresses the report of a deadlock while it is there.
+struct Expected;
+
+impl Expected {
+    fn new() -> Self {
+        alarm::expect();
+        Self
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        alarm::no_longer_expect();
+        // The detector has perhaps given up looking.
+        clock::active();
+    }
 }
 
 /// # Safety

@@ -269,9 +269,10 @@ pub(crate) fn supervise() -> bool {
             awake = true;
             let now = clock::now();
             runtime.processors.iter().for_each(|p| watchdog::look(p, now));
-            // A worker that stands still may have left closures behind: let a sleeper look.
+            // A worker that stands still may have left closures behind, or those from outside: let a sleeper look.
             let leaves = |p: &Processor| !(p.doze().is_resting() || p.stealer.is_empty() && p.given.is_empty());
-            if sleeping > 0 && runtime.processors.iter().any(|p| leaves(p)) {
+            let left = || !runtime.injector.is_empty() || runtime.processors.iter().any(|p| leaves(p));
+            if sleeping > 0 && left() {
                 runtime.wake_one();
             }
         }

@@ -42,6 +42,20 @@ pub(super) unsafe fn give(advice: libc::c_int, ranges: &[Range]) -> io::Result<u
     Ok(given)
 }
 
+/// Gives the pages of all ranges back for which the kernel does; it refuses those that are locked into memory. The rest is just kept.
+///
+/// # Safety
+///
+/// As for [`give`]; nobody needs what is in the ranges.
+pub(super) unsafe fn give_back(mut ranges: &[Range]) {
+    while !ranges.is_empty() {
+        // SAFETY: by the caller.
+        let given = unsafe { give(GIVE_BACK, ranges) }.unwrap_or(0);
+        // The one for which it failed is passed over.
+        ranges = ranges.get(given + 1..).unwrap_or(&[]);
+    }
+}
+
 /// # Safety
 ///
 /// As for [`give`].
@@ -83,8 +97,9 @@ mod list {
             libc::syscall(libc::SYS_process_madvise, PIDFD_SELF_THREAD, list.as_ptr(), list.len(), advice, 0_u32)
         };
         let Ok(mut bytes) = usize::try_from(bytes) else {
-            // Memory that is short for the first range is no refusal: that is told when it is tried by itself.
-            if std::io::Error::last_os_error().raw_os_error() != Some(libc::ENOMEM) {
+            // What is wrong with the first range alone is no refusal of lists, and is told when it is tried by itself: memory that is short
+            // or locked. Kernels that do not take lists about the own process find no such descriptor.
+            if !matches!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENOMEM | libc::EINVAL)) {
                 TAKES_LISTS.store(false, Relaxed);
             }
             return None;

@@ -70,9 +70,8 @@ impl<M: Metadata> Cache<M> {
             (keep > bounds.limit()).then(|| Range::new(bounds.limit(), keep - bounds.limit()))
         };
         let ranges: Vec<_> = self.idle[self.shallow..].iter().filter_map(deep).collect();
-        // Memory that could not be given back is just kept.
         // SAFETY: nobody uses the stacks of idle slots, and these are ours (S2, S3).
-        let _ = unsafe { advice::give(advice::GIVE_BACK, &ranges) };
+        unsafe { advice::give_back(&ranges) };
         self.shallow = self.idle.len();
     }
 

@@ -190,9 +190,9 @@ impl<M: Metadata> Pool<M> {
         batch.sort_unstable_by_key(|slot| slot.bounds().start());
         let runs = batch.chunk_by(|a, b| a.bounds().start() + a.bounds().stride() == b.bounds().start());
         let ranges: Vec<_> = runs.map(|run| Range::new(run[0].bounds().start(), run.len() * self.stride)).collect();
-        // Guards stay. Memory that could not be given back is just kept.
+        // Guards stay.
         // SAFETY: nobody uses the stacks of idle slots, and these were taken from the pool (S2, S3).
-        let _ = unsafe { advice::give(advice::GIVE_BACK, &ranges) };
+        unsafe { advice::give_back(&ranges) };
         let count = batch.len();
         self.lock().clean.extend(batch);
         count

@@ -150,3 +150,20 @@ fn advice_about_a_list_ends_with_the_first_range_that_fails() {
     let all = unsafe { advice::give(advice::GIVE_BACK, &[range(slots[1]), range(slots[2])]) };
     assert_eq!((all.unwrap(), peek(slots[1].bounds, 20_000), peek(slots[2].bounds, 20_000)), (2, 0, 0));
 }
+
+/// Somebody may lock a page of a stack and forget it: the pages of the other stacks go back all the same.
+#[test]
+fn a_range_that_cannot_be_given_back_does_not_keep_the_others() {
+    let slots = taken(pool(256 * 1024), 4);
+    slots.iter().for_each(|slot| touch(slot.bounds, 20_000));
+    let page = |slot: &Record| (slot.bounds.top() - 20_000) & !4095;
+    let locked = std::ptr::with_exposed_provenance(page(slots[1]));
+    // SAFETY: a page of the test's own.
+    if unsafe { libc::mlock(locked, 4096) } != 0 {
+        return;
+    }
+    let ranges: Vec<_> = slots.iter().map(|slot| Range::new(page(slot), 4096)).collect();
+    // SAFETY: the stacks are the test's.
+    unsafe { advice::give_back(&ranges) };
+    assert_eq!(slots.iter().map(|slot| peek(slot.bounds, 20_000)).collect::<Vec<_>>(), [0, 1, 0, 0]);
+}

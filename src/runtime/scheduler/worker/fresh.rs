@@ -171,10 +171,16 @@ impl Worker {
         if let Some(task) = steal(|| self.processor.given.steal()) {
             return Some(task);
         }
-        if let Some(task) = steal(|| self.runtime.injector().steal()) {
-            return Some(task);
+        self.take_injected().or_else(|| self.steal_from_others())
+    }
+
+    /// The oldest closure from outside. Whoever injected more of them may have found somebody searching, and has woken nobody then.
+    pub(super) fn take_injected(&self) -> Option<TaskRef> {
+        let task = steal(|| self.runtime.injector().steal())?;
+        if !self.runtime.injector().is_empty() {
+            self.runtime.wake_one();
         }
-        self.steal_from_others()
+        Some(task)
     }
 
     pub(super) fn steal_from_others(&self) -> Option<TaskRef> {

@@ -477,7 +477,7 @@ impl Worker {
         }
         // What was placed here or comes from outside starts even while this worker is busy, but one at a time.
         if rounds.is_multiple_of(2) {
-            steal(|| self.processor.given.steal()).or_else(|| steal(|| self.runtime.injector().steal()))
+            steal(|| self.processor.given.steal()).or_else(|| self.take_injected())
         } else {
             None
         }

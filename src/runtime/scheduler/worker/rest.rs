@@ -102,26 +102,35 @@ impl Worker {
         let limit = self.search.get();
         let begin = Instant::now();
         let mut everywhere = false;
+        // Whether by an answer.
         let found = loop {
             // Who searches does not stand still (B2).
             self.count_round();
             everywhere = everywhere || self.runtime.idle().begin_search(workers);
-            if self.expect_answer() || (everywhere && (self.has_work() || self.others_stand_still())) {
-                break true;
+            let answered = self.expect_answer();
+            if answered || (everywhere && (self.has_work() || self.others_stand_still())) {
+                break Some(answered);
             }
             if begin.elapsed() >= limit || !self.may_search() {
-                break false;
+                break None;
             }
         };
-        self.search.set(if found { (limit * 2).min(SEARCH_MAX) } else { (limit / 2).max(SEARCH_MIN) });
+        self.search.set(if found.is_some() { (limit * 2).min(SEARCH_MAX) } else { (limit / 2).max(SEARCH_MIN) });
         if everywhere {
             let last = self.runtime.idle().end_search();
-            // Others may sleep beside more of the same.
-            if found && last && self.others_leave_work() {
-                self.runtime.wake_one();
+            if let Some(answered) = found
+                && last
+            {
+                // Partner of the fence in `wake_one`: either a publisher sees that nobody searches any more, or its closure is seen below
+                // or in `take_injected`.
+                fence(SeqCst);
+                // Others may sleep beside more of the same. Who was answered does not come to what was injected so soon.
+                if self.others_leave_work() || (answered && !self.runtime.injector().is_empty()) {
+                    self.runtime.wake_one();
+                }
             }
         }
-        found
+        found.is_some()
     }
 
     /// Looks at the inbox for a short while, since that is where goroutines of other workers answer.
