@@ -36,6 +36,7 @@ const CASES: &[Case] = cases![
     dd_05_a_blocking_call_suppresses_the_report,
     dd_05_a_drop_on_a_thread_of_ours_suppresses_the_report,
     dd_05_a_drop_that_wakes_nobody_only_delays_the_report,
+    dd_05_an_alarm_taken_back_only_delays_the_report,
     dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts,
     dd_07_a_foreign_thread_silences_it_until_it_has_ended,
     dd_07_main_asleep_elsewhere_is_foreign,
@@ -293,6 +294,25 @@ fn dd_05_a_drop_on_a_thread_of_ours_suppresses_the_report() {
         return run(|| rx.recv()).unwrap();
     }
     silent(NAME);
+}
+
+/// Nothing gets up when the last alarm is taken back by a thread.
+fn dd_05_an_alarm_taken_back_only_delays_the_report() {
+    const NAME: &str = "dd_05_an_alarm_taken_back_only_delays_the_report";
+    if is_child(NAME) {
+        let alarm = oxigo::time::after_func(Duration::from_secs(3600), || ());
+        thread::spawn(move || {
+            thread::sleep(LONG);
+            assert!(alarm.stop());
+            println!("taken back");
+        });
+        let (_tx, rx) = unbuffered::<()>();
+        return run(|| rx.recv()).unwrap();
+    }
+    let output = child(NAME);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains(FATAL));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().last(), Some("taken back"));
 }
 
 fn dd_05_a_drop_that_wakes_nobody_only_delays_the_report() {

@@ -102,6 +102,10 @@ impl Alarm {
     pub(crate) fn cancel(&self) -> bool {
         // R2: the lock is released before the action is dropped.
         let action = SET[self.shard].lock().wheel.take(self.handle);
+        if action.is_some() && super::scheduler::current_slot().is_none() {
+            // The detector has perhaps given up looking because of this alarm. A worker that is awake has let it look again.
+            clock::active();
+        }
         action.is_some()
     }
 
@@ -200,12 +204,17 @@ fn fire(now: Instant) -> Option<Instant> {
         }
         next = next.min(set.look_at);
     }
+    let fired = !due.is_empty();
     due.sort_unstable_by_key(|due| due.turn);
     for Due { item: action, .. } in due {
         // A closure that cannot be started any more is dropped in there, and its `Drop` may panic; the hook has printed it.
         panics::quietly(action);
     }
     no_longer_expect();
+    if fired {
+        // As in `cancel`: it may have woken nobody.
+        clock::active();
+    }
     clock::instant(next)
 }
 

@@ -242,10 +242,13 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // What was injected when the last worker had just looked: its `Drop` is user code, so it is given to a thread that may wait.
         while let Some(task) = super::scheduler::steal(|| self.injector.steal()) {
-            match task.unit() {
+            if let Some(unit) = task.unit() {
                 // SAFETY: a task that has not started and knows a unit has a slot of its own.
-                Some(unit) => stack_pool_of(unsafe { Slot::of(unit) }).put_one(unsafe { Slot::of(unit) }),
-                None => self.give_back_credits(1),
+                let slot = unsafe { Slot::of(unit) };
+                slot.own_stack().take();
+                stack_pool_of(slot).put_one(slot);
+            } else {
+                self.give_back_credits(1);
             }
             // Without a thread for it the closure is leaked.
             let _ = blocking::detached(move || task.refuse());

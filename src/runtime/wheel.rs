@@ -5,6 +5,8 @@
 //! names. When the wheel comes to a slot, the slot's entries move down, those of its own tick into a heap, `near`. What is due is told by
 //! the deadline itself, not by its tick, so nothing is early, and many deadlines within a tick cost no more than their heap.
 //!
+//! Places cannot move, so a wheel keeps the room of its peak until it is empty: 40 or 48 bytes an entry.
+//!
 //! - Y1: an entry's tick and the wheel's agree in all groups above the entry's level, and the entry's slot comes after the wheel's own there.
 //!   What is in the wheel's tick, or was late when it was added, is in `near`.
 //! - Y2: the bit of a slot is set if and only if its list is not empty.

@@ -115,7 +115,8 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
     let address = unsafe { info_ref.si_addr() }.addr();
     if let Some((entry, index)) = find(address) {
         let mut out = RawStderr::new();
-        // SAFETY: an address in a slot's guard is touched by code on that slot's stack, so the slot was handed out.
+        // SAFETY: an address in a slot's guard is touched by code on that slot's stack, so the slot was handed out. A stray access may meet a
+        // guard that stands ahead of its slot: the record reads as zeroes then, which is a record without a goroutine.
         unsafe { (entry.report)(entry.metadata, index, &mut out) };
         out.flush();
         // SAFETY: ends the process; async-signal-safe.
