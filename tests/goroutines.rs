@@ -562,16 +562,31 @@ fn the_test_attribute_allows_leaks_when_told() {
     std::mem::forget(keep);
 }
 
-/// A test that is stuck fails with a list of who waits for what.
+/// A test that is stuck fails with a list of who waits for what, and alone: the others of its process run.
 #[test]
 fn dd_01_a_stuck_test_is_told_and_ends() {
     const NAME: &str = "stuck";
     let output = child(NAME);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    for words in ["all goroutines are asleep - deadlock!", "[waiting]", "chan receive", "chan send", "goroutines.rs:"] {
+    let text = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(101), "a test has failed, the process has not been ended: {text}");
+    let words = [
+        "all goroutines are asleep - deadlock!",
+        "[waiting]",
+        "chan receive",
+        "chan send",
+        "goroutines.rs:",
+        "said before",
+    ];
+    for words in words.iter().chain(&["test result: FAILED. 0 passed; 1 failed"]) {
         assert!(text.contains(words), "{words} is missing in: {text}");
     }
+    assert!(!text.contains("attributes.rs:"), "who started the test is the test itself: {text}");
+}
+
+#[oxigo::test]
+#[should_panic(expected = "all goroutines are asleep - deadlock!")]
+fn dd_01_a_stuck_test_fails_alone() {
+    oxigo::park();
 }
 
 #[oxigo::test]
@@ -579,6 +594,7 @@ fn stuck() {
     if !is_child("stuck") {
         return;
     }
+    println!("said before");
     let (tx, rx) = unbuffered::<u32>();
     let (tx2, rx2) = (tx.clone(), rx.clone());
     let (other, nobody) = unbuffered::<u32>();
