@@ -239,8 +239,19 @@ fn an_own_stack_size_is_what_a_goroutine_gets() {
     let handle = Builder::new().stack_size(8 << 20).spawn(|| deep(2048)).unwrap();
     // A debug build's frame of it has over two KiB: this needs far more than the default of 192 KiB.
     assert_eq!(handle.join().unwrap(), 2048);
-    let error = Builder::new().stack_size(1).spawn(|| ()).unwrap_err();
+    let error = Builder::new().stack_size(usize::MAX).spawn(|| ()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+/// As with std's threads, a stack size below the least is rounded up.
+#[test]
+fn g_10_a_stack_that_is_too_small_is_made_larger() {
+    for bytes in [0, 1, 4096, 65536] {
+        let handle = Builder::new().stack_size(bytes).spawn(|| format!("{:?}", oxigo::current().name())).unwrap();
+        assert_eq!(handle.join().unwrap(), "None");
+        let runtime = Runtime::builder().workers(1).stack_size(bytes).build().unwrap();
+        assert_eq!(runtime.run(|| format!("{:.3}", std::hint::black_box(0.5))), "0.500");
+    }
 }
 
 /// Out of address space: an error from `spawn`, a clear panic from `go`, and the process lives on.
@@ -503,7 +514,7 @@ fn dropping_a_runtime_drops_what_has_not_started() {
 #[test]
 fn wrong_options_are_refused_with_words() {
     for builder in
-        [Runtime::builder().workers(0), Runtime::builder().workers(100_000), Runtime::builder().stack_size(5)]
+        [Runtime::builder().workers(0), Runtime::builder().workers(100_000), Runtime::builder().stack_size(usize::MAX)]
     {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
