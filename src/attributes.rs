@@ -3,13 +3,12 @@
 use std::{
     panic::{self, AssertUnwindSafe},
     sync::mpsc,
-    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     Deadlock, Runtime,
-    debug::{self, standstill::Standstill},
+    debug::{self, Goroutines, standstill::Standstill},
     runtime::lifecycle,
 };
 
@@ -17,6 +16,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(2);
 /// How long everything must have been asleep before a test is failed for it.
 const QUIET: Duration = Duration::from_secs(1);
+/// How often a running test is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs a program's `main`.
 #[track_caller]
@@ -32,40 +33,43 @@ pub fn main<T: Send>(workers: Option<usize>, body: impl FnOnce() -> T + Send) ->
 /// Runs one test on a runtime of its own.
 ///
 /// A test whose goroutines have all been asleep for a second, with nothing that could wake one, fails with a list of them; the
-/// goroutines stay where they are, since nothing may unwind them.
-pub fn test<T: Send>(workers: Option<usize>, leaks_allowed: bool, foreign: bool, body: impl FnOnce() -> T + Send) -> T {
+/// goroutines stay where they are, since nothing may unwind them. So the test's own goroutine may borrow nothing from here.
+#[track_caller]
+pub fn test<F, T>(workers: Option<usize>, leaks_allowed: bool, foreign: bool, body: F) -> T
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
     let runtime = Runtime::builder()
         .workers(workers.unwrap_or(2))
         .name("oxigo-test")
-        // The watcher below looks, and knows the test's name.
+        // This thread looks, and fails its own test only.
         .deadlock(Deadlock::Off)
         .build()
         .unwrap_or_else(|error| panic!("cannot start a runtime for this test: {error}"));
 
-    // The watcher lends its verdict to the main goroutine's waiter; a test that is stuck for ever cannot be unwound, so its failure
-    // is told by the thread that watches, and the process ends as a failed test run does.
-    let (done, finished) = mpsc::channel::<()>();
-    let watcher = (!foreign).then(|| {
-        let shared = runtime.shared().clone();
-        let name = thread::current().name().map(str::to_owned);
-        thread::Builder::new().name("oxigo-test-watch".into()).spawn(move || {
-            let mut standstill = Standstill::new(&shared);
-            let mut since = Instant::now();
-            while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(Duration::from_millis(50)) {
-                if !standstill.look() {
-                    since = Instant::now();
-                } else if since.elapsed() >= QUIET {
-                    let name = name.as_deref().unwrap_or("?");
-                    debug::fail_stuck_test(name, &shared);
+    let (done, finished) = mpsc::channel();
+    let main = runtime.go(move || {
+        let result = panic::catch_unwind(AssertUnwindSafe(body));
+        // Nobody listens any more when the test has been failed for standing still.
+        let _ = done.send(result);
+    });
+    drop(main);
+    let mut standstill = Standstill::new(runtime.shared());
+    let mut since = Instant::now();
+    let result = loop {
+        match finished.recv_timeout(LOOK) {
+            Ok(result) => break result,
+            Err(mpsc::RecvTimeoutError::Timeout) if !foreign && standstill.look() => {
+                if since.elapsed() >= QUIET {
+                    let list = Goroutines::of(runtime.shared());
+                    panic!("fatal: all goroutines are asleep - deadlock!\n\n{list}");
                 }
             }
-        })
-    });
-    let result = panic::catch_unwind(AssertUnwindSafe(|| runtime.run(body)));
-    drop(done);
-    if let Some(Ok(watcher)) = watcher {
-        let _ = watcher.join();
-    }
+            Err(mpsc::RecvTimeoutError::Timeout) => since = Instant::now(),
+            Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("the test's goroutine sends before it ends"),
+        }
+    };
     let value = result.unwrap_or_else(|payload| panic::resume_unwind(payload));
     if !leaks_allowed {
         let leaked = debug::wait_for_end(runtime.shared(), GRACE);

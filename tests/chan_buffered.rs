@@ -454,32 +454,33 @@ fn cz_03_a_channel_may_hold_its_own_ends() {
     assert_eq!(drops.load(SeqCst), 1);
 }
 
-/// A value whose drop panics: the panic comes out of the drop of the last receiver, nothing is dropped twice, nobody else is harmed.
+/// Values whose drops panic: the first panic comes out of the drop of the last receiver, after every value has been dropped once.
 #[test]
 fn cz_03_a_drop_that_panics() {
-    struct Bomb(Counted);
+    /// Panics in each drop, also when another has already panicked.
+    struct Bomb(Counted, usize);
     impl Drop for Bomb {
         fn drop(&mut self) {
             let _: &Counted = &self.0;
-            if !thread::panicking() {
-                panic!("a bomb");
-            }
+            panic!("bomb {}", self.1);
         }
     }
-    let drops = Arc::new(AtomicUsize::new(0));
-    let (tx, rx) = bounded(4);
-    for _ in 0..4 {
-        assert!(tx.send(Bomb(Counted(Arc::clone(&drops)))).is_ok());
-    }
-    let panicked = catch_unwind(AssertUnwindSafe(|| drop(rx)));
-    assert!(panicked.is_err());
-    let dropped = drops.load(SeqCst);
-    // As with crossbeam's channels the rest may be leaked: a second panic would end the process.
-    assert!((1..=4).contains(&dropped), "{dropped} drops of 4 values");
-    let back = tx.try_send(Bomb(Counted(Arc::clone(&drops)))).unwrap_err();
-    assert!(back.is_disconnected());
-    std::mem::forget(back);
-    assert_eq!(drops.load(SeqCst), dropped, "the value came back");
+    at_1_2_4(|| {
+        for capacity in [Some(3), Some(8), None] {
+            let drops = Arc::new(AtomicUsize::new(0));
+            let (tx, rx) = capacity.map_or_else(unbounded, bounded);
+            for number in 0..3 {
+                assert!(tx.send(Bomb(Counted(Arc::clone(&drops)), number)).is_ok());
+            }
+            let payload = catch_unwind(AssertUnwindSafe(|| drop(rx))).unwrap_err();
+            assert_eq!(payload.downcast_ref::<String>().unwrap(), "bomb 0");
+            assert_eq!(drops.load(SeqCst), 3, "each is dropped once");
+            let back = tx.try_send(Bomb(Counted(Arc::clone(&drops)), 3)).unwrap_err();
+            assert!(back.is_disconnected());
+            std::mem::forget(back);
+            assert_eq!(drops.load(SeqCst), 3, "the value came back");
+        }
+    });
 }
 
 /// On a channel that another worker or thread uses too, a receive with a time limit waits for the limit, not for many turns of others.

@@ -416,3 +416,30 @@ fn a_send_that_is_given_up_tells_those_who_watch() {
     sender.send(1).unwrap();
     assert_eq!(receives.join().unwrap(), Ok(1));
 }
+
+/// A loop that owns the `Chan` ends by `close` only, as one that borrows it.
+#[test]
+fn cr_01_a_loop_that_owns_a_two_way_channel_ends_by_close() {
+    at_1_2_4(|| {
+        let numbers = oxigo::Chan::bounded(2);
+        let (other, watched) = (numbers.sender(), numbers.sender());
+        let sum = oxigo::go(move || numbers.into_iter().sum::<u32>());
+        (1..=10).for_each(|n| other.send(n).unwrap());
+        drop(other);
+        for _ in 0..100 {
+            oxigo::yield_now();
+        }
+        assert!(!sum.is_finished() && !watched.is_closed());
+        watched.close().unwrap();
+        assert_eq!(sum.join().unwrap(), 55);
+
+        let alone = oxigo::Chan::bounded(1);
+        let receiver = alone.receiver();
+        alone.send(7).unwrap();
+        let mut values = alone.into_iter();
+        assert_eq!(values.next(), Some(7));
+        assert!(!receiver.is_closed(), "the iterator counts as a sender");
+        drop(values);
+        assert!(receiver.is_closed());
+    });
+}

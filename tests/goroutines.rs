@@ -239,8 +239,19 @@ fn an_own_stack_size_is_what_a_goroutine_gets() {
     let handle = Builder::new().stack_size(8 << 20).spawn(|| deep(2048)).unwrap();
     // A debug build's frame of it has over two KiB: this needs far more than the default of 192 KiB.
     assert_eq!(handle.join().unwrap(), 2048);
-    let error = Builder::new().stack_size(1).spawn(|| ()).unwrap_err();
+    let error = Builder::new().stack_size(usize::MAX).spawn(|| ()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+/// As with std's threads, a stack size below the least is rounded up.
+#[test]
+fn g_10_a_stack_that_is_too_small_is_made_larger() {
+    for bytes in [0, 1, 4096, 65536] {
+        let handle = Builder::new().stack_size(bytes).spawn(|| format!("{:?}", oxigo::current().name())).unwrap();
+        assert_eq!(handle.join().unwrap(), "None");
+        let runtime = Runtime::builder().workers(1).stack_size(bytes).build().unwrap();
+        assert_eq!(runtime.run(|| format!("{:.3}", std::hint::black_box(0.5))), "0.500");
+    }
 }
 
 /// Out of address space: an error from `spawn`, a clear panic from `go`, and the process lives on.
@@ -503,7 +514,7 @@ fn dropping_a_runtime_drops_what_has_not_started() {
 #[test]
 fn wrong_options_are_refused_with_words() {
     for builder in
-        [Runtime::builder().workers(0), Runtime::builder().workers(100_000), Runtime::builder().stack_size(5)]
+        [Runtime::builder().workers(0), Runtime::builder().workers(100_000), Runtime::builder().stack_size(usize::MAX)]
     {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
@@ -562,16 +573,31 @@ fn the_test_attribute_allows_leaks_when_told() {
     std::mem::forget(keep);
 }
 
-/// A test that is stuck fails with a list of who waits for what.
+/// A test that is stuck fails with a list of who waits for what, and alone: the others of its process run.
 #[test]
 fn dd_01_a_stuck_test_is_told_and_ends() {
     const NAME: &str = "stuck";
     let output = child(NAME);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{text}");
-    for words in ["all goroutines are asleep - deadlock!", "[waiting]", "chan receive", "chan send", "goroutines.rs:"] {
+    let text = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(101), "a test has failed, the process has not been ended: {text}");
+    let words = [
+        "all goroutines are asleep - deadlock!",
+        "[waiting]",
+        "chan receive",
+        "chan send",
+        "goroutines.rs:",
+        "said before",
+    ];
+    for words in words.iter().chain(&["test result: FAILED. 0 passed; 1 failed"]) {
         assert!(text.contains(words), "{words} is missing in: {text}");
     }
+    assert!(!text.contains("attributes.rs:"), "who started the test is the test itself: {text}");
+}
+
+#[oxigo::test]
+#[should_panic(expected = "all goroutines are asleep - deadlock!")]
+fn dd_01_a_stuck_test_fails_alone() {
+    oxigo::park();
 }
 
 #[oxigo::test]
@@ -579,6 +605,7 @@ fn stuck() {
     if !is_child("stuck") {
         return;
     }
+    println!("said before");
     let (tx, rx) = unbuffered::<u32>();
     let (tx2, rx2) = (tx.clone(), rx.clone());
     let (other, nobody) = unbuffered::<u32>();

@@ -27,7 +27,9 @@
 //! Wakes (P6), dropping of values, and yielding when a slice is used up.
 
 use std::{
-    mem::{ManuallyDrop, MaybeUninit},
+    collections::VecDeque,
+    mem::{self, MaybeUninit},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
     time::Instant,
 };
@@ -656,13 +658,8 @@ impl<T> Channel<T> {
             (woken, state.ring.take())
         };
         woken.wake();
-        // P6: whatever the values' `Drop` does, it does without the lock. When one panics the rest is leaked, since a second panic
-        // would end the process.
-        let mut values = ManuallyDrop::new(values);
-        while let Some(value) = values.pop_front() {
-            drop(value);
-        }
-        drop(ManuallyDrop::into_inner(values));
+        // P6: whatever the values' `Drop` does, it does without the lock.
+        drop_all(values);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -680,6 +677,30 @@ impl<T> Channel<T> {
 
     pub(crate) fn capacity(&self) -> Option<usize> {
         if self.unbounded { None } else { Some(self.room) }
+    }
+}
+
+/// Drops every value, also behind one whose `Drop` panics; the first such panic goes on when all are gone. The glue of a collection would
+/// end the process at a second one.
+fn drop_all<T>(mut values: VecDeque<T>) {
+    let mut first = None;
+    while !values.is_empty() {
+        let rest = AssertUnwindSafe(|| {
+            while let Some(value) = values.pop_front() {
+                drop(value);
+            }
+        });
+        if let Err(payload) = catch_unwind(rest) {
+            // Only one panic can go on. The payload of another is leaked: its `Drop` could panic in turn.
+            if first.is_none() {
+                first = Some(payload);
+            } else {
+                mem::forget(payload);
+            }
+        }
+    }
+    if let Some(payload) = first {
+        resume_unwind(payload);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, iter::FusedIterator};
 
-use super::Receiver;
+use super::{Receiver, Sender};
 
 /// Receives until the channel is closed and empty. Made by [`Receiver::iter`].
 ///
@@ -47,6 +47,8 @@ impl<T> Iterator for TryIter<'_, T> {
 /// `next` parks the goroutine, or blocks the thread.
 pub struct IntoIter<T> {
     pub(super) receiver: Receiver<T>,
+    /// The other half of a `Chan`, whose loop ends by `close` only.
+    pub(super) _sender: Option<Sender<T>>,
 }
 
 impl<T> Iterator for IntoIter<T> {
@@ -73,7 +75,7 @@ impl<T> IntoIterator for Receiver<T> {
     type IntoIter = IntoIter<T>;
 
     fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
+        IntoIter { receiver: self, _sender: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration, time::Instant};
 
 use super::{
-    CloseError, Iter, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter,
+    CloseError, IntoIter, Iter, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter,
     TryRecvError, TrySendError, bounded, unbuffered,
 };
 
@@ -297,6 +297,16 @@ impl<'a, T> IntoIterator for &'a Chan<T> {
 
     fn into_iter(self) -> Iter<'a, T> {
         self.iter()
+    }
+}
+
+/// Ends only by [`close`](Chan::close): the iterator counts as both ends, as the `Chan` did.
+impl<T> IntoIterator for Chan<T> {
+    type Item = T;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter { receiver: self.receiver, _sender: Some(self.sender) }
     }
 }
 

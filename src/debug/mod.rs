@@ -22,7 +22,6 @@ pub(crate) mod watchdog;
 use std::{
     io::Write,
     os::fd::AsFd,
-    process,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -64,16 +63,6 @@ fn born_watched(task: &TaskRef) {
     if hooks::on(hooks::TRACE) {
         trace::starts(task);
     }
-}
-
-/// Ends the process, since a test waits for ever and cannot be unwound; says which and why.
-pub(crate) fn fail_stuck_test(test: &str, runtime: &Arc<Shared>) -> ! {
-    let list = Goroutines::of(runtime);
-    write_error(&format!(
-        "\ntest {test} ... FAILED\nfatal: all goroutines are asleep - deadlock!\n\n{list}\n\
-         test {test} waits for ever, so the test process ends here; run it alone with `cargo test {test}`\n"
-    ));
-    process::exit(2);
 }
 
 /// Writes to standard error without its lock, which a goroutine that waits may hold.

@@ -6,7 +6,6 @@ use crate::runtime::cores;
 
 /// The default stack: address space, of which pages are used as they are touched.
 pub(crate) const DEFAULT_STACK_SIZE: usize = 256 * 1024;
-pub(crate) const LEAST_STACK_SIZE: usize = 64 * 1024;
 /// Four gibibytes are addressed with 32 bits; a stack that large is a mistake anyway.
 const MOST_STACK_SIZE: usize = 2 << 30;
 const MOST_WORKERS: usize = 1024;
@@ -89,11 +88,10 @@ impl Options {
     }
 }
 
+/// Less than the least is no error, as with std's threads: the pool rounds it up.
 pub(crate) fn check_stack_size(bytes: usize) -> io::Result<()> {
-    if !(LEAST_STACK_SIZE..=MOST_STACK_SIZE).contains(&bytes) {
-        let text = format!(
-            "a stack of {bytes} bytes cannot be had; the least is {LEAST_STACK_SIZE}, the most {MOST_STACK_SIZE}"
-        );
+    if bytes > MOST_STACK_SIZE {
+        let text = format!("a stack of {bytes} bytes cannot be had; the most is {MOST_STACK_SIZE}");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(())
