@@ -109,7 +109,7 @@ fn nt_15_a_peer_that_sends_a_byte_at_a_time_and_half_closes() {
             (&far).read_to_string(&mut answer).unwrap();
             answer
         });
-        near.set_read_deadline(Some(Instant::now() + Duration::from_secs(30)));
+        near.set_read_deadline(Some(Instant::now() + Duration::from_secs(30))).unwrap();
         let mut text = String::new();
         (&near).read_to_string(&mut text).unwrap();
         (&near).write_all(text.to_uppercase().as_bytes()).unwrap();
@@ -132,7 +132,7 @@ fn nt_18_aborted_connections_do_not_end_accept() {
             (&stream).write_all(b"good").unwrap();
             stream
         });
-        listener.set_deadline(Some(Instant::now() + Duration::from_secs(30)));
+        listener.set_deadline(Some(Instant::now() + Duration::from_secs(30))).unwrap();
         loop {
             let (mut stream, _) = listener.accept().unwrap();
             let mut text = [0; 4];
@@ -256,7 +256,7 @@ fn nt_24_the_pollers_books_are_even_at_the_end() {
                 let reading = near.try_clone().unwrap();
                 all.go(move || {
                     if n % 3 == 0 {
-                        reading.set_read_deadline(Some(Instant::now() + Duration::from_millis(2)));
+                        reading.set_read_deadline(Some(Instant::now() + Duration::from_millis(2))).unwrap();
                     }
                     let _ = (&reading).read(&mut [0]);
                 });

@@ -154,9 +154,9 @@ fn a_forked_child_takes_nothing_from_its_parent() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    listener.set_deadline(Some(Instant::now() + Duration::from_millis(5)));
+    listener.set_deadline(Some(Instant::now() + Duration::from_millis(5))).unwrap();
     listener.accept().unwrap_err();
-    listener.set_deadline(Some(Instant::now() + Duration::from_secs(30)));
+    listener.set_deadline(Some(Instant::now() + Duration::from_secs(30))).unwrap();
     let mut listener = Some(listener);
     let code = forked(|| {
         drop(listener.take());

@@ -99,22 +99,22 @@ fn nt_06_to_08_udp_time_limits() {
         let (near, far) = (udp(), udp());
         // Past, even where a packet is there.
         near.send_to(b"here", far.local_addr().unwrap()).unwrap();
-        far.set_read_deadline(Some(Instant::now()));
+        far.set_read_deadline(Some(Instant::now())).unwrap();
         assert_eq!(far.recv_from(&mut [0; 4]).unwrap_err().kind(), ErrorKind::TimedOut);
-        far.set_write_deadline(Some(Instant::now()));
+        far.set_write_deadline(Some(Instant::now())).unwrap();
         let back = far.send_to(b"back", near.local_addr().unwrap());
         assert_eq!(back.unwrap_err().kind(), ErrorKind::TimedOut);
-        far.set_read_deadline(None);
+        far.set_read_deadline(None).unwrap();
         assert_eq!(far.recv_from(&mut [0; 4]).unwrap().0, 4);
         // A deadline acts on who waits, and for all handles.
         let clone = far.try_clone().unwrap();
         scope(|s| {
             let waiting = s.go(|| far.recv_from(&mut [0]));
             time::sleep(Duration::from_millis(5));
-            clone.set_read_deadline(soon());
+            clone.set_read_deadline(soon()).unwrap();
             assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
         });
-        far.set_read_deadline(None);
+        far.set_read_deadline(None).unwrap();
         far.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         let begin = Instant::now();
         assert_eq!(far.readable().unwrap_err().kind(), ErrorKind::TimedOut);
@@ -191,7 +191,7 @@ fn nt_01_closing_a_unix_listener_wakes_all_who_accept() {
             }
         });
         assert_eq!(listener.close().unwrap_err().kind(), ErrorKind::NotConnected);
-        listener.set_deadline(Some(Instant::now()));
+        listener.set_deadline(Some(Instant::now())).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(UnixStream::connect(&path.0).is_err());
     });
@@ -239,7 +239,7 @@ fn conversions_into_std_move_the_descriptor() {
     moves::<_, std::io::PipeWriter>(writer);
     // Registered, so that it has to be taken out again; and blocking afterwards.
     let (mut near, far) = UnixStream::pair().unwrap();
-    far.set_read_deadline(Some(Instant::now() + Duration::from_millis(5)));
+    far.set_read_deadline(Some(Instant::now() + Duration::from_millis(5))).unwrap();
     assert_eq!((&far).read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
     let mut far = moves::<_, std::os::unix::net::UnixStream>(far);
     let reader = std::thread::spawn(move || far.read_exact(&mut [0]));
@@ -336,7 +336,7 @@ fn nt_25_unix_datagrams() {
                 }
             });
         }
-        far.set_read_deadline(soon());
+        far.set_read_deadline(soon()).unwrap();
         assert_eq!(far.recv(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
     });
 }
@@ -397,9 +397,9 @@ fn nt_28_os_pipe_deadlines() {
     at_1_2_4(|| {
         let (reader, writer) = pipe().unwrap();
         (&writer).write_all(b"here").unwrap();
-        reader.set_read_deadline(Some(Instant::now()));
+        reader.set_read_deadline(Some(Instant::now())).unwrap();
         assert_eq!((&reader).read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::TimedOut);
-        reader.set_read_deadline(None);
+        reader.set_read_deadline(None).unwrap();
         (&reader).read_exact(&mut [0; 4]).unwrap();
         scope(|s| {
             let reads = s.go(|| (&reader).read(&mut [0]));
@@ -411,7 +411,7 @@ fn nt_28_os_pipe_deadlines() {
                 }
             });
             time::sleep(Duration::from_millis(5));
-            writer.set_write_deadline(soon());
+            writer.set_write_deadline(soon()).unwrap();
             // The reader took one byte, and a reader on an empty pipe is timed out.
             assert_eq!(reads.join().unwrap().unwrap(), 1);
             assert_eq!(writes.join().unwrap().kind(), ErrorKind::TimedOut);
@@ -474,7 +474,7 @@ fn nt_01_closing_a_udp_socket_wakes_all_who_wait() {
         is_closed(socket.writable());
         is_closed(socket.close());
         // Limits that are lifted open nothing.
-        socket.set_read_deadline(None);
+        socket.set_read_deadline(None).unwrap();
         is_closed(socket.recv(&mut [0]));
     });
 }

@@ -277,8 +277,8 @@ fn nt_06_a_past_deadline_fails_even_where_data_is_ready() {
         (&far).write_all(b"ready").unwrap();
         near.readable().unwrap();
         let now = Instant::now();
-        near.set_read_deadline(Some(now));
-        near.set_write_deadline(Some(now));
+        near.set_read_deadline(Some(now)).unwrap();
+        near.set_write_deadline(Some(now)).unwrap();
         assert_eq!(kind((&near).read(&mut [0; 8])), ErrorKind::TimedOut);
         assert_eq!(kind(near.peek(&mut [0; 8])), ErrorKind::TimedOut);
         assert_eq!(kind(near.readable()), ErrorKind::TimedOut);
@@ -287,9 +287,9 @@ fn nt_06_a_past_deadline_fails_even_where_data_is_ready() {
 
         let (listener, address) = listen();
         let _client = TcpStream::connect(address).unwrap();
-        listener.set_deadline(Some(now));
+        listener.set_deadline(Some(now)).unwrap();
         assert_eq!(kind(listener.accept()), ErrorKind::TimedOut);
-        listener.set_deadline(None);
+        listener.set_deadline(None).unwrap();
         listener.accept().unwrap();
     });
 }
@@ -310,9 +310,9 @@ fn nt_07_a_deadline_ends_what_waits_already() {
         let acceptor = go(move || kind(l.accept()));
         until_parked(&reader);
         let past = Instant::now();
-        near.set_read_deadline(Some(past));
-        near.set_write_deadline(Some(past));
-        listener.set_deadline(Some(past));
+        near.set_read_deadline(Some(past)).unwrap();
+        near.set_write_deadline(Some(past)).unwrap();
+        listener.set_deadline(Some(past)).unwrap();
         for goroutine in [reader, writer, second, acceptor] {
             assert_eq!(goroutine.join().unwrap(), ErrorKind::TimedOut);
         }
@@ -334,11 +334,11 @@ fn nt_07_no_change_of_a_deadline_is_lost() {
                 }
                 s.go(|| assert_eq!(kind((&near).read(&mut [0; 8])), ErrorKind::TimedOut));
                 yield_now();
-                near.set_read_deadline(Some(Instant::now()));
-                near.set_write_deadline(Some(Instant::now()));
+                near.set_read_deadline(Some(Instant::now())).unwrap();
+                near.set_write_deadline(Some(Instant::now())).unwrap();
             });
-            near.set_read_deadline(None);
-            near.set_write_deadline(None);
+            near.set_read_deadline(None).unwrap();
+            near.set_write_deadline(None).unwrap();
         }
     });
 }
@@ -353,7 +353,7 @@ fn nt_07_no_change_is_lost_while_registering() {
             scope(|s| {
                 s.go(|| assert_eq!(kind((&near).read(&mut [0; 8])), ErrorKind::TimedOut));
                 s.go(|| assert_eq!(kind(listener.accept()), ErrorKind::NotConnected));
-                near.set_read_deadline(Some(Instant::now()));
+                near.set_read_deadline(Some(Instant::now())).unwrap();
                 listener.close().unwrap();
             });
         }
@@ -364,10 +364,10 @@ fn nt_07_no_change_is_lost_while_registering() {
 fn nt_08_without_a_deadline_the_wait_goes_on() {
     rt(2, || {
         let (near, far) = pair();
-        near.set_read_deadline(Some(Instant::now() + 30 * MS));
+        near.set_read_deadline(Some(Instant::now() + 30 * MS)).unwrap();
         let clone = near.try_clone().unwrap();
         let reader = go(move || (&clone).read(&mut [0; 8]));
-        near.set_read_deadline(None);
+        near.set_read_deadline(None).unwrap();
         let begin = Instant::now();
         while begin.elapsed() < 60 * MS {
             time::sleep(5 * MS);
@@ -382,15 +382,15 @@ fn nt_08_without_a_deadline_the_wait_goes_on() {
 fn nt_09_a_connection_works_again_after_a_time_out() {
     at_1_2_4(|| {
         let (near, far) = pair();
-        near.set_read_deadline(Some(Instant::now() + 5 * MS));
+        near.set_read_deadline(Some(Instant::now() + 5 * MS)).unwrap();
         assert_eq!(kind((&near).read(&mut [0; 8])), ErrorKind::TimedOut);
-        near.set_read_deadline(Some(Instant::now() + Duration::from_secs(3600)));
+        near.set_read_deadline(Some(Instant::now() + Duration::from_secs(3600))).unwrap();
         (&far).write_all(b"ping").unwrap();
         let mut four = [0; 4];
         (&near).read_exact(&mut four).unwrap();
-        near.set_write_deadline(Some(Instant::now()));
+        near.set_write_deadline(Some(Instant::now())).unwrap();
         assert_eq!(kind((&near).write(&four)), ErrorKind::TimedOut);
-        near.set_write_deadline(None);
+        near.set_write_deadline(None).unwrap();
         (&near).write_all(&four).unwrap();
         (&far).read_exact(&mut four).unwrap();
         assert_eq!(&four, b"ping");
@@ -401,10 +401,10 @@ fn nt_09_a_connection_works_again_after_a_time_out() {
 fn nt_10_the_directions_have_their_own_deadlines() {
     rt(2, || {
         let (near, far) = pair();
-        near.set_read_deadline(Some(Instant::now()));
+        near.set_read_deadline(Some(Instant::now())).unwrap();
         (&near).write_all(b"x").unwrap();
-        near.set_read_deadline(None);
-        near.set_write_deadline(Some(Instant::now()));
+        near.set_read_deadline(None).unwrap();
+        near.set_write_deadline(Some(Instant::now())).unwrap();
         (&far).write_all(b"y").unwrap();
         assert_eq!((&near).read(&mut [0; 8]).unwrap(), 1);
         assert_eq!(kind((&near).write(b"x")), ErrorKind::TimedOut);
@@ -435,13 +435,13 @@ fn nt_11_time_outs_are_timed_out_and_read_nothing() {
         assert_eq!(near.read_timeout().unwrap(), Some(20 * MS));
         // With both set the earlier acts.
         near.set_read_timeout(Some(Duration::from_secs(3600))).unwrap();
-        near.set_read_deadline(Some(Instant::now() + 10 * MS));
+        near.set_read_deadline(Some(Instant::now() + 10 * MS)).unwrap();
         assert_eq!(kind((&near).read(&mut buffer)), ErrorKind::TimedOut);
-        near.set_read_deadline(Some(Instant::now() + Duration::from_secs(3600)));
+        near.set_read_deadline(Some(Instant::now() + Duration::from_secs(3600))).unwrap();
         near.set_read_timeout(Some(10 * MS)).unwrap();
         assert_eq!(kind((&near).read(&mut buffer)), ErrorKind::TimedOut);
         // Times that nobody lives to see.
-        near.set_read_deadline(None);
+        near.set_read_deadline(None).unwrap();
         near.set_read_timeout(Some(Duration::MAX)).unwrap();
         (&far).write_all(b"x").unwrap();
         assert_eq!((&near).read(&mut buffer).unwrap(), 1);
@@ -464,7 +464,7 @@ fn nt_12_the_buffer_is_free_after_a_time_out() {
         let mut heard = Vec::new();
         let mut buffer = [0xEE_u8; 256];
         loop {
-            near.set_read_deadline(Some(Instant::now() + MS / 8));
+            near.set_read_deadline(Some(Instant::now() + MS / 8)).unwrap();
             match (&near).read(&mut buffer) {
                 Ok(0) => break,
                 Ok(n) => heard.extend_from_slice(&buffer[..n]),
@@ -489,7 +489,7 @@ fn nt_13_deadlines_of_all_lengths() {
         for nanos in [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000] {
             let time = Duration::from_nanos(nanos);
             let begin = Instant::now();
-            near.set_read_deadline(Some(begin + time));
+            near.set_read_deadline(Some(begin + time)).unwrap();
             assert_eq!(kind((&near).read(&mut [0; 8])), ErrorKind::TimedOut);
             let took = begin.elapsed();
             assert!(took >= time && took < time + AT_ONCE, "{time:?}: {took:?}");
@@ -507,9 +507,9 @@ fn nt_14_deadlines_change_while_others_read_and_write() {
                 s.go(|| {
                     while !stop.load(SeqCst) {
                         let soon = Instant::now() + MS / 4;
-                        near.set_read_deadline((changed.load(Relaxed) % 3 != 0).then_some(soon));
-                        near.set_write_deadline((changed.fetch_add(1, Relaxed) % 3 != 1).then_some(soon));
-                        far.set_read_deadline(Some(soon));
+                        near.set_read_deadline((changed.load(Relaxed) % 3 != 0).then_some(soon)).unwrap();
+                        near.set_write_deadline((changed.fetch_add(1, Relaxed) % 3 != 1).then_some(soon)).unwrap();
+                        far.set_read_deadline(Some(soon)).unwrap();
                         yield_now();
                     }
                 });
@@ -547,11 +547,11 @@ fn nt_14_a_prolonged_deadline_does_not_act_early() {
     rt(2, || {
         let (near, far) = pair();
         let far_away = || Instant::now() + Duration::from_secs(60);
-        near.set_read_deadline(Some(far_away()));
+        near.set_read_deadline(Some(far_away())).unwrap();
         let clone = near.try_clone().unwrap();
         let reader = go(move || (&clone).read(&mut [0; 8]));
         for _ in 0..200 {
-            near.set_read_deadline(Some(far_away()));
+            near.set_read_deadline(Some(far_away())).unwrap();
             yield_now();
         }
         assert!(!reader.is_finished());
@@ -565,7 +565,7 @@ fn nt_15_dribbling_does_not_put_a_deadline_off() {
     at_1_2_4(|| {
         let (near, far) = pair();
         let begin = Instant::now();
-        near.set_read_deadline(Some(begin + 50 * MS));
+        near.set_read_deadline(Some(begin + 50 * MS)).unwrap();
         let dribble = go(move || {
             while (&far).write(b".").is_ok() {
                 time::sleep(MS);
@@ -581,7 +581,7 @@ fn nt_15_dribbling_does_not_put_a_deadline_off() {
         // The same for one big write to a peer that reads a little now and then.
         let (near, far) = narrow_pair();
         let begin = Instant::now();
-        near.set_write_deadline(Some(begin + 50 * MS));
+        near.set_write_deadline(Some(begin + 50 * MS)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let sipping = go(move || {
@@ -738,7 +738,7 @@ fn nt_16_all_methods_from_several_goroutines_at_once() {
                         assert!(near.peek(&mut [0; 4]).unwrap() > 0);
                         near.set_nodelay(true).unwrap();
                         near.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-                        near.set_write_deadline(Some(Instant::now() + Duration::from_secs(60)));
+                        near.set_write_deadline(Some(Instant::now() + Duration::from_secs(60))).unwrap();
                         assert_eq!(near.peer_addr().unwrap(), far.local_addr().unwrap());
                         let _ = near.try_clone().unwrap();
                         // As many bytes as were written; three times as many are there at most.
@@ -756,7 +756,7 @@ fn nt_17_nothing_to_read_into_returns_at_once() {
     at_1_2_4(|| {
         let (near, _far) = pair();
         // Nothing has been sent, and the time is over: still at once.
-        near.set_read_deadline(Some(Instant::now()));
+        near.set_read_deadline(Some(Instant::now())).unwrap();
         assert_eq!((&near).read(&mut []).unwrap(), 0);
         assert_eq!(near.peek(&mut []).unwrap(), 0);
         assert_eq!((&near).read_vectored(&mut [IoSliceMut::new(&mut []), IoSliceMut::new(&mut [])]).unwrap(), 0);
@@ -933,7 +933,7 @@ fn clones_share_their_limits() {
         clone.set_read_timeout(None).unwrap();
         let reader = go(move || kind((&near).read(&mut [0; 8])));
         until_parked(&reader);
-        clone.set_read_deadline(Some(Instant::now()));
+        clone.set_read_deadline(Some(Instant::now())).unwrap();
         assert_eq!(reader.join().unwrap(), ErrorKind::TimedOut);
         drop(clone);
     });
@@ -991,7 +991,7 @@ fn std_types_convert_both_ways() {
         let (far, peer) = listener.accept().unwrap();
         assert_eq!(peer, near.local_addr().unwrap());
         // Registered, so that it has to be taken out again.
-        far.set_read_deadline(Some(Instant::now() + 5 * MS));
+        far.set_read_deadline(Some(Instant::now() + 5 * MS)).unwrap();
         assert_eq!(kind((&far).read(&mut [0; 8])), ErrorKind::TimedOut);
         let number = far.as_raw_fd();
         let std_far = std::net::TcpStream::try_from(far).unwrap();
@@ -1139,9 +1139,9 @@ fn a_socket_outlives_the_runtime_that_registered_it() {
             let near = TcpStream::connect(address).unwrap();
             let (far, _) = listener.accept().unwrap();
             for stream in [&near, &far] {
-                stream.set_read_deadline(Some(Instant::now() + MS));
+                stream.set_read_deadline(Some(Instant::now() + MS)).unwrap();
                 assert_eq!(kind((&*stream).read(&mut [0; 8])), ErrorKind::TimedOut);
-                stream.set_read_deadline(None);
+                stream.set_read_deadline(None).unwrap();
             }
             (near, far)
         })
@@ -1174,9 +1174,9 @@ fn whoever_waits_when_the_watching_worker_ends_is_not_forgotten() {
         let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
         runtime.run(move || {
             let (near, far) = pair();
-            near.set_read_deadline(Some(Instant::now() + MS / 2));
+            near.set_read_deadline(Some(Instant::now() + MS / 2)).unwrap();
             assert_eq!(kind((&near).read(&mut [0; 8])), ErrorKind::TimedOut);
-            near.set_read_deadline(None);
+            near.set_read_deadline(None).unwrap();
             to_us.send((near, far)).unwrap();
         });
         let (near, far) = from_it.recv().unwrap();
@@ -1226,9 +1226,9 @@ fn sockets_can_be_waited_for_in_a_panic_hook() {
         let peer = TcpStream::connect(address).unwrap();
         rt(1, move || {
             // Registered with the very worker that is to block.
-            peer.set_read_deadline(Some(Instant::now() + MS));
+            peer.set_read_deadline(Some(Instant::now() + MS)).unwrap();
             assert_eq!(kind((&peer).read(&mut [0; 8])), ErrorKind::TimedOut);
-            peer.set_read_deadline(None);
+            peer.set_read_deadline(None).unwrap();
             *PEER.lock().unwrap() = Some(peer);
             go(|| panic!("tell the collector")).join().unwrap_err();
         });
@@ -1343,7 +1343,7 @@ fn time_outs_and_events_at_the_same_moment() {
         let mut late = 0;
         for n in 0..300_u64 {
             (&near).write_all(&[n as u8]).unwrap();
-            near.set_read_deadline(Some(Instant::now() + Duration::from_micros(n % 60)));
+            near.set_read_deadline(Some(Instant::now() + Duration::from_micros(n % 60))).unwrap();
             let mut byte = [0];
             match (&near).read(&mut byte) {
                 Ok(1) => {}
@@ -1351,7 +1351,7 @@ fn time_outs_and_events_at_the_same_moment() {
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::TimedOut);
                     late += 1;
-                    near.set_read_deadline(None);
+                    near.set_read_deadline(None).unwrap();
                     (&near).read_exact(&mut byte).unwrap();
                 }
             }
@@ -1372,12 +1372,12 @@ fn a_read_behind_urgent_data_finds_what_is_there() {
         for _ in 0..5 {
             let (near, far) = pair();
             // The poller has told of nothing yet.
-            near.set_read_deadline(Some(Instant::now() + Duration::from_millis(1)));
+            near.set_read_deadline(Some(Instant::now() + Duration::from_millis(1))).unwrap();
             assert_eq!(kind((&near).read(&mut [0])), ErrorKind::TimedOut);
-            near.set_read_deadline(None);
+            near.set_read_deadline(None).unwrap();
             let reader = go(move || {
                 let (mut all, mut some) = (Vec::new(), [0; 64]);
-                near.set_read_deadline(Some(Instant::now() + Duration::from_secs(10)));
+                near.set_read_deadline(Some(Instant::now() + Duration::from_secs(10))).unwrap();
                 while all.len() < 4 {
                     let n = (&near).read(&mut some).unwrap();
                     all.extend_from_slice(&some[..n]);
@@ -1419,9 +1419,9 @@ fn nt_02_the_end_that_came_with_the_last_bytes_is_not_lost() {
 /// A stream that its worker has told of, emptied by a read that brought less than it asked for.
 fn emptied() -> (TcpStream, TcpStream) {
     let (near, far) = pair();
-    near.set_read_deadline(Some(Instant::now() + Duration::from_millis(1)));
+    near.set_read_deadline(Some(Instant::now() + Duration::from_millis(1))).unwrap();
     assert_eq!(kind((&near).read(&mut [0])), ErrorKind::TimedOut);
-    near.set_read_deadline(None);
+    near.set_read_deadline(None).unwrap();
     (&far).write_all(b"x").unwrap();
     assert_eq!((&near).read(&mut [0; 64]).unwrap(), 1);
     (near, far)

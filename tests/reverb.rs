@@ -181,7 +181,7 @@ fn other_connections_do_not_delay_the_end() {
         let hearer = go(move || BufReader::new(&*hearing).lines().count());
         for n in 0..5 {
             let stream = TcpStream::connect(address).unwrap();
-            stream.set_read_deadline(Some(Instant::now() + SLACK));
+            stream.set_read_deadline(Some(Instant::now() + SLACK)).unwrap();
             let lines = [format!("Only {n}")];
             let begin = Instant::now();
             (&stream).write_all(format!("{}\n", lines[0]).as_bytes()).unwrap();

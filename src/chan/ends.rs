@@ -608,6 +608,14 @@ impl<T> Receiver<T> {
         }
     }
 
+    /// Stops the timer behind this receiver; else as [`set_timer`](Self::set_timer).
+    pub(crate) fn disarm_timer(&self) -> bool {
+        match self.source() {
+            Source::Timer(timer) => timer.disarm(),
+            Source::Channel(_) | Source::Never => false,
+        }
+    }
+
     /// When the timer behind this receiver is due next.
     pub(crate) fn timer_deadline(&self) -> Option<Instant> {
         match self.source() {

@@ -31,6 +31,8 @@ pub(crate) struct Timer<T> {
 pub(crate) struct State {
     next: Option<Instant>,
     period: Option<Duration>,
+    /// Set and neither stopped nor read: also where `next` is beyond what the clock can count to.
+    armed: bool,
     waiters: WaitQueue,
 }
 
@@ -38,11 +40,8 @@ impl State {
     /// Takes the value that is due at `now`: the time at which it became due.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Instant> {
         let due = self.next.filter(|next| *next <= now)?;
-        self.next = self.period.and_then(|period| {
-            // A receiver that is late by periods loses those ticks; one that is late by less keeps to the grid.
-            let from = if now.duration_since(due) < period { due } else { now };
-            from.checked_add(period)
-        });
+        self.next = self.period.and_then(|period| next_tick(due, period, now));
+        self.armed = self.period.is_some();
         Some(due)
     }
 
@@ -59,10 +58,26 @@ impl State {
     }
 }
 
+/// The first tick after `now` on the grid of `due`: a late receiver loses the ticks it has missed, and moves none that are to come. Without
+/// a period every instant is on the grid.
+fn next_tick(due: Instant, period: Duration, now: Instant) -> Option<Instant> {
+    let late = now.duration_since(due);
+    if late < period {
+        return due.checked_add(period);
+    }
+    let beyond = late.as_nanos().checked_rem(period.as_nanos()).unwrap_or(0);
+    // No more than `late`, which two readings of the clock are apart.
+    let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or(0));
+    now.checked_add(period - beyond)
+}
+
 impl Timer<Instant> {
     /// A timer that fires at `next`, if ever, and then every `period`, if there is one.
     pub(crate) fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
-        Self { state: BiasedLock::biased(State { next, period, waiters: WaitQueue::new() }), make: |instant| instant }
+        Self {
+            state: BiasedLock::biased(State { next, period, armed: true, waiters: WaitQueue::new() }),
+            make: |instant| instant,
+        }
     }
 }
 
@@ -78,9 +93,18 @@ impl<T> Timer<T> {
     /// Sets the timer anew, and has all who wait look again. True when it was armed, or due and unread: a value that nobody can receive
     /// any more.
     pub(crate) fn set(&self, next: Option<Instant>, period: Option<Duration>) -> bool {
+        self.replace(next, period, true)
+    }
+
+    /// Stops the timer; else as [`set`](Self::set).
+    pub(crate) fn disarm(&self) -> bool {
+        self.replace(None, None, false)
+    }
+
+    fn replace(&self, next: Option<Instant>, period: Option<Duration>, armed: bool) -> bool {
         let _p4 = park::no_switch();
         let mut state = self.state.lock();
-        let was_armed = state.next.is_some();
+        let was_armed = std::mem::replace(&mut state.armed, armed);
         state.next = next;
         state.period = period;
         let waiting = state.waiters.claim_all(Outcome::Again);

@@ -266,11 +266,16 @@ macro_rules! read_limits {
 
             /// Until when reads may last, those that wait already too. `None`: for ever.
             ///
+            /// # Errors
+            ///
+            /// None now; for an interface like that of the time-outs.
+            ///
             /// # Blocking
             ///
             /// Never parks.
-            pub fn set_read_deadline(&self, deadline: Option<std::time::Instant>) {
+            pub fn set_read_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
                 self.descriptor.set_deadline($crate::net::descriptor::Direction::Read, deadline);
+                Ok(())
             }
 
             /// Waits until there is something to read, or the end, without holding a buffer meanwhile.
@@ -321,11 +326,16 @@ macro_rules! write_limits {
 
             /// Until when writes may last, those that wait already too. `None`: for ever.
             ///
+            /// # Errors
+            ///
+            /// None now; for an interface like that of the time-outs.
+            ///
             /// # Blocking
             ///
             /// Never parks.
-            pub fn set_write_deadline(&self, deadline: Option<std::time::Instant>) {
+            pub fn set_write_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
                 self.descriptor.set_deadline($crate::net::descriptor::Direction::Write, deadline);
+                Ok(())
             }
 
             /// Waits until there is room to write, or a write would fail.

@@ -362,24 +362,34 @@ impl PipeStream {
 
     /// Until when reads may last, those that wait already too. `None`: for ever.
     ///
+    /// # Errors
+    ///
+    /// None now; for an interface like that of the time-outs.
+    ///
     /// # Blocking
     ///
     /// Never parks.
-    pub fn set_read_deadline(&self, deadline: Option<Instant>) {
+    pub fn set_read_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
         self.ends.incoming.read.set_deadline(deadline);
         self.ends.incoming.offered.signal();
+        Ok(())
     }
 
     /// Until when writes may last, those that wait already too. `None`: for ever.
     ///
+    /// # Errors
+    ///
+    /// None now; for an interface like that of the time-outs.
+    ///
     /// # Blocking
     ///
     /// Never parks.
-    pub fn set_write_deadline(&self, deadline: Option<Instant>) {
+    pub fn set_write_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
         let outgoing = &self.ends.outgoing;
         outgoing.write.set_deadline(deadline);
         outgoing.given.signal();
         outgoing.writers.look_again();
+        Ok(())
     }
 }
 

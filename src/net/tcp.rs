@@ -140,8 +140,17 @@ impl TcpListener {
     }
 
     /// Until when `accept` may wait; acts on calls that wait already. `None`: for ever.
-    pub fn set_deadline(&self, deadline: Option<Instant>) {
+    ///
+    /// # Errors
+    ///
+    /// None now; for an interface like that of the time-outs.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn set_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
         self.descriptor.set_deadline(Direction::Read, deadline);
+        Ok(())
     }
 
     /// The time-to-live of packets.
@@ -240,7 +249,7 @@ impl TcpStream {
             Self::connect_until(address, None, Some(race), ctx)
         })?;
         // The end of the race has set it for all who took part.
-        stream.set_write_deadline(None);
+        stream.descriptor.set_deadline(Direction::Write, None);
         Ok(stream)
     }
 
@@ -276,12 +285,12 @@ impl TcpStream {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        stream.set_write_deadline(deadline);
+        stream.descriptor.set_deadline(Direction::Write, deadline);
         if let Some(race) = race {
             race.enter(&stream.descriptor);
         }
         stream.descriptor.wait_ready(Direction::Write, Reason::Connect, ctx)?;
-        stream.set_write_deadline(None);
+        stream.descriptor.set_deadline(Direction::Write, None);
         match stream.take_error()? {
             Some(error) => Err(error),
             None => Ok(stream),

@@ -219,11 +219,16 @@ impl UnixListener {
 
     /// Until when `accept` may wait; acts on calls that wait already. `None`: for ever.
     ///
+    /// # Errors
+    ///
+    /// None now; for an interface like that of the time-outs.
+    ///
     /// # Blocking
     ///
     /// Never parks.
-    pub fn set_deadline(&self, deadline: Option<Instant>) {
+    pub fn set_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
         self.descriptor.set_deadline(Direction::Read, deadline);
+        Ok(())
     }
 }
 

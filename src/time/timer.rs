@@ -62,7 +62,7 @@ impl Timer {
     ///
     /// Never parks.
     pub fn stop(&self) -> bool {
-        self.receiver.set_timer(None, None)
+        self.receiver.disarm_timer()
     }
 
     /// Has the timer fire after `duration` from now. Returns what [`stop`](Self::stop) would have.
@@ -91,7 +91,8 @@ impl fmt::Debug for Timer {
 
 /// Sends the time again and again, a period apart; Go's `time.Ticker`.
 ///
-/// A slow receiver loses ticks: at most one waits to be read. Each value is the time at which its tick was due. Every method takes `&self`.
+/// A slow receiver loses ticks: at most one waits to be read, and those that come after keep to the grid. Each value is the time at which
+/// its tick was due. Every method takes `&self`.
 /// Dropping the ticker stops it, also for clones of its receiver. The channel never closes.
 ///
 /// # Examples
@@ -140,7 +141,7 @@ impl Ticker {
     ///
     /// Never parks.
     pub fn stop(&self) {
-        self.receiver.set_timer(None, None);
+        self.receiver.disarm_timer();
     }
 
     /// Has the ticks come every `period` from now on. No tick of the old setting can be received after this returns.

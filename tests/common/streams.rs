@@ -19,15 +19,15 @@ pub(crate) trait Stream: Send + Sync + 'static {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
     fn try_write_all(&self, buf: &[u8]) -> io::Result<()>;
-    fn set_read_deadline(&self, deadline: Option<Instant>);
-    fn set_write_deadline(&self, deadline: Option<Instant>);
+    fn set_read_deadline(&self, deadline: Option<Instant>) -> io::Result<()>;
+    fn set_write_deadline(&self, deadline: Option<Instant>) -> io::Result<()>;
     fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
     fn shutdown(&self, how: Shutdown) -> io::Result<()>;
 
-    fn set_deadline(&self, deadline: Option<Instant>) {
-        self.set_read_deadline(deadline);
-        self.set_write_deadline(deadline);
+    fn set_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
+        self.set_read_deadline(deadline)?;
+        self.set_write_deadline(deadline)
     }
 
     fn write_all(&self, buf: &[u8]) {
@@ -67,11 +67,11 @@ macro_rules! stream {
             fn try_write_all(&self, buf: &[u8]) -> std::io::Result<()> {
                 std::io::Write::write_all(&mut &*self, buf)
             }
-            fn set_read_deadline(&self, deadline: Option<std::time::Instant>) {
-                <$type>::set_read_deadline(self, deadline);
+            fn set_read_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
+                <$type>::set_read_deadline(self, deadline)
             }
-            fn set_write_deadline(&self, deadline: Option<std::time::Instant>) {
-                <$type>::set_write_deadline(self, deadline);
+            fn set_write_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
+                <$type>::set_write_deadline(self, deadline)
             }
             fn set_read_timeout(&self, timeout: Option<std::time::Duration>) -> std::io::Result<()> {
                 <$type>::set_read_timeout(self, timeout)
@@ -234,7 +234,7 @@ pub(crate) fn racy_reads<S: Stream>((near, far): (S, S)) {
                 s.go(|| {
                     let mut buf = [0xEE; 1024];
                     for _ in 0..10 {
-                        far.set_read_deadline(after(1));
+                        far.set_read_deadline(after(1)).unwrap();
                         match far.read(&mut buf) {
                             Ok(n) => assert!(buf[..n].iter().all(|&b| b == 0x5A)),
                             Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
@@ -249,7 +249,7 @@ pub(crate) fn racy_reads<S: Stream>((near, far): (S, S)) {
             .collect();
         readers.into_iter().for_each(|reader| reader.join().unwrap());
         stop.store(true, SeqCst);
-        near.set_write_deadline(past());
+        near.set_write_deadline(past()).unwrap();
     });
 }
 
@@ -274,7 +274,7 @@ pub(crate) fn racy_writes<S: Stream>((near, far): (S, S)) {
                 s.go(|| {
                     let block = [0x5A; 1024];
                     for _ in 0..10 {
-                        near.set_write_deadline(after(1));
+                        near.set_write_deadline(after(1)).unwrap();
                         match near.write(&block) {
                             Ok(n) => {
                                 written.fetch_add(n, SeqCst);
@@ -292,14 +292,14 @@ pub(crate) fn racy_writes<S: Stream>((near, far): (S, S)) {
 }
 
 pub(crate) fn independent_limits<S: Stream>((near, far): (S, S)) {
-    near.set_read_deadline(past());
+    near.set_read_deadline(past()).unwrap();
     assert_timed_out(&near.read(&mut [0]));
     scope(|s| {
         s.go(|| far.read_exact(&mut [0; 4]));
         near.write_all(b"word");
     });
-    near.set_read_deadline(None);
-    near.set_write_deadline(past());
+    near.set_read_deadline(None).unwrap();
+    near.set_write_deadline(past()).unwrap();
     assert_timed_out(&near.write(b"word"));
     scope(|s| {
         s.go(|| far.write_all(b"word"));
@@ -311,12 +311,12 @@ pub(crate) fn past_deadline<S: Stream>((near, far): (S, S)) {
     scope(|s| {
         // Data that is there, or offered.
         s.go(|| far.write_all(b"data"));
-        near.set_deadline(past());
+        near.set_deadline(past()).unwrap();
         for _ in 0..3 {
             assert_timed_out(&near.read(&mut [0; 4]));
             assert_timed_out(&near.write(b"word"));
         }
-        near.set_deadline(None);
+        near.set_deadline(None).unwrap();
         let mut buf = [0; 4];
         near.read_exact(&mut buf);
         assert_eq!(&buf, b"data");
@@ -331,7 +331,7 @@ pub(crate) fn present_deadline<S: Stream>((near, far): (S, S)) {
         let second = s.go(|| write_until_error(&near));
         // Whether they wait by then or not, all must end.
         time::sleep(Duration::from_millis(20));
-        near.set_deadline(past());
+        near.set_deadline(past()).unwrap();
         assert_timed_out(&reader.join().unwrap());
         assert_eq!(writer.join().unwrap().kind(), ErrorKind::TimedOut);
         assert_eq!(second.join().unwrap().kind(), ErrorKind::TimedOut);
@@ -340,10 +340,10 @@ pub(crate) fn present_deadline<S: Stream>((near, far): (S, S)) {
 }
 
 pub(crate) fn no_deadline<S: Stream>((near, far): (S, S)) {
-    near.set_read_deadline(after(5));
+    near.set_read_deadline(after(5)).unwrap();
     scope(|s| {
         let reader = s.go(|| near.read(&mut [0; 4]));
-        near.set_read_deadline(None);
+        near.set_read_deadline(None).unwrap();
         let begin = Instant::now();
         time::sleep(Duration::from_millis(15));
         if begin.elapsed() > Duration::from_millis(1) && reader.is_finished() {
@@ -358,7 +358,7 @@ pub(crate) fn no_deadline<S: Stream>((near, far): (S, S)) {
 
 pub(crate) fn future_deadline<S: Stream>((near, far): (S, S)) {
     let begin = Instant::now();
-    near.set_deadline(after(20));
+    near.set_deadline(after(20)).unwrap();
     scope(|s| {
         let reader = s.go(|| near.read(&mut [0]));
         let writer = s.go(|| write_until_error(&near));
@@ -367,7 +367,7 @@ pub(crate) fn future_deadline<S: Stream>((near, far): (S, S)) {
         assert_eq!(writer.join().unwrap().kind(), ErrorKind::TimedOut);
         assert!(begin.elapsed() >= Duration::from_millis(20));
         // It works again: what was written before is still read, and then the end.
-        near.set_deadline(None);
+        near.set_deadline(None).unwrap();
         let rest = s.go(|| far.read_to_end());
         near.write_all(b"word");
         near.shutdown(Shutdown::Write).unwrap();
@@ -395,7 +395,7 @@ pub(crate) fn timeouts<S: Stream>((near, far): (S, S)) {
 
 pub(crate) fn shutdown_ends_waits<S: Stream>((near, far): (S, S)) {
     // Time limits that are far away change nothing.
-    near.set_deadline(after(60_000));
+    near.set_deadline(after(60_000)).unwrap();
     scope(|s| {
         let reader = s.go(|| near.read(&mut [0]));
         let writers = [s.go(|| write_until_error(&near)), s.go(|| write_until_error(&near))];
@@ -439,7 +439,7 @@ pub(crate) fn various_deadlines<S: Stream>((near, far): (S, S)) {
     for exponent in 0..8 {
         let limit = Duration::from_nanos(10_u64.pow(exponent));
         let begin = Instant::now();
-        near.set_read_deadline(Some(begin + limit));
+        near.set_read_deadline(Some(begin + limit)).unwrap();
         assert_timed_out(&near.read(&mut [0]));
         assert!(begin.elapsed() >= limit);
     }
@@ -454,11 +454,8 @@ pub(crate) fn deadline_races<S: Stream>((near, far): (S, S)) {
             s.go(move || {
                 while !stop.load(SeqCst) {
                     for deadline in [past(), None, after(1), after(60_000)] {
-                        if turn == 0 {
-                            near.set_read_deadline(deadline)
-                        } else {
-                            near.set_write_deadline(deadline)
-                        }
+                        if turn == 0 { near.set_read_deadline(deadline) } else { near.set_write_deadline(deadline) }
+                            .unwrap();
                         oxigo::yield_now();
                     }
                 }
@@ -495,10 +492,10 @@ pub(crate) fn deadline_races<S: Stream>((near, far): (S, S)) {
 
 pub(crate) fn dribble<S: Stream>((near, far): (S, S)) {
     let begin = Instant::now();
-    near.set_read_deadline(after(30));
+    near.set_read_deadline(after(30)).unwrap();
     scope(|s| {
         s.go(|| {
-            far.set_write_deadline(after(60));
+            far.set_write_deadline(after(60)).unwrap();
             while far.write(b"x").is_ok() {
                 time::sleep(Duration::from_millis(1));
             }
@@ -521,13 +518,13 @@ pub(crate) fn concurrent_methods<S: Stream>((near, far): (S, S)) {
             let (near, far) = (Arc::clone(&near), Arc::clone(&far));
             go(move || {
                 for stream in [&near, &far] {
-                    stream.set_deadline(after(20));
+                    stream.set_deadline(after(20)).unwrap();
                     let _ = stream.set_read_timeout(Some(Duration::from_millis(5)));
                     let _ = stream.set_write_timeout(Some(Duration::from_millis(5)));
                     let _ = stream.read(&mut [0; 16]);
                     let _ = stream.write(&[0; 16]);
-                    stream.set_read_deadline(after(1));
-                    stream.set_write_deadline(after(1));
+                    stream.set_read_deadline(after(1)).unwrap();
+                    stream.set_write_deadline(after(1)).unwrap();
                     let _ = stream.read(&mut [0; 16]);
                 }
             })
@@ -536,9 +533,9 @@ pub(crate) fn concurrent_methods<S: Stream>((near, far): (S, S)) {
     handles.into_iter().for_each(|handle| handle.join().unwrap());
     // Afterwards it works as ever: each side reads what was left, and the last word.
     for (from, to) in [(&near, &far), (&far, &near)] {
-        from.set_deadline(None);
+        from.set_deadline(None).unwrap();
         from.set_write_timeout(None).unwrap();
-        to.set_deadline(None);
+        to.set_deadline(None).unwrap();
         to.set_read_timeout(None).unwrap();
         scope(|s| {
             let reader = s.go(|| to.read_to_end());
