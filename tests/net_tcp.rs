@@ -1459,3 +1459,21 @@ fn nt_06_who_reads_elsewhere_finds_what_is_there() {
         assert_eq!(read.unwrap(), 1);
     });
 }
+
+#[test]
+fn nt_18_clones_of_a_listener_share_it() {
+    at_1_2_4(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let clone = listener.try_clone().unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(clone.local_addr().unwrap(), address);
+        for _ in 0..2 {
+            let _peer = TcpStream::connect(address).unwrap();
+            clone.accept().unwrap();
+        }
+        let waits = go(move || clone.accept().unwrap_err().kind());
+        yield_now();
+        listener.close();
+        assert_eq!(waits.join().unwrap(), ErrorKind::NotConnected);
+    });
+}

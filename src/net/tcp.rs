@@ -49,7 +49,7 @@ pub(crate) fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAd
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct TcpListener {
-    descriptor: Descriptor,
+    descriptor: Arc<Descriptor>,
 }
 
 impl TcpListener {
@@ -175,7 +175,8 @@ impl TcpListener {
 addresses!(local TcpListener, SocketAddr, from_system);
 take_error!(TcpListener);
 debug_with_addresses!(TcpListener, "addr" = local_addr);
-descriptor_handle!(TcpListener, std::net::TcpListener, Descriptor::release);
+try_clone!(TcpListener);
+descriptor_handle!(TcpListener, std::net::TcpListener, Descriptor::release_shared);
 
 /// Accepts one connection after another. Made by [`TcpListener::incoming`].
 #[derive(Debug)]

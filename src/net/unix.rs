@@ -127,7 +127,7 @@ fn until_peer_has_room<R>(limit: Limit<'_>, mut operation: impl FnMut() -> Resul
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct UnixListener {
-    descriptor: Descriptor,
+    descriptor: Arc<Descriptor>,
 }
 
 impl UnixListener {
@@ -161,7 +161,7 @@ impl UnixListener {
         let fd = new_socket(SocketType::STREAM)?;
         bind(&fd, address)?;
         listen(&fd, BACKLOG)?;
-        Ok(Self { descriptor: Descriptor::new(fd) })
+        Ok(Self { descriptor: Arc::new(Descriptor::new(fd)) })
     }
 
     /// Accepts a connection, waiting until there is one. See [`TcpListener::accept`](crate::net::TcpListener::accept).
@@ -235,7 +235,8 @@ impl UnixListener {
 addresses!(local UnixListener, SocketAddr, from_system);
 take_error!(UnixListener);
 debug_with_addresses!(UnixListener, "addr" = local_addr);
-descriptor_handle!(UnixListener, std_unix::UnixListener, Descriptor::release);
+try_clone!(UnixListener);
+descriptor_handle!(UnixListener, std_unix::UnixListener, Descriptor::release_shared);
 
 /// Accepts one connection after another. Made by [`UnixListener::incoming`].
 #[derive(Debug)]
