@@ -1473,7 +1473,7 @@ fn nt_18_clones_of_a_listener_share_it() {
         }
         let waits = go(move || clone.accept().unwrap_err().kind());
         yield_now();
-        listener.close();
+        listener.close().unwrap();
         assert_eq!(waits.join().unwrap(), ErrorKind::NotConnected);
     });
 }
