@@ -558,6 +558,37 @@ fn the_test_attribute_gives_a_runtime() -> Result<(), std::num::ParseIntError> {
     Ok(())
 }
 
+/// An error of any kind, `Send` or not, as in a `main` of std's.
+#[oxigo::test]
+fn the_test_attribute_takes_any_error() -> Result<(), Box<dyn std::error::Error>> {
+    assert_eq!("5".parse::<i32>()?, 5);
+    Ok(())
+}
+
+#[oxigo::main]
+fn main_that_fails() -> Result<(), Box<dyn std::error::Error>> {
+    Err(Box::from("this and that"))
+}
+
+#[oxigo::main]
+fn main_with_a_status() -> std::process::ExitCode {
+    std::process::ExitCode::from(7)
+}
+
+#[test]
+fn the_main_attribute_reports_what_is_returned() {
+    const NAME: &str = "the_main_attribute_reports_what_is_returned";
+    if is_child(NAME) {
+        let code = |code| format!("{code:?}");
+        assert_eq!(code(main_with_a_status()), code(std::process::ExitCode::from(7)));
+        assert_eq!(code(main_that_fails()), code(std::process::ExitCode::FAILURE));
+        return;
+    }
+    let output = child(NAME);
+    assert!(output.status.success());
+    assert!(stderr(&output).contains("Error: \"this and that\""), "{}", stderr(&output));
+}
+
 #[oxigo::test]
 #[should_panic(expected = "still alive")]
 fn the_test_attribute_finds_leaks() {

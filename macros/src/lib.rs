@@ -9,6 +9,8 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 
 /// Runs the function as the main goroutine of the default runtime; the process ends when it returns.
 ///
+/// It may return what a `main` may, such as `Result<(), Box<dyn std::error::Error>>`; an error is printed and the status is 1, as with std.
+///
 /// `#[oxigo::main(workers = 4)]` sets the number of workers, over `OXIGO_WORKERS`.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -86,13 +88,27 @@ fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<Tok
 
     // || -> Output { body }
     let mut closure: Vec<TokenTree> = vec![joint('|', at), punct('|', at)];
+    let mut head = function.head;
     if function.output.is_empty() {
         closure.extend([joint('-', at), punct('>', at)]);
         closure.push(Group::new(Delimiter::Parenthesis, TokenStream::new()).into());
+        closure.push(function.body.clone().into());
     } else {
-        closure.extend(function.output.iter().cloned());
+        // What is returned need not be `Send`, as `Box<dyn Error>` is not: it is reported where it is.
+        // || -> ExitCode { Termination::report((|| -> Output { body })()) }
+        let mut inner = closure.clone();
+        inner.extend(function.output.iter().cloned());
+        inner.push(function.body.clone().into());
+        let called = [parenthesized(inner.into_iter().collect()), parenthesized(TokenStream::new())];
+        let mut report = path(&["std", "process", "Termination", "report"], at);
+        report.push(parenthesized(called.into_iter().collect()));
+        let mut exit_code = vec![joint('-', at), punct('>', at)];
+        exit_code.extend(path(&["std", "process", "ExitCode"], at));
+        closure.extend(exit_code.iter().cloned());
+        closure.push(Group::new(Delimiter::Brace, report.into_iter().collect()).into());
+        head.truncate(head.len() - function.output.len());
+        head.extend(exit_code);
     }
-    closure.push(function.body.clone().into());
 
     // ::oxigo::__private::entry(arguments, closure)
     let mut values: Vec<TokenTree> = Vec::new();
@@ -120,7 +136,7 @@ fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<Tok
         let name = path(&["core", "prelude", "v1", "test"], at);
         tokens.push(Group::new(Delimiter::Bracket, name.into_iter().collect()).into());
     }
-    tokens.extend(function.head);
+    tokens.extend(head);
     let mut body = Group::new(Delimiter::Brace, call.into_iter().collect());
     body.set_span(function.body.span());
     tokens.push(body.into());
