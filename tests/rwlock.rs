@@ -255,7 +255,7 @@ fn rwlock_one_upgradable_beside_readers() {
 #[test]
 fn rwlock_an_upgrade_waits_for_the_readers_and_holds_back_new_ones() {
     everywhere(|home| {
-        let (lock, late) = (RwLock::new(0), AtomicUsize::new(0));
+        let (lock, turned_away, late) = (RwLock::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         let reader = lock.read();
         let upgrades = party(|| {
             let upgradable = lock.upgradable_read();
@@ -267,10 +267,11 @@ fn rwlock_an_upgrade_waits_for_the_readers_and_holds_back_new_ones() {
         });
         let reads = party(|| {
             wait_until(|| lock.try_read().is_none());
+            turned_away.store(1, SeqCst);
             late.store(*lock.read(), SeqCst);
         });
         home.together(vec![upgrades, reads], || {
-            wait_until(|| lock.try_read().is_none());
+            wait_until(|| turned_away.load(SeqCst) == 1);
             assert_eq!(*reader + *lock.try_read_recursive().expect("recursive readers come in"), 0);
             drop(reader);
         });
