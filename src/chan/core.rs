@@ -372,7 +372,7 @@ impl<T> Channel<T> {
                 }
             }
             drop(state);
-            park::linger();
+            park::linger(rounds);
             rounds += 1;
         };
         let unit = park::current();
@@ -436,7 +436,7 @@ impl<T> Channel<T> {
                 }
             }
             drop(state);
-            park::linger();
+            park::linger(rounds);
             rounds += 1;
         }
     }

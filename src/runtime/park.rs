@@ -129,7 +129,7 @@ mod model {
 
     pub(crate) fn spend() {}
 
-    pub(crate) fn linger() {}
+    pub(crate) fn linger(_round: u32) {}
 
     pub(crate) fn tick() -> u32 {
         0

@@ -7,6 +7,8 @@
 #[cfg(not(loom))]
 use std::thread;
 use std::time::Duration;
+#[cfg(not(loom))]
+use std::time::Instant;
 
 use crate::facade::hint;
 
@@ -57,6 +59,17 @@ impl Backoff {
         if !self.pause() {
             thread::sleep(self.nap);
             self.nap = (self.nap * 2).min(NAP_LAST);
+        }
+    }
+}
+
+/// Passes a time that is too short to sleep. How long a pause takes differs between processors by more than ten times.
+#[cfg(not(loom))]
+pub(crate) fn spin(time: Duration) {
+    let begin = Instant::now();
+    while !single_core() && begin.elapsed() < time {
+        for _ in 0..8 {
+            hint::spin_loop();
         }
     }
 }

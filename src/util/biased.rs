@@ -45,8 +45,9 @@ const FIRST_TOKEN: u32 = 3;
 const STREAK: u8 = 32;
 /// Instead of a streak's length: the lock has leaned once (A1).
 const SPENT: u8 = u8::MAX;
-/// For so many times after another thread had it the lock counts as shared.
-const MEMORY: u8 = 32;
+/// For so many times after another thread had it the lock counts as shared: more than what one thread does to a channel of usual capacity
+/// while the other keeps away.
+const MEMORY: u8 = 255;
 
 thread_local! {
     static TOKEN: Cell<u32> = const { Cell::new(STRANGER) };

@@ -18,7 +18,10 @@ pub(crate) use native::*;
 
 #[cfg(not(loom))]
 mod native {
-    use std::{sync::atomic::Ordering::Relaxed, time::Instant};
+    use std::{
+        sync::atomic::Ordering::Relaxed,
+        time::{Duration, Instant},
+    };
 
     pub(crate) use super::{
         inbox::Linked,
@@ -38,10 +41,11 @@ mod native {
             unit::{Ticket, Unit},
             wait::Wait,
         },
+        util::backoff,
     };
 
-    /// Of one round of lingering: half a microsecond where pauses are long.
-    const PAUSES: u32 = 8;
+    /// How long one round of lingering leaves a channel to the other worker, which sends or receives about a hundred values meanwhile.
+    const LINGER: Duration = Duration::from_nanos(1_200);
 
     /// The slot of the calling goroutine; none on a plain thread, and none in a panic hook, where operations block the thread.
     #[inline]
@@ -264,19 +268,20 @@ mod native {
         switch(slot);
     }
 
-    /// Passes a moment for something that another worker is about to do: others of this worker run meanwhile, or
-    /// nobody does.
+    /// Passes a moment for something that another worker is about to do, for the time numbered `round`: others of this worker run. When
+    /// that was not enough, nobody does for a moment before: the others may wait for the same, and each that looks takes the line from the
+    /// worker they wait for.
     #[cold]
-    pub(crate) fn linger() {
-        if let Some(worker) = Worker::current()
+    pub(crate) fn linger(round: u32) {
+        let others = Worker::current().filter(|worker| !worker.is_alone());
+        if round > 0 || others.is_none() {
+            backoff::spin(LINGER);
+        }
+        if let Some(worker) = others
             && let Some(slot) = worker.running()
-            && !worker.is_alone()
         {
             worker.requeue(slot);
-            return switch(slot);
-        }
-        for _ in 0..PAUSES {
-            std::hint::spin_loop();
+            switch(slot);
         }
     }
 
