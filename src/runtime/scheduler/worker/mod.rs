@@ -13,7 +13,7 @@
 //! 2. the private run queue, fed by local wakes, the inbox, timers and the poller;
 //! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from;
 //! 4. what was given to this worker, the runtime's injector, other workers' oldest closures;
-//! 5. a short search, then sleep in the poller.
+//! 5. its core given up for a moment when it has connections ([`give_way`]), a short search, then sleep in the poller.
 //!
 //! Every 61st round, and whenever the coarse clock has moved on, a worker first looks at its inbox, timers, poller, and at the
 //! places of 4.
@@ -21,6 +21,7 @@
 //! Which closure is started, where, is decided in [`fresh`]; what a worker does that has nothing to do, in [`rest`](mod@rest).
 
 mod fresh;
+mod give_way;
 mod rest;
 
 use std::{
@@ -36,7 +37,7 @@ use std::{
 use crossbeam_deque::Worker as Deque;
 
 pub(crate) use self::fresh::steal;
-use self::rest::SEARCH_MAX;
+use self::{give_way::GiveWay, rest::SEARCH_MAX};
 use super::{
     processor::{Processor, count},
     run_queue::RunQueue,
@@ -112,6 +113,7 @@ pub(crate) struct Worker {
     search: Cell<Duration>,
     /// How many times in a row the worker went to sleep without having found anything before.
     vain: Cell<u32>,
+    give_way: RefCell<GiveWay>,
     /// For B2: what each other worker's round count was, and when it was first seen so.
     watched: RefCell<Vec<(u64, Instant)>>,
     seed: Cell<u32>,
@@ -159,6 +161,7 @@ impl Worker {
             events: RefCell::new(Events::new()),
             search: Cell::new(SEARCH_MAX / 2),
             vain: Cell::new(0),
+            give_way: RefCell::new(GiveWay::new(now)),
             watched: RefCell::new(vec![(0, now); workers]),
             seed: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
             in_hook: Cell::new(false),
@@ -443,7 +446,11 @@ impl Worker {
             self.processor.run_errands(self);
         }
         // Events first: a wait must not time out although what it waits for is there.
-        let looks = self.processor.sockets() > 0 && self.looks_before_sleep();
+        let has_sockets = self.processor.sockets() > 0;
+        if has_sockets {
+            self.give_way.borrow_mut().pass();
+        }
+        let looks = has_sockets && self.looks_before_sleep();
         if (looks || self.timers.borrow_mut().is_due()) && self.poll(Some(Duration::ZERO)) > 0 {
             self.vain.set(0);
         }
