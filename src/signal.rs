@@ -5,7 +5,8 @@
 //!
 //! - N1: subscribers are told under the hub's lock, and a subscription ends under it: after [`Subscription::stop`] has returned nothing
 //!   is delivered to it. A signal that was on its way finds the subscribers that are left.
-//! - N2: a signal that was subscribed to once and finds no subscriber has its default action taken, as if it had never been.
+//! - N2: a signal that was subscribed to once and finds no subscriber has its default action taken, as if it had never been; for SIGQUIT
+//!   that is the dump of `debug::quit`, whose handler has left the signal to this module.
 //! - N3: contexts are ended outside the lock, since that may run code of the user's.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ use signal_hook::{
 use crate::{
     chan::{Receiver, Sender, TrySendError, bounded},
     context::{CancelHandle, Context},
+    debug::quit,
     runtime::alarm,
 };
 
@@ -306,7 +308,12 @@ impl Hub {
                 self.thread.insert(handle)
             }
         };
-        thread.add_signal(signal.0)
+        thread.add_signal(signal.0)?;
+        if signal == Signal::QUIT {
+            // After our handler is there: until then the signal ends the process, as it did.
+            quit::subscribed();
+        }
+        Ok(())
     }
 }
 
@@ -341,6 +348,9 @@ fn deliver(mut signals: Signals) {
         // N3.
         for cancel in contexts {
             crate::runtime::panics::quietly(|| cancel.cancel_with(SignalReceived(signal)));
+        }
+        if !found && signal == Signal::QUIT {
+            quit::unclaimed();
         }
         if !found {
             // N2. An error says that the default is not known; then nothing is done.

@@ -203,6 +203,33 @@ fn dg_01_a_held_worker_does_not_hold_the_dump() {
     held.join().unwrap();
 }
 
+/// Whoever held a worker was named, and then counted again among those that could not be looked at.
+#[test]
+#[cfg(target_os = "linux")]
+fn dg_01_who_holds_a_worker_is_not_counted_again() {
+    if alone("dg_01_who_holds_a_worker_is_not_counted_again") {
+        return;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
+    let held = runtime.go({
+        let stop = Arc::clone(&stop);
+        move || {
+            while !stop.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    let text = dump_until(|text| text.contains(": running"));
+    assert!(!text.contains("more that have not started"), "{text}");
+    let waits = runtime.go(|| ());
+    let text = dump_until(|text| text.contains(": running"));
+    assert!(text.contains("and 1 more that have not started"), "{text}");
+    stop.store(true, SeqCst);
+    held.join().unwrap();
+    waits.join().unwrap();
+}
+
 #[test]
 fn sg_03_sigquit_prints_all_goroutines_and_ends_the_process() {
     const NAME: &str = "sg_03_sigquit_prints_all_goroutines_and_ends_the_process";

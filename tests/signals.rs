@@ -110,6 +110,33 @@ fn sg_02_without_a_receiver_a_signal_has_its_default_action() {
     });
 }
 
+/// It came to the subscriber, and ended the process all the same: the handler for dumps was called, too.
+#[test]
+fn sg_03_a_subscriber_to_sigquit_keeps_the_dump_away() {
+    const NAME: &str = "sg_03_a_subscriber_to_sigquit_keeps_the_dump_away";
+    if is_child(NAME) {
+        rt(1, || {
+            let signals = signal::notify(&[Signal::QUIT]);
+            for _ in 0..2 {
+                send(Signal::QUIT);
+                assert_eq!(signals.recv(), Ok(Signal::QUIT));
+            }
+            // For a dump to be made meanwhile.
+            oxigo::time::sleep(Duration::from_millis(300));
+            eprintln!("still here");
+            drop(signals);
+            // Now it does what it did before.
+            send(Signal::QUIT);
+            oxigo::select! {}
+        });
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let (before, after) = text.split_once("still here").expect("the subscriber deals with the signal");
+    assert!(!before.contains("SIGQUIT") && after.contains("SIGQUIT: quit\n\ngoroutine"), "{text}");
+}
+
 #[test]
 fn cx_22_a_signal_ends_the_context_and_further_ones_are_ignored() {
     ends_by("cx_22_a_signal_ends_the_context_and_further_ones_are_ignored", libc_term(), || {

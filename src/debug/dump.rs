@@ -74,7 +74,7 @@ pub(crate) fn gather(runtimes: &[Arc<Shared>]) -> String {
 }
 
 fn gather_one(runtime: &Arc<Shared>, text: &mut String) {
-    let Census { entries, held, unseen, .. } = Census::of(runtime, Traces::Taken);
+    let Census { entries, held, mut unseen, .. } = Census::of(runtime, Traces::Taken);
     render(entries, text);
     for processor in held {
         let thread = processor.thread();
@@ -82,6 +82,8 @@ fn gather_one(runtime: &Arc<Shared>, text: &mut String) {
         if let Some(holder) = watchdog::ask(thread) {
             let name = holder.name.map(|name| format!(" [{name}]")).unwrap_or_default();
             let _ = write!(text, ":\ngoroutine {}{name}: running\n    started at {}", holder.id, holder.started_at);
+            // Told now.
+            unseen = unseen.saturating_sub(1);
         }
         text.push_str("\n\n");
     }
@@ -148,8 +150,19 @@ fn duration(time: Duration) -> String {
     }
 }
 
-/// The functions at one address, inlined ones first, each with its place in the source.
-type Functions = Vec<(String, String)>;
+/// A function of a trace.
+#[derive(Clone)]
+struct Function {
+    /// With its path; where debug information is of lines only (`debug = "line-tables-only"`), often the last part alone.
+    name: String,
+    /// The source, where it is known.
+    file: String,
+    /// What is printed: file and line, or the address.
+    place: String,
+}
+
+/// The functions at one address, inlined ones first.
+type Functions = Vec<Function>;
 
 /// Names of addresses, each looked up once.
 #[derive(Default)]
@@ -161,11 +174,12 @@ impl Frames {
             let mut functions = Vec::new();
             backtrace::resolve(std::ptr::without_provenance_mut(address), |symbol| {
                 let name = symbol.name().map_or_else(|| "?".to_owned(), |name| format!("{name:#}"));
-                let place = match (symbol.filename(), symbol.lineno()) {
-                    (Some(file), Some(line)) => format!("{}:{line}", file.display()),
+                let file = symbol.filename().map(|file| file.display().to_string()).unwrap_or_default();
+                let place = match symbol.lineno() {
+                    Some(line) if !file.is_empty() => format!("{file}:{line}"),
                     _ => format!("{address:#x}"),
                 };
-                functions.push((name, place));
+                functions.push(Function { name, file, place });
             });
             functions
         })
@@ -176,7 +190,7 @@ impl Frames {
         let mut functions: Functions = Vec::new();
         for &address in trace {
             let found = self.functions(address);
-            match found.iter().position(|(name, _)| name.contains("oxigo::runtime::task::run")) {
+            match found.iter().position(Function::is_entry) {
                 Some(end) => {
                     functions.extend_from_slice(&found[..end]);
                     break;
@@ -184,29 +198,58 @@ impl Frames {
                 None => functions.extend_from_slice(found),
             }
         }
-        let switch = functions.iter().rposition(|(name, _)| is_switch(name)).map_or(0, |at| at + 1);
+        let switch = functions.iter().rposition(Function::is_switch).map_or(0, |at| at + 1);
         let mut rest = &functions[switch..];
-        while let Some(((name, _), before)) = rest.split_last()
-            && is_root(name)
+        while let Some((function, before)) = rest.split_last()
+            && function.is_root()
         {
             rest = before;
         }
-        for (name, place) in rest {
+        for Function { name, place, .. } in rest {
             let _ = writeln!(text, "  {name}\n        at {place}");
         }
     }
 }
 
-/// Whether a function is part of leaving the thread to others.
-fn is_switch(name: &str) -> bool {
-    ["oxigo::coroutine::", "oxigo::runtime::slot::", "oxigo::runtime::scheduler::", "oxigo::runtime::park::"]
-        .iter()
-        .any(|module| name.contains(module))
-}
+impl Function {
+    /// Whether this is the one that calls a goroutine's closure, `runtime::task::run`.
+    fn is_entry(&self) -> bool {
+        self.name.starts_with("oxigo::runtime::task::run")
+            || (self.is_in("runtime/task.rs") && (self.name == "run" || self.name.starts_with("run<")))
+    }
 
-/// Whether a function is part of catching panics below a goroutine's closure.
-fn is_root(name: &str) -> bool {
-    ["std::panic", "core::panic", "core::ops::function", "__rust_try", "<core::panic"]
-        .iter()
-        .any(|p| name.starts_with(p))
+    /// Whether it is part of leaving the thread to others.
+    fn is_switch(&self) -> bool {
+        // What is generic over types of ours, as the frames below the entry are, only mentions these.
+        let name = self.name.trim_start_matches('<');
+        ["oxigo::coroutine::", "oxigo::runtime::slot::", "oxigo::runtime::scheduler::", "oxigo::runtime::park::"]
+            .iter()
+            .any(|module| name.starts_with(module))
+            || ["coroutine.rs", "runtime/slot.rs", "runtime/scheduler/", "runtime/park.rs"]
+                .iter()
+                .any(|file| self.is_in(file))
+    }
+
+    /// Whether it is part of catching panics below a goroutine's closure.
+    fn is_root(&self) -> bool {
+        ["std::panic", "core::panic", "core::ops::function", "__rust_try", "<core::panic"]
+            .iter()
+            .any(|path| self.name.starts_with(path))
+            || ["/library/std/src/panic", "/library/core/src/panic", "/library/core/src/ops/function.rs"]
+                .iter()
+                .any(|path| self.file.contains(path))
+    }
+
+    /// Whether it is in this file of ours, or one of this directory if that ends in a slash.
+    fn is_in(&self, path: &str) -> bool {
+        // As the compiler was given it: the debug information has it behind the directory in which it ran.
+        let Some(sources) = file!().strip_suffix("debug/dump.rs") else { return false };
+        match self.file.rfind(sources) {
+            Some(at) => {
+                let inside = &self.file[at + sources.len()..];
+                inside == path || (path.ends_with('/') && inside.starts_with(path))
+            }
+            None => false,
+        }
+    }
 }

@@ -1,14 +1,18 @@
 //! SIGQUIT: prints every goroutine and ends the process with status 2, as Go does.
 //!
 //! The handler writes to a pipe; a thread of ours reads from it and does the rest, so that nothing is looked at in a handler. Both are
-//! made by the first runtime, and only if the program has said nothing of its own about the signal.
+//! made by the first runtime, and only if the program has said nothing of its own about the signal. Once the program has subscribed to it
+//! through [`signal`](mod@crate::signal), whose handler calls this one, that module decides what it does.
 
 use std::{
     io::Read,
     process,
     sync::{
         Once,
-        atomic::{AtomicI32, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicI32,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     thread,
 };
@@ -24,6 +28,10 @@ use crate::{
 };
 
 static PIPE: AtomicI32 = AtomicI32::new(-1);
+/// Whether the signal is this module's to answer, when nobody is subscribed to it.
+static OURS: AtomicBool = AtomicBool::new(false);
+/// Whether the program has subscribed to the signal, at some time.
+static SUBSCRIBED: AtomicBool = AtomicBool::new(false);
 
 /// See the module. Failing is silent: the signal then does what it did before.
 pub(crate) fn install() {
@@ -40,9 +48,25 @@ pub(crate) fn install() {
         if thread::Builder::new().name("oxigo-sigquit".into()).spawn(serve).is_ok() {
             // Open for as long as the process lives.
             PIPE.store(writer.into_raw_fd(), Relaxed);
-            signal::install(libc::SIGQUIT, handler);
+            // One that is subscribed to has a handler already, which is not of the program's making.
+            let ours = signal::install(libc::SIGQUIT, handler) || SUBSCRIBED.load(Acquire);
+            OURS.store(ours, Release);
         }
     });
+}
+
+/// A subscription has been made: the handler leaves the signal alone from now on.
+pub(crate) fn subscribed() {
+    // ORDERING: Release. Pairs with the Acquire in `handler`: a signal that is sent after the subscription was made finds this.
+    SUBSCRIBED.store(true, Release);
+}
+
+/// The signal has come, and nobody is subscribed to it any more. Returns if it is not this module's to answer.
+pub(crate) fn unclaimed() {
+    // ORDERING: Acquire, for the Release in `install`; nothing else is read through it.
+    if OURS.load(Acquire) {
+        quit();
+    }
 }
 
 fn quit() -> ! {
@@ -52,6 +76,10 @@ fn quit() -> ! {
 }
 
 extern "C" fn handler(_signal: libc::c_int) {
+    // ORDERING: Acquire. Its partner is in `subscribed`.
+    if SUBSCRIBED.load(Acquire) {
+        return;
+    }
     // SAFETY: `write` is async-signal-safe; the buffer is one byte. A pipe that is full has been written to.
     unsafe { libc::write(PIPE.load(Relaxed), [0_u8].as_ptr().cast(), 1) };
 }

@@ -458,9 +458,11 @@ impl Runtime {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        crate::Builder::new()
-            .spawn_on(&self.shared, f)
-            .unwrap_or_else(|error| panic!("cannot start a goroutine: {error}"))
+        // No closure: it would be the place of the panic.
+        match crate::Builder::new().spawn_on(&self.shared, f) {
+            Ok(handle) => handle,
+            Err(error) => crate::runtime::go::cannot_start(&error),
+        }
     }
 
     /// Runs `f` as a main goroutine of this runtime and returns its value; see [`run`](crate::run()).

@@ -53,7 +53,11 @@ where
     // SAFETY: this frame waits for the end of the goroutine and takes its result before it returns or unwinds, so whatever `f` and
     // `T` borrow outlives their use. Between `start` and the end of `join` nothing here can panic.
     let started = unsafe { Builder::new().start(Some(runtime), f, (), Some(main.0)) };
-    let goroutine = started.unwrap_or_else(|error| cannot_start(&error));
+    // No closure: it would be the place of the panic.
+    let goroutine = match started {
+        Ok(goroutine) => goroutine,
+        Err(error) => cannot_start(&error),
+    };
     // SAFETY: the closure returns `T`, and this is the only handle.
     let handle = unsafe { RawJoinHandle::<T>::new(goroutine) };
     handle.join().unwrap_or_else(|payload| panic::resume_unwind(payload))

@@ -143,7 +143,11 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        self.spawn(Builder::new(), f).unwrap_or_else(|error| cannot_start(&error))
+        // No closure: it would be the place of the panic.
+        match self.spawn(Builder::new(), f) {
+            Ok(handle) => handle,
+            Err(error) => cannot_start(&error),
+        }
     }
 
     /// As [`go`](Self::go), with a builder's name, stack size and hints.

@@ -14,7 +14,8 @@ use crate::{
 /// Starts `f` in a goroutine of its own after `duration`; Go's `time.AfterFunc`.
 ///
 /// It runs on the runtime of the caller, or on the default one. A function that takes long delays no other timer. Dropping the handle
-/// leaves the function to run; [`AfterFunc::stop`] prevents it.
+/// leaves the function to run; [`AfterFunc::stop`] prevents it. When that runtime has been dropped by then, or has no stack left, the
+/// function is dropped without having run.
 ///
 /// # Examples
 ///
