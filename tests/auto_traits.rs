@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Debug,
+    iter::FusedIterator,
     panic::{RefUnwindSafe, UnwindSafe},
 };
 
@@ -11,7 +12,7 @@ use oxigo::{
     chan::CloseError,
     context::{CancelHandle, Context, ContextError},
     net::{
-        TcpListener, TcpStream, UdpSocket,
+        Incoming, TcpListener, TcpStream, UdpSocket,
         unix::{UnixDatagram, UnixListener, UnixStream},
     },
     sync::{
@@ -85,4 +86,11 @@ fn locks_may_be_moved_over_a_panic() {
     survives::<SingleFlight<u8, u8>>();
     let mutex = Mutex::new(1);
     assert!(std::panic::catch_unwind(move || assert_eq!(*mutex.lock(), 1)).is_ok());
+}
+
+/// As std's.
+#[test]
+fn incoming_is_fused() {
+    fn fused<T: FusedIterator + Debug>() {}
+    fused::<Incoming<'static>>();
 }
