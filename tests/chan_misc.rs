@@ -36,6 +36,17 @@ fn cd_01_a_two_way_channel_turns_into_either_end() {
     assert!(rx.recv().is_err(), "the clones have gone into what they turned into");
 }
 
+/// As crossbeam's: it is made of nothing, so a static may hold one.
+#[test]
+fn cn_02_never_is_a_constant() {
+    static DISABLED: Receiver<u32> = never();
+    select! {
+        recv(DISABLED) -> _ => unreachable!("never"),
+        default => {}
+    }
+    assert!(DISABLED.same_channel(&never()));
+}
+
 #[test]
 fn cd_02_a_sending_end_may_close() {
     let (tx, rx) = unbuffered::<u8>();

@@ -6,7 +6,7 @@ use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, OwnedFd},
     panic::{RefUnwindSafe, UnwindSafe},
     path::PathBuf,
     process::{self, Command, Stdio},
@@ -19,7 +19,7 @@ use oxigo::{
     go,
     io::pipe,
     net::{
-        UdpSocket,
+        TcpListener, TcpStream, UdpSocket,
         unix::{UnixDatagram, UnixListener, UnixStream},
     },
     scope, time,
@@ -245,6 +245,33 @@ fn conversions_into_std_move_the_descriptor() {
     let reader = std::thread::spawn(move || far.read_exact(&mut [0]));
     near.write_all(&[1]).unwrap();
     reader.join().unwrap().unwrap();
+}
+
+/// So that a child process, or a library that speaks of descriptors, can be given one.
+#[test]
+fn every_handle_converts_into_a_descriptor_and_back() {
+    use std::io::Error;
+    fn there_and_back<T: AsRawFd + TryInto<OwnedFd, Error = Error> + TryFrom<OwnedFd, Error = Error>>(ours: T) -> T {
+        let number = ours.as_raw_fd();
+        let fd: OwnedFd = ours.try_into().unwrap();
+        assert_eq!(fd.as_raw_fd(), number, "moved, not copied");
+        assert!(!rustix::fs::fcntl_getfl(&fd).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+        T::try_from(fd).unwrap()
+    }
+    let path = Path::new();
+    there_and_back(UnixListener::bind(&path.0).unwrap());
+    there_and_back(UnixDatagram::unbound().unwrap());
+    there_and_back(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let listener = there_and_back(TcpListener::bind("127.0.0.1:0").unwrap());
+    there_and_back(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (reader, writer) = pipe().unwrap();
+    there_and_back(reader);
+    there_and_back(writer);
+    let (near, far) = UnixStream::pair().unwrap();
+    let (near, mut far) = (there_and_back(near), there_and_back(far));
+    let reader = oxigo::go(move || far.read(&mut [0; 4]).unwrap());
+    (&near).write_all(b"ping").unwrap();
+    assert_eq!(reader.join().unwrap(), 4);
 }
 
 /// As std's: shared and sent between threads, and used in `catch_unwind`.

@@ -113,6 +113,37 @@ fn once_lock_holds_one_value() {
     });
 }
 
+/// As std's: copies hold copies of the value, and equality is that of what is held.
+#[test]
+fn once_lock_is_copied_and_compared_by_its_value() {
+    let (empty, ada) = (OnceLock::new(), OnceLock::from("ada".to_owned()));
+    let copy = ada.clone();
+    assert_eq!(copy, ada);
+    assert_ne!(empty, ada);
+    assert_eq!(empty.clone(), empty);
+    copy.get().expect("copied with its value");
+    empty.set("ada".to_owned()).unwrap();
+    assert_eq!(empty, copy);
+}
+
+#[test]
+fn on_04_a_lazy_value_may_be_looked_at_and_changed() {
+    let mut lazy = LazyLock::new(|| vec![1]);
+    assert_eq!(LazyLock::get(&lazy), None);
+    assert_eq!(LazyLock::get_mut(&mut lazy), None);
+    LazyLock::force_mut(&mut lazy).push(2);
+    lazy.push(3);
+    assert_eq!(LazyLock::get(&lazy), Some(&vec![1, 2, 3]));
+    LazyLock::get_mut(&mut lazy).unwrap().clear();
+    assert!(lazy.is_empty());
+
+    let mut failing: LazyLock<u32> = LazyLock::new(|| resume_unwind(Box::new("on purpose")));
+    for _ in 0..2 {
+        assert!(catch_unwind(AssertUnwindSafe(|| *LazyLock::force_mut(&mut failing))).is_err());
+    }
+    assert_eq!(LazyLock::get_mut(&mut failing), None);
+}
+
 #[test]
 fn once_lock_waits_for_its_value() {
     at_1_2_4(|| {

@@ -222,7 +222,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// # Blocking
 ///
 /// Never parks.
-pub fn never<T>() -> Receiver<T> {
+pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
 

@@ -102,6 +102,9 @@ pub(crate) struct WaitQueue {
 
 // SAFETY: the nodes are reached under the channel's lock only (Q2).
 unsafe impl Send for WaitQueue {}
+// Whoever owns it changes it in steps that run no user code, so no panic leaves one half done.
+impl std::panic::UnwindSafe for WaitQueue {}
+impl std::panic::RefUnwindSafe for WaitQueue {}
 
 impl WaitQueue {
     pub(crate) const fn new() -> Self {

@@ -538,20 +538,27 @@ macro_rules! descriptor_handle {
             }
         }
 
-        impl TryFrom<$std> for $type {
+        $crate::net::handle::conversions!($type, $std, $release);
+        $crate::net::handle::conversions!($type, std::os::fd::OwnedFd, $release);
+    };
+}
+
+macro_rules! conversions {
+    ($type:ty, $system:ty, $release:path) => {
+        impl TryFrom<$system> for $type {
             type Error = std::io::Error;
 
-            /// Takes over what is `std`'s and makes it non-blocking.
-            fn try_from(std: $std) -> std::io::Result<Self> {
-                let descriptor = $crate::net::descriptor::Descriptor::take_over(std.into())?;
+            /// Takes it over and makes it non-blocking.
+            fn try_from(system: $system) -> std::io::Result<Self> {
+                let descriptor = $crate::net::descriptor::Descriptor::take_over(system.into())?;
                 Ok(Self { descriptor: descriptor.into() })
             }
         }
 
-        impl TryFrom<$type> for $std {
+        impl TryFrom<$type> for $system {
             type Error = std::io::Error;
 
-            /// Gives it to `std` and makes it blocking again; other handles of it must not be used any more.
+            /// Gives it away and makes it blocking again; other handles of it must not be used any more.
             fn try_from(ours: $type) -> std::io::Result<Self> {
                 Ok($release(ours.descriptor)?.into())
             }
@@ -661,6 +668,6 @@ macro_rules! debug_with_addresses {
 }
 
 pub(crate) use {
-    addresses, close, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
-    write_limits, writes,
+    addresses, close, conversions, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
+    with_ctx, write_limits, writes,
 };

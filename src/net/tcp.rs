@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    iter::FusedIterator,
     net::{Shutdown, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -191,6 +192,8 @@ impl Iterator for Incoming<'_> {
         Some(self.listener.accept().map(|(stream, _)| stream))
     }
 }
+
+impl FusedIterator for Incoming<'_> {}
 
 /// A TCP connection.
 ///

@@ -5,6 +5,7 @@
 use std::{
     ffi::OsStr,
     io,
+    iter::FusedIterator,
     net::Shutdown,
     os::{
         fd::OwnedFd,
@@ -251,6 +252,8 @@ impl Iterator for Incoming<'_> {
         Some(self.listener.accept().map(|(stream, _)| stream))
     }
 }
+
+impl FusedIterator for Incoming<'_> {}
 
 impl<'a> IntoIterator for &'a UnixListener {
     type Item = io::Result<UnixStream>;

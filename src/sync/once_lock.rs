@@ -6,7 +6,7 @@ use std::{
     cell::UnsafeCell,
     fmt,
     mem::MaybeUninit,
-    ops::Deref,
+    ops::{Deref, DerefMut},
     panic::{RefUnwindSafe, UnwindSafe},
     time::{Duration, Instant},
 };
@@ -195,6 +195,21 @@ impl<T> From<T> for OnceLock<T> {
     }
 }
 
+impl<T: Clone> Clone for OnceLock<T> {
+    fn clone(&self) -> Self {
+        self.get().map_or_else(Self::new, |value| Self::from(value.clone()))
+    }
+}
+
+/// Two are equal when both are empty, or hold equal values.
+impl<T: PartialEq> PartialEq for OnceLock<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl<T: Eq> Eq for OnceLock<T> {}
+
 impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut tuple = f.debug_tuple("OnceLock");
@@ -231,6 +246,52 @@ pub struct LazyLock<T, F = fn() -> T> {
 
 // SAFETY: as `OnceLock`; the closure is taken by one party, under the once.
 unsafe impl<T: Sync + Send, F: Send> Sync for LazyLock<T, F> {}
+impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
+impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
+
+impl<T, F> LazyLock<T, F> {
+    /// The value, if it has been made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::LazyLock;
+    ///
+    /// let name = LazyLock::new(|| "ada");
+    /// assert_eq!(LazyLock::get(&name), None);
+    /// assert_eq!(*name, "ada");
+    /// assert_eq!(LazyLock::get(&name), Some(&"ada"));
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[inline]
+    pub fn get(this: &Self) -> Option<&T> {
+        this.value.get()
+    }
+
+    /// The value, if it has been made, to change.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::LazyLock;
+    ///
+    /// let mut count = LazyLock::new(|| 1);
+    /// assert_eq!(LazyLock::get_mut(&mut count), None);
+    /// assert_eq!(*count, 1);
+    /// assert_eq!(LazyLock::get_mut(&mut count), Some(&mut 1));
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[inline]
+    pub fn get_mut(this: &mut Self) -> Option<&mut T> {
+        this.value.get_mut()
+    }
+}
 
 impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     const_new! {
@@ -266,6 +327,27 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
             make.expect("LazyLock instance has previously been poisoned")()
         })
     }
+
+    /// Makes the value, if it is not there, and gives it to change.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::LazyLock;
+    ///
+    /// let mut count = LazyLock::new(|| 1);
+    /// *LazyLock::force_mut(&mut count) += 1;
+    /// assert_eq!(*count, 2);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks: nobody else can be making the value.
+    #[inline]
+    pub fn force_mut(this: &mut Self) -> &mut T {
+        Self::force(this);
+        this.value.get_mut().expect("done")
+    }
 }
 
 impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
@@ -274,6 +356,13 @@ impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
     #[inline]
     fn deref(&self) -> &T {
         Self::force(self)
+    }
+}
+
+impl<T, F: FnOnce() -> T> DerefMut for LazyLock<T, F> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        Self::force_mut(self)
     }
 }
 
