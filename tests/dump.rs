@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{at_1_2_4, child, is_child, rt, stderr};
-use oxigo::{Builder, WaitGroup, debug, go, unbuffered};
+use oxigo::{Builder, JoinHandle, Runtime, WaitGroup, debug, go, unbuffered};
 
 fn dump() -> String {
     let mut text = Vec::new();
@@ -181,21 +181,25 @@ fn dg_05_equal_traces_are_grouped_and_no_worker_stands_still() {
     });
 }
 
+/// A runtime whose one worker is held by a goroutine.
+fn held_until(stop: &Arc<AtomicBool>) -> (Runtime, JoinHandle<()>) {
+    let stop = Arc::clone(stop);
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let held = runtime.go(move || {
+        while !stop.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+    });
+    (runtime, held)
+}
+
 #[test]
 fn dg_01_a_held_worker_does_not_hold_the_dump() {
     if alone("dg_01_a_held_worker_does_not_hold_the_dump") {
         return;
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
-    let held = runtime.go({
-        let stop = Arc::clone(&stop);
-        move || {
-            while !stop.load(SeqCst) {
-                std::hint::spin_loop();
-            }
-        }
-    });
+    let (_runtime, held) = held_until(&stop);
     let text = dump_until(|text| text.contains("is held"));
     let holder = format!("goroutine {}: running\n    started at tests/dump.rs:", held.id());
     assert!(!cfg!(target_os = "linux") || text.contains(&holder), "{text}");
@@ -211,15 +215,7 @@ fn dg_01_who_holds_a_worker_is_not_counted_again() {
         return;
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
-    let held = runtime.go({
-        let stop = Arc::clone(&stop);
-        move || {
-            while !stop.load(SeqCst) {
-                std::hint::spin_loop();
-            }
-        }
-    });
+    let (runtime, held) = held_until(&stop);
     let text = dump_until(|text| text.contains(": running"));
     assert!(!text.contains("more that have not started"), "{text}");
     let waits = runtime.go(|| ());

@@ -259,6 +259,8 @@ fn g_10_a_stack_that_is_too_small_is_made_larger() {
 fn no_room_for_stacks_is_an_error() {
     const NAME: &str = "no_room_for_stacks_is_an_error";
     if is_child(NAME) {
+        // Its stacks are larger than what will be left.
+        let other = Runtime::builder().workers(1).stack_size(256 << 20).build().unwrap();
         oxigo::run(|| {
             use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
             let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -266,6 +268,7 @@ fn no_room_for_stacks_is_an_error() {
             let now = line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
             let limit = Rlimit { current: Some(now + (64 << 20)), maximum: getrlimit(Resource::As).maximum };
             setrlimit(Resource::As, limit).unwrap();
+            static PLACES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
             let (keep, rx) = unbuffered::<()>();
             let mut started = Vec::new();
             let error = loop {
@@ -280,6 +283,17 @@ fn no_room_for_stacks_is_an_error() {
             let panicked = std::panic::catch_unwind(|| go(|| ())).unwrap_err();
             let text = panicked.downcast_ref::<String>().unwrap();
             assert!(text.contains("cannot start a goroutine"), "{text}");
+            // PN-01: the place of the panic is the caller's line.
+            std::panic::set_hook(Box::new(|info| {
+                PLACES.lock().unwrap().push(info.location().unwrap().file().to_owned())
+            }));
+            let refused = (
+                std::panic::catch_unwind(|| drop(other.go(|| ()))).is_err(),
+                std::panic::catch_unwind(|| other.run(|| ())).is_err(),
+            );
+            drop(std::panic::take_hook());
+            assert_eq!(refused, (true, true));
+            assert_eq!(*PLACES.lock().unwrap(), [file!(); 2]);
             drop(keep);
             assert!(started.len() > 50, "{}", started.len());
             started.into_iter().for_each(|handle| assert!(handle.join().unwrap()));

@@ -74,6 +74,33 @@ fn pn_01_a_panic_is_printed_at_once_and_kept() {
     assert!(text.contains("unheard words"), "{text}");
 }
 
+/// A blocking call runs on a thread of the pool, but its panic is the goroutine's, and is printed once.
+#[test]
+fn pn_01_a_panic_in_a_blocking_call_is_printed_as_the_goroutines() {
+    const NAME: &str = "pn_01_a_panic_in_a_blocking_call_is_printed_as_the_goroutines";
+    if is_child(NAME) {
+        rt(1, || {
+            let billing = || oxigo::blocking(|| -> () { panic!("slow words") });
+            let payload = Builder::new().name("billing".into()).spawn(billing).unwrap().join().unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&"slow words"));
+            // The thread has served somebody before.
+            let id = oxigo::current().id();
+            std::panic::catch_unwind(|| oxigo::blocking(|| panic!("more words"))).unwrap_err();
+            eprintln!("main {id}");
+        });
+        process::exit(0);
+    }
+    let output = child(NAME);
+    assert!(output.status.success(), "{output:?}");
+    let text = stderr(&output);
+    assert_eq!((text.matches("slow words").count(), text.matches("more words").count()), (1, 1), "{text}");
+    let heading = text.find(" [billing]:\n").expect(&text);
+    assert!(heading < text.find("slow words").unwrap(), "{text}");
+    let id = text.lines().find_map(|line| line.strip_prefix("main ")).unwrap();
+    let between = &text[text.find("slow words").unwrap()..text.find("more words").unwrap()];
+    assert!(between.contains(&format!("goroutine {id}:\n")), "{text}");
+}
+
 /// With `PanicPolicy::Abort`: the goroutine's own destructors run, it is printed, the process dies, nobody else unwinds.
 #[test]
 fn pn_01_with_abort_the_process_dies_of_it() {

@@ -397,7 +397,10 @@ fn idle_connections_cost_memory_and_nothing_else() {
     let before = settled(&mut server, None);
     let connections: Vec<_> = (0..count).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
     let full = Figures { descriptors: before.descriptors + count, goroutines: before.goroutines + count, ..before };
-    let full = settled(&mut server, Some(full));
+    settled(&mut server, Some(full));
+    // Counted is not yet run: each has its stack to touch.
+    wait_until_idle(&mut server);
+    let full = server.figures();
     assert_eq!(full.goroutines, before.goroutines + count);
     let each = (full.resident - before.resident) as f64 / count as f64;
     println!("{count} idle connections: {each:.1} KiB each, the kernel's part not counted");
@@ -431,6 +434,17 @@ struct StopAtEnd<'a>(&'a AtomicBool);
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, SeqCst);
+    }
+}
+
+/// Until the server has used hardly any time for a while; not for ever.
+fn wait_until_idle(server: &mut Server) {
+    for _ in 0..100 {
+        let cpu = server.cpu_time();
+        thread::sleep(Duration::from_millis(100));
+        if server.cpu_time() - cpu <= Duration::from_millis(10) {
+            return;
+        }
     }
 }
 

@@ -47,10 +47,12 @@ pub(crate) fn install() {
         };
         if thread::Builder::new().name("oxigo-sigquit".into()).spawn(serve).is_ok() {
             // Open for as long as the process lives.
+            // ORDERING: Relaxed. The handler, which reads it, is installed by a system call after this.
             PIPE.store(writer.into_raw_fd(), Relaxed);
             // One that is subscribed to has a handler already, which is not of the program's making.
-            let ours = signal::install(libc::SIGQUIT, handler) || SUBSCRIBED.load(Acquire);
-            OURS.store(ours, Release);
+            let installed = signal::install(libc::SIGQUIT, handler);
+            // ORDERING: Relaxed, for both. Each stands for itself, and a subscription made just now may be missed.
+            OURS.store(installed || SUBSCRIBED.load(Relaxed), Relaxed);
         }
     });
 }
@@ -63,8 +65,8 @@ pub(crate) fn subscribed() {
 
 /// The signal has come, and nobody is subscribed to it any more. Returns if it is not this module's to answer.
 pub(crate) fn unclaimed() {
-    // ORDERING: Acquire, for the Release in `install`; nothing else is read through it.
-    if OURS.load(Acquire) {
+    // ORDERING: Relaxed. It stands for itself.
+    if OURS.load(Relaxed) {
         quit();
     }
 }
@@ -80,6 +82,7 @@ extern "C" fn handler(_signal: libc::c_int) {
     if SUBSCRIBED.load(Acquire) {
         return;
     }
+    // ORDERING: Relaxed, as in `install`.
     // SAFETY: `write` is async-signal-safe; the buffer is one byte. A pipe that is full has been written to.
     unsafe { libc::write(PIPE.load(Relaxed), [0_u8].as_ptr().cast(), 1) };
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    panic::{self, AssertUnwindSafe},
+    panic,
     sync::{Condvar, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -12,6 +12,7 @@ use crate::runtime::{
     alarm, clock, panics,
     park::{self, Wake},
     scheduler,
+    task::TaskRef,
     threads::Ours,
     unit::Unit,
     wait::Reason,
@@ -48,10 +49,8 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    if scheduler::current_slot().is_none() {
-        return f();
-    }
-    let mut call = Call { f: Some(f), result: None, caller: park::current() };
+    let Some(task) = scheduler::current_task() else { return f() };
+    let mut call = Call { f: Some(f), result: None, task, caller: park::current() };
     // SAFETY: `call` stays in this frame until the pool has woken us, which is the last thing it does with it (P3).
     let job = unsafe { Job::new(&raw mut call) };
     if let Err(error) = POOL.submit(job) {
@@ -68,6 +67,8 @@ where
 struct Call<F, T> {
     f: Option<F>,
     result: Option<thread::Result<T>>,
+    /// Whose call it is. It is there for as long as its goroutine waits.
+    task: TaskRef,
     caller: &'static Unit,
 }
 
@@ -161,7 +162,7 @@ where
     // SAFETY: the waiting goroutine does not touch its call before the wake.
     let call = unsafe { &mut *call.cast::<Call<F, T>>() };
     let f = call.f.take().expect("a job runs once");
-    call.result = Some(panic::catch_unwind(AssertUnwindSafe(f)));
+    call.result = Some(panics::on_behalf_of(call.task, f));
     let caller = call.caller;
     // Last touch: after this the frame may be gone.
     caller.wake(Wake::Queue);

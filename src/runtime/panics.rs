@@ -2,14 +2,16 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     mem,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     process,
     sync::Once,
+    thread,
 };
 
 use crate::{
-    runtime::{options::PanicPolicy, scheduler::Worker, slot::Slot},
+    runtime::{options::PanicPolicy, scheduler::Worker, slot::Slot, task::TaskRef},
     stack::{Metadata, overflow::RawStderr},
 };
 
@@ -25,15 +27,38 @@ pub(crate) fn wrap_hook() {
 /// While the hook runs on a goroutine, operations of ours block the thread instead of parking: a goroutine that parked in a hook
 /// would make the next panic on its worker abort the process.
 fn in_hook(info: &PanicHookInfo<'_>, ordinary: &(dyn Fn(&PanicHookInfo<'_>) + Sync + Send)) {
-    let Some(worker) = Worker::current() else { return ordinary(info) };
+    let Some(worker) = Worker::current() else {
+        if let Some(task) = CALLER.get() {
+            head(task);
+        }
+        return ordinary(info);
+    };
     let Some(task) = worker.running_or_panicking().and_then(Slot::task) else { return ordinary(info) };
     let nested = worker.in_hook().replace(true);
+    head(task);
+    ordinary(info);
+    worker.in_hook().set(nested);
+}
+
+fn head(task: TaskRef) {
     match task.name() {
         Some(name) => eprintln!("goroutine {} [{name}]:", task.id()),
         None => eprintln!("goroutine {}:", task.id()),
     }
-    ordinary(info);
-    worker.in_hook().set(nested);
+}
+
+thread_local! {
+    /// On a thread of the pool: the task of the goroutine that waits for what it runs.
+    static CALLER: Cell<Option<TaskRef>> = const { Cell::new(None) };
+}
+
+/// Runs a blocking call for `caller`, which waits meanwhile. A panic in it is printed here as the caller's: the hook is not told a second
+/// time when it goes on there.
+pub(crate) fn on_behalf_of<T>(caller: TaskRef, f: impl FnOnce() -> T) -> thread::Result<T> {
+    CALLER.set(Some(caller));
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    CALLER.set(None);
+    result
 }
 
 /// Called where a goroutine's panic ends, after it was printed: at its root, or where it is kept for somebody who waits.

@@ -3,7 +3,7 @@
 //! Who talks to this process from the same machine may be waiting for the core. Let in, it often answers at once, and the worker has the next
 //! batch without having slept: nobody had to wake it, and no core went idle in between. But the core may also go to somebody who computes and
 //! keeps it for a whole slice of the kernel, where a sleeper would have been woken sooner. The two differ in how much time goes to long
-//! absences: with peers an eighth or so, beside one who computes nearly everything. So a worker gives way for as long as it does not
+//! absences: with peers less than half, beside one who computes nearly everything. So a worker gives way for as long as it does not
 //! lose more than half of its time by that, and each time that it does, the share that it may lose is halved.
 
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const LAST: u32 = 8;
 const CALM: Duration = Duration::from_secs(1);
 /// A core that is back before has been wanted by nobody.
 const WANTED: Duration = Duration::from_micros(2);
-/// When nobody has wanted it so many times in a row, it is offered every so many times only: each costs half a microsecond.
+/// When nobody has wanted it so many times in a row, it is offered every so many times only: each costs a fifth of a microsecond.
 const VAIN: u32 = 64;
 const SELDOM: u32 = 8;
 
