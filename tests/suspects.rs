@@ -131,6 +131,25 @@ fn dg_06_a_group_whose_guard_waits_for_it_is_suspected() {
 }
 
 #[test]
+fn dg_06_what_was_once_where_a_group_is_does_not_hide_it() {
+    at_1_2_4(|| {
+        suspected(|| {
+            // Of each size that a group may have: it then gets a block that is remembered elsewhere.
+            let blocks: Vec<Vec<u64>> = (40..200).map(|index| Vec::with_capacity(index / 8)).collect();
+            let remembered: Vec<usize> = blocks.iter().map(|block| block.as_ptr().addr()).collect();
+            drop(blocks);
+            let group = WaitGroup::new();
+            let guard = group.guard();
+            remembered.leak();
+            vec![go(move || {
+                group.wait();
+                drop(guard);
+            })]
+        });
+    });
+}
+
+#[test]
 fn dg_06_a_scope_whose_children_are_stuck_is_suspected() {
     at_1_2_4(|| {
         let report = suspected(|| {

@@ -49,7 +49,7 @@ use crate::{
     },
     select::{engine, handle::Watch},
     stack::Metadata,
-    sync::WAIT_GROUP_SPAN,
+    sync::GroupPlace,
 };
 
 /// Less than this cannot be told from having run meanwhile.
@@ -141,8 +141,8 @@ impl Stake {
 
 impl Needs {
     fn of(slot: &'static Slot, passed: &mut Vec<Span>) -> Self {
-        // An `Arc` lies in memory as the address of its two counts, the strong one first, with the object behind them. Where that does not
-        // hold, nothing is found and nothing is said.
+        // An `Arc` lies in memory as the address of its two counts, with the object behind them. Where that does not hold, nothing is found
+        // and nothing is said.
         const BEFORE: usize = 2 * size_of::<usize>();
         let Wait { reason, object } = slot.wait();
         let mut needed = Vec::new();
@@ -175,8 +175,9 @@ impl Needs {
                 watches.into_iter().all(watch)
             }
             Reason::WaitGroup => {
-                need((object - BEFORE, object - BEFORE), What::Guards);
-                passed.push(Span::new(object - BEFORE, object + WAIT_GROUP_SPAN));
+                let place = GroupPlace::of_group(object);
+                need(place.guards(), What::Guards);
+                passed.push(Span::new(place.start(), place.start() + GroupPlace::SPAN));
                 true
             }
             Reason::Scope => {

@@ -58,5 +58,5 @@ pub use semaphore::{OwnedPermit, Permit, Semaphore};
 #[cfg(not(loom))]
 pub use single_flight::SingleFlight;
 #[cfg(not(loom))]
-pub(crate) use wait_group::SPAN as WAIT_GROUP_SPAN;
+pub(crate) use wait_group::Place as GroupPlace;
 pub use wait_group::{DoneGuard, WaitGroup};

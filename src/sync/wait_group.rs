@@ -8,8 +8,10 @@
 
 use std::{
     any::Any,
-    fmt,
-    panic::{self, AssertUnwindSafe},
+    fmt, mem,
+    ops::Deref,
+    panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe},
+    ptr::NonNull,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -53,7 +55,7 @@ use crate::runtime::{panics, refuses_new};
 /// ```
 #[derive(Default)]
 pub struct WaitGroup {
-    inner: Arc<Inner>,
+    inner: Shared,
 }
 
 #[derive(Default)]
@@ -61,9 +63,92 @@ struct Inner {
     state: Lock<State>,
 }
 
-/// The bytes of the part that a wait names.
+/// The group and each of its guards: an `Arc`, which lies in memory as an odd address. So a word in memory tells them from references and from
+/// whatever else was once at that address (`debug::suspects`), as with the ends of channels. It costs nothing: it is part of the offset
+/// in each access.
+struct Shared(NonNull<Inner>);
+
+const TAG: usize = 1;
+const _: () = assert!(mem::align_of::<Inner>() > TAG);
+
+// SAFETY: it owns and lends what an `Arc` would, and is used as one.
+unsafe impl Send for Shared where Arc<Inner>: Send {}
+// SAFETY: as above.
+unsafe impl Sync for Shared where Arc<Inner>: Sync {}
+impl UnwindSafe for Shared where Arc<Inner>: UnwindSafe {}
+impl RefUnwindSafe for Shared where Arc<Inner>: RefUnwindSafe {}
+
+impl Shared {
+    fn new(inner: Arc<Inner>) -> Self {
+        // SAFETY: `into_raw` gives the address of an object.
+        let inner = unsafe { NonNull::new_unchecked(Arc::into_raw(inner).cast_mut()) };
+        // SAFETY: the tag is less than the bytes of an `Inner`.
+        Self(unsafe { inner.byte_add(TAG) })
+    }
+
+    #[inline]
+    fn get(&self) -> NonNull<Inner> {
+        // SAFETY: back to where `new` began.
+        unsafe { self.0.byte_sub(TAG) }
+    }
+}
+
+impl Deref for Shared {
+    type Target = Inner;
+
+    #[inline]
+    fn deref(&self) -> &Inner {
+        // SAFETY: alive while this has its share, which ends in `drop`.
+        unsafe { self.get().as_ref() }
+    }
+}
+
+impl Clone for Shared {
+    fn clone(&self) -> Self {
+        // SAFETY: from `into_raw`, with one share, which is ours.
+        unsafe { Arc::increment_strong_count(self.get().as_ptr()) };
+        Self(self.0)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: from `into_raw`; the share is ours, and this is the last use.
+        drop(unsafe { Arc::from_raw(self.get().as_ptr()) });
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+/// How the group that a wait has named lies in memory: numbers to compare, and nothing to follow.
 #[cfg(not(loom))]
-pub(crate) const SPAN: usize = size_of::<Inner>();
+#[derive(Clone, Copy)]
+pub(crate) struct Place(usize);
+
+#[cfg(not(loom))]
+impl Place {
+    /// An `Arc` counts its shares first, then its weak ones, and has the object behind them. Where that does not hold, nothing is found.
+    const BEFORE: usize = 2 * size_of::<usize>();
+    /// The bytes of a group's allocation.
+    pub(crate) const SPAN: usize = Self::BEFORE + size_of::<Inner>();
+
+    pub(crate) fn of_group(address: usize) -> Self {
+        Self(address - Self::BEFORE)
+    }
+
+    pub(crate) fn start(self) -> usize {
+        self.0
+    }
+
+    /// The word of the group and of a guard, and where they are counted.
+    pub(crate) fn guards(self) -> (usize, usize) {
+        (self.0 + Self::BEFORE + TAG, self.0)
+    }
+}
 
 struct State {
     count: isize,
@@ -155,7 +240,7 @@ impl WaitGroup {
     #[track_caller]
     pub fn guard(&self) -> DoneGuard {
         self.inner.add(1);
-        DoneGuard { inner: Arc::clone(&self.inner) }
+        DoneGuard { inner: self.inner.clone() }
     }
 
     /// Adds one, starts `f` as a goroutine, and takes one back when it has ended.
@@ -363,7 +448,7 @@ impl fmt::Debug for WaitGroup {
 /// Counts as one task of a [`WaitGroup`] until it is dropped. Made by [`WaitGroup::guard`].
 #[must_use = "dropping the guard says that the task is done"]
 pub struct DoneGuard {
-    inner: Arc<Inner>,
+    inner: Shared,
 }
 
 /// One goroutine of [`WaitGroup::go`].
