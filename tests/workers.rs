@@ -220,6 +220,56 @@ fn s_05_a_thief_comes_to_every_worker() {
     }
 }
 
+/// Goroutines that block their threads leave their cores to other workers, of which there may be more than cores.
+#[test]
+fn s_01_workers_beyond_the_cores_begin_where_others_are_blocked() {
+    let workers = thread::available_parallelism().unwrap().get() + 3;
+    rt(workers, || {
+        for _ in 0..3 {
+            // std's: it holds the thread until all have come.
+            let all = Arc::new(Barrier::new(workers));
+            let goroutines: Vec<_> = (0..workers)
+                .map(|_| {
+                    let all = all.clone();
+                    go(move || {
+                        all.wait();
+                        thread::current().id()
+                    })
+                })
+                .collect();
+            let threads: HashSet<_> = goroutines.into_iter().map(|goroutine| goroutine.join().unwrap()).collect();
+            assert_eq!(threads.len(), workers);
+        }
+    });
+}
+
+/// Who talks is better off near whom it talks to: closures are no reason to wake a worker for which there is no core.
+#[test]
+fn s_05_closures_start_on_no_more_workers_than_there_are_cores() {
+    let cores = thread::available_parallelism().unwrap().get();
+    let used = || {
+        rt(4 * cores, || {
+            let goroutines: Vec<_> = (0..40)
+                .map(|_| {
+                    go(|| {
+                        for _ in 0..20 {
+                            let begin = Instant::now();
+                            while begin.elapsed() < Duration::from_micros(50) {}
+                            yield_now();
+                        }
+                        thread::current().id()
+                    })
+                })
+                .collect();
+            goroutines.into_iter().map(|goroutine| goroutine.join().unwrap()).collect::<HashSet<_>>().len()
+        })
+    };
+    // A worker that has lost its core for a long time is one that others may stand in for.
+    let fewest = (0..10).map(|_| used()).min().unwrap();
+    // A quota of less than two cores counts for two.
+    assert!(fewest <= cores.max(2), "{fewest} workers at least, on {cores} cores");
+}
+
 /// Go's TestSemaHandoff: who gets the lock runs before those that were ready already.
 #[test]
 fn s_17_the_next_owner_of_a_lock_runs_before_the_queue() {

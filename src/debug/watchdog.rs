@@ -36,6 +36,8 @@ const HELD: u64 = 100;
 const HELD_CPU: u64 = 98_000_000;
 /// Ticks from which on a worker that is held is looked at more closely.
 const SUSPECT: u64 = 2;
+/// Ticks after which one that is held is no reason to let others wait.
+const HELD_LONG: u64 = 10;
 /// After this many reports there are no more, so that a program that is wrong throughout is not drowned in them.
 const MOST_REPORTS: usize = 1000;
 
@@ -52,6 +54,10 @@ pub(crate) struct Watch {
     asked: AtomicBool,
     /// The most ticks without a scheduling point.
     longest: AtomicU64,
+    /// Ticks without one, at the last look.
+    held: AtomicU64,
+    /// The thread's processor time when `is_held` was last asked.
+    ran: AtomicU64,
 }
 
 impl Watch {
@@ -60,7 +66,7 @@ impl Watch {
     }
 
     pub(crate) fn reset(&self) {
-        for word in [&self.thread, &self.rounds, &self.since, &self.cpu, &self.longest] {
+        for word in [&self.thread, &self.rounds, &self.since, &self.held, &self.ran, &self.cpu, &self.longest] {
             word.store(0, Relaxed);
         }
         self.asked.store(false, Relaxed);
@@ -76,15 +82,30 @@ pub(crate) fn look(processor: &Processor, now: u64) {
         watch.since.store(now, Relaxed);
         watch.cpu.store(0, Relaxed);
         watch.asked.store(false, Relaxed);
+        watch.held.store(0, Relaxed);
         return;
     }
     let held = now.saturating_sub(watch.since.load(Relaxed));
+    watch.held.store(held, Relaxed);
     if held > watch.longest.load(Relaxed) {
         watch.longest.store(held, Relaxed);
     }
     if held >= SUSPECT && !watch.asked.load(Relaxed) {
         suspect(processor, held);
     }
+}
+
+/// Whether one more worker may run beside this one though there be no core for it: a goroutine blocks its thread, so that it has not run since the
+/// clock thread asked the last time and does not wait for a processor; or has held it for as long as Go lets anybody run.
+pub(crate) fn is_held(processor: &Processor) -> bool {
+    let (watch, thread) = (&processor.watch, processor.thread());
+    let held = watch.held.load(Relaxed);
+    if held == 0 || held >= HELD_LONG {
+        return held > 0;
+    }
+    let Some(ran) = threads::cpu_time(thread) else { return true };
+    let before = watch.ran.swap(ran, Relaxed);
+    before == ran && threads::is_blocked(thread).unwrap_or(true)
 }
 
 #[cold]

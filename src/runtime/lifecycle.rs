@@ -14,7 +14,7 @@ use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{
-            AtomicBool, AtomicU64,
+            AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
             fence,
         },
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     spawned_outside: AtomicU64,
     cores: usize,
+    /// Workers that a goroutine held when the clock thread looked last; counted where there are more workers than cores.
+    held: AtomicUsize,
     stacks: &'static Pool<Slot>,
     options: Options,
 }
@@ -82,6 +84,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             spawned_outside: AtomicU64::new(0),
             cores: super::cores::available(),
+            held: AtomicUsize::new(0),
             stacks,
             options,
         });
@@ -114,6 +117,24 @@ impl Shared {
     /// Processors of the machine that the process may use.
     pub(crate) fn cores(&self) -> usize {
         self.cores
+    }
+
+    /// Workers that are awake or have been notified.
+    pub(crate) fn awake(&self) -> usize {
+        self.processors.iter().filter(|p| !p.doze().is_asleep()).count()
+    }
+
+    /// Whether there is a core for one more worker than so many. One that a goroutine holds does not count.
+    #[inline]
+    pub(crate) fn has_core_beside(&self, awake: impl FnOnce() -> usize) -> bool {
+        // ORDERING: Relaxed. A hint, a tick old; when it grows, the clock thread wakes somebody.
+        self.processors.len() <= self.cores || awake() < self.cores + self.held.load(Relaxed)
+    }
+
+    /// Whether there is a core for one more worker than are awake.
+    #[inline]
+    pub(crate) fn has_free_core(&self) -> bool {
+        self.has_core_beside(|| self.awake())
     }
 
     #[inline]
@@ -272,6 +293,10 @@ pub(crate) fn supervise() -> bool {
             awake = true;
             let now = clock::now();
             runtime.processors.iter().for_each(|p| watchdog::look(p, now));
+            if workers > runtime.cores {
+                // ORDERING: Relaxed. A hint.
+                runtime.held.store(runtime.processors.iter().filter(|p| watchdog::is_held(p)).count(), Relaxed);
+            }
             // A worker that stands still may have left closures behind, or those from outside: let a sleeper look.
             let leaves = |p: &Processor| !(p.doze().is_resting() || p.stealer.is_empty() && p.given.is_empty());
             let left = || !runtime.injector.is_empty() || runtime.processors.iter().any(|p| leaves(p));

@@ -83,8 +83,19 @@ pub(crate) fn cpu_time(_thread: Tid) -> Option<u64> {
     None
 }
 
+/// Whether a thread waits in the kernel, so that it uses no processor and asks for none; none when it has ended, or where the system does
+/// not tell.
+pub(crate) fn is_blocked(thread: Tid) -> Option<bool> {
+    let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    // "42 (any name) S ...", where R is on a processor or in line for one.
+    let state = stat[stat.rfind(')')?..].chars().nth(2)?;
+    Some(state != 'R')
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, thread};
+
     use super::*;
 
     #[test]
@@ -99,6 +110,28 @@ mod tests {
         let before = cpu_time(me).unwrap();
         while cpu_time(me).unwrap() == before {
             std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_runs_is_not_blocked_and_who_waits_is() {
+        assert_eq!(is_blocked(current()), Some(false));
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let other = thread::Builder::new().name("a) R (".into());
+        let other = other.spawn(move || {
+            tell.send(current()).unwrap();
+            let _ = ended.recv();
+        });
+        let waits = told.recv().unwrap();
+        while is_blocked(waits) != Some(true) {
+            thread::yield_now();
+        }
+        drop(end);
+        other.unwrap().join().unwrap();
+        while is_blocked(waits).is_some() {
+            thread::yield_now();
         }
     }
 }

@@ -27,6 +27,12 @@
 //! that finds work and was the last one wakes another sleeper when there is more, so that wakes spread without each publisher
 //! paying for one.
 //!
+//! *Where there are more workers than cores* the publisher wakes nobody while as many are awake as there are cores, and in its last look a
+//! worker leaves others' closures to the others while so many of them are awake. Still no closure is stranded: of those that announce
+//! their sleep at the same time the last one, in the order of the fences, sees the others asleep, and stays up; and a publisher that sees a
+//! worker awake comes, in that order, before its announcement. Workers that a goroutine holds do not count, as far as the clock thread knows of
+//! them (`watchdog::is_held`).
+//!
 //! Closures that are not yet old enough to be taken by others (see `worker`) are not work in this sense: their owner is awake.
 //!
 //! Models: `loom_idle` below; `a_waker_that_does_not_fence_is_caught` shows that the check bites.
@@ -227,6 +233,67 @@ mod loom_idle {
             });
             sleeper(&world, true);
             other.join().unwrap();
+        });
+    }
+
+    /// Two workers and one core: neither may leave to the other what both leave.
+    #[test]
+    fn a_closure_is_not_left_to_one_who_goes_to_sleep() {
+        struct Crowd {
+            dozes: [Doze; 2],
+            idle: Idle,
+            work: AtomicBool,
+            taken: AtomicBool,
+            eventfds: [Notify; 2],
+        }
+        const CORES: usize = 1;
+
+        fn worker(crowd: &Crowd, me: usize) {
+            let other = 1 - me;
+            let other_awake = || usize::from(!crowd.dozes[other].is_asleep());
+            while !crowd.taken.load(Acquire) {
+                if crowd.work.load(Acquire) {
+                    crowd.taken.store(true, Release);
+                    // For the model's end only.
+                    return crowd.eventfds[other].notify();
+                }
+                crowd.idle.sleeps();
+                crowd.dozes[me].announce();
+                let left = crowd.work.load(Relaxed) && other_awake() < CORES;
+                if !left && !crowd.taken.load(Relaxed) {
+                    crowd.eventfds[me].wait();
+                }
+                crowd.dozes[me].wake_up();
+                crowd.idle.wakes();
+            }
+        }
+
+        loom::model(|| {
+            let crowd = Arc::new(Crowd {
+                dozes: [Doze::new(), Doze::new()],
+                idle: Idle::new(),
+                work: AtomicBool::new(false),
+                taken: AtomicBool::new(false),
+                eventfds: [Notify::new(), Notify::new()],
+            });
+            let second = crowd.clone();
+            let second = thread::spawn(move || worker(&second, 1));
+            let publisher = crowd.clone();
+            let publisher = thread::spawn(move || {
+                publisher.work.store(true, Release);
+                fence(SeqCst);
+                let awake = publisher.dozes.iter().filter(|doze| !doze.is_asleep()).count();
+                if publisher.idle.wants_waking() && awake < CORES {
+                    for (doze, eventfd) in publisher.dozes.iter().zip(&publisher.eventfds) {
+                        if doze.notify_fenced() {
+                            return eventfd.notify();
+                        }
+                    }
+                }
+            });
+            worker(&crowd, 0);
+            second.join().unwrap();
+            publisher.join().unwrap();
         });
     }
 

@@ -158,7 +158,9 @@ impl Worker {
             return None;
         }
         let mine = self.queue.len();
-        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine) {
+        // One that sleeps is of no use where there is no core for it.
+        let useful = |p: &Processor| !p.doze().is_asleep() || self.runtime.has_free_core();
+        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine && useful(p)) {
             self.runtime.wake_one();
             return None;
         }

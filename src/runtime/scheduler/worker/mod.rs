@@ -190,6 +190,10 @@ impl Worker {
         self.count_round();
         self.processor.doze().wake_up();
         clock::active();
+        // Whatever waits is the others', where they use all cores.
+        if !self.has_core() {
+            self.sleep();
+        }
         loop {
             match self.next() {
                 Some(Next::Started(slot)) => self.execute(slot),
@@ -521,11 +525,11 @@ impl Worker {
 }
 
 impl Shared {
-    /// Wakes one sleeper to search, unless somebody searches already. Call after publishing.
+    /// Wakes one sleeper to search, unless somebody searches already or there is no core for it. Call after publishing.
     pub(crate) fn wake_one(&self) {
         // Fence W2 of `idle`, for all that the caller has published.
         fence(SeqCst);
-        if !self.idle().wants_waking() {
+        if !self.idle().wants_waking() || !self.has_free_core() {
             return;
         }
         for processor in self.processors() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Worker, fresh::STALL};
-use crate::runtime::clock;
+use crate::runtime::{clock, scheduler::processor::Processor};
 
 /// The longest search before sleep.
 pub(super) const SEARCH_MAX: Duration = Duration::from_micros(50);
@@ -49,8 +49,16 @@ impl Worker {
 
     /// What was placed with others does not count: they were notified, and the clock thread looks whether they stand still.
     fn others_leave_work(&self) -> bool {
-        let processors = self.runtime.processors();
-        processors.iter().enumerate().any(|(i, p)| i != self.index && p.leaves_fresh())
+        self.others().any(Processor::leaves_fresh) && self.has_core()
+    }
+
+    /// Whether there is a core for this worker beside the others that are awake.
+    pub(super) fn has_core(&self) -> bool {
+        self.runtime.has_core_beside(|| self.others().filter(|p| !p.doze().is_asleep()).count())
+    }
+
+    fn others(&self) -> impl Iterator<Item = &'static Processor> {
+        self.runtime.processors().iter().copied().filter(|p| !std::ptr::eq(*p, self.processor))
     }
 
     fn others_stand_still(&self) -> bool {
@@ -82,9 +90,8 @@ impl Worker {
 
     /// Whether a search takes nothing from anybody: there are others who may bring work, and a core for each that is awake or gets up.
     fn may_search(&self) -> bool {
-        let (processors, cores) = (self.runtime.processors(), self.runtime.cores());
-        let awake = || processors.iter().filter(|p| !p.doze().is_asleep()).count();
-        processors.len() > 1 && cores > 1 && (processors.len() <= cores || awake() <= cores)
+        let (workers, cores) = (self.runtime.processors().len(), self.runtime.cores());
+        workers > 1 && cores > 1 && (workers <= cores || self.runtime.awake() <= cores)
     }
 
     /// Whether to poll without waiting and to search before going to sleep. Where that has found nothing several times in a row, as with
@@ -144,7 +151,8 @@ impl Worker {
         false
     }
 
-    fn sleep(&self) {
+    /// Sleeps until there may be something to do.
+    pub(super) fn sleep(&self) {
         let mut nap = NAP_MIN;
         loop {
             let pause = self.give_back_pages();
@@ -185,7 +193,7 @@ impl Worker {
         let workers = self.runtime.processors().len();
         let next = self.timers.borrow_mut().next_look();
         let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let napping = nap <= NAP_MAX && self.runtime.idle().sleeping() < workers;
+        let napping = nap <= NAP_MAX && self.runtime.idle().sleeping() < workers && self.has_core();
         match (until, napping) {
             (Some(until), true) if nap < until => (Some(nap), true),
             (Some(until), _) => (Some(until), false),
