@@ -17,7 +17,8 @@ use common::{Counted, at_1_2_4, quiesce, rt};
 use oxigo::{
     JoinHandle, Receiver, Sender, bounded,
     chan::{RecvError, RecvTimeoutError, Select, SelectedOperation, SendError, TryRecvError, after, never},
-    go, unbounded, unbuffered,
+    context::Context,
+    go, select, unbounded, unbuffered, yield_now,
 };
 
 /// Runs `body` on goroutines at 1, 2 and 4 workers, and on a plain thread.
@@ -441,6 +442,48 @@ fn the_time_out_of_a_called_receiver_acts_once_the_send_is_dropped() {
         });
     };
     at_1_2_4(body);
+}
+
+/// Whoever meets a sender that has chosen first waits for its value, but not for ever when that one gives up: it looks again as it would have.
+#[test]
+fn a_receiver_that_did_not_wait_looks_again_once_the_send_is_dropped() {
+    type Call = fn(&Receiver<u32>);
+    let calls: [(&str, Call); 5] = [
+        ("try_recv", |rx| assert_eq!(rx.try_recv(), Err(TryRecvError::Empty))),
+        ("recv_timeout", |rx| assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout))),
+        ("recv_ctx", |rx| {
+            let (context, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+            assert!(rx.recv_ctx(&context).is_err());
+        }),
+        ("select with default", |rx| {
+            select! { recv(rx) -> _ => panic!("nothing was sent"), default => {} }
+        }),
+        ("select with another arm", |rx| {
+            let (other, ready) = bounded(1);
+            let sends = go(move || {
+                yield_now();
+                other.send(7).unwrap();
+            });
+            select! { recv(rx) -> _ => panic!("nothing was sent"), recv(ready) -> value => assert_eq!(value, Ok(7)) }
+            sends.join().unwrap();
+        }),
+    ];
+    everywhere(|| {
+        for (name, call) in calls {
+            let (tx, rx) = unbuffered();
+            let gives_up = go(move || {
+                let mut select = Select::new();
+                select.send(&tx);
+                drop_unused(select.select());
+                tx
+            });
+            let mut select = Select::new();
+            select.recv(&rx);
+            assert_eq!(select.ready_timeout(Duration::from_secs(60)), Ok(0), "{name}: a sender waits");
+            call(&rx);
+            drop(gives_up.join().unwrap());
+        }
+    });
 }
 
 #[test]

@@ -17,10 +17,12 @@
 //!
 //! - C5: who claims a waiting sender whose place is null gives it something to send to, and wakes it: either a promise of room in the
 //!   ring (`promised`, its place stays null), or the claimer's own node as its place. In the second case the claimer then waits,
-//!   without a ticket, until the value is there ([`Outcome::Done`]) or the operation has been given up ([`Outcome::Again`], back to
-//!   the front of the queue).
+//!   without a ticket, until the value is there ([`Outcome::Done`]) or the operation has been given up ([`Outcome::Again`], which the
+//!   node says from the beginning: its owner looks again, since it may be one that does not wait, or not for this channel alone).
 //! - C6: a value that a two-step receive has taken and given up goes back to the front of the ring, which may grow for it; and a promised
 //!   place that has been lost to such a value is made by growing.
+//! - C7: a receiver that was waiting when a two-step sender claimed it goes back to the front of the queue, where it lies, when that sender gives
+//!   up, if it waits for this channel alone and without a limit; any other one looks again.
 //!
 //! # What happens outside the lock
 //!
@@ -523,6 +525,7 @@ impl<T> Channel<T> {
     ) -> Outcome {
         let unit = park::current();
         let node = Node::new(unit, None, into.cast());
+        node.set_outcome(Outcome::Again);
         // SAFETY: claimed, so its owner waits (Q1).
         let sender = unsafe { sender.as_ref() };
         sender.set_place((&raw const node).cast_mut().cast());
@@ -588,14 +591,15 @@ impl<T> Channel<T> {
                 // SAFETY: granted, so its owner waits for us (C5).
                 let receiver = unsafe { receiver.as_ref() };
                 let unit = receiver.unit();
-                if receiver.is_plain() && !state.can_receive() && !receiver.place().is_null() {
+                let waited = receiver.outcome() == Outcome::Waiting;
+                if waited && receiver.is_plain() && !state.can_receive() && !receiver.place().is_null() {
                     // SAFETY: its owner stays parked in the frame that has the node.
                     unsafe { state.receivers.push_front(receiver) };
                     receiver.set_outcome(Outcome::Waiting);
                     // Who watches is told that somebody waits again.
                     return Self::unlock_and_wake(state, None);
                 }
-                // It looks again by itself: for a value, the close or its time limit.
+                // It looks again by itself: for a value, the close, its time limit, or at its other arms.
                 receiver.set_outcome(Outcome::Again);
                 drop(state);
                 unit.wake(Wake::Queue);

@@ -317,7 +317,8 @@ impl fmt::Debug for Select<'_> {
 
 /// An operation that was chosen and has to be completed, with the end that it was made from.
 ///
-/// Dropping it without completing it panics; its partner waits on as if nothing had happened.
+/// Dropping it without completing it panics; its partner goes on as if nothing had happened. As long as it is neither completed nor dropped, its
+/// partner waits for the value, beyond a time limit of its own too; so one that is forgotten ([`std::mem::forget`]) keeps its partner for ever.
 #[must_use]
 pub struct SelectedOperation<'a> {
     index: usize,

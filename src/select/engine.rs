@@ -264,6 +264,7 @@ impl Select<'_> {
     fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: std::ptr::NonNull<Node>) -> Looked {
         let unit = park::current();
         let node = Node::new(unit, None, arms[index].place);
+        node.set_outcome(Outcome::Again);
         // SAFETY: claimed under the lock, so its owner waits.
         let sender = unsafe { sender.as_ref() };
         sender.set_place((&raw const node).cast_mut().cast());
