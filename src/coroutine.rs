@@ -116,8 +116,9 @@ pub(crate) enum Resumed {
     Finished,
 }
 
-/// K2, kept by force: an unwinding that came to the worker's loop would end a thread that owns suspended goroutines.
-struct AbortOnUnwind;
+/// K2, kept by force: an unwinding that came to the worker's loop would end a thread that owns suspended goroutines. Forgotten where nothing has
+/// unwound.
+pub(crate) struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {

@@ -18,7 +18,10 @@ use std::{
 };
 
 use common::{Counted, at_1_2_4, child, is_child, rt, stderr};
-use oxigo::{Builder, PanicPolicy, Runtime, WaitGroup, bounded, go, scope, time, unbuffered, yield_now};
+use oxigo::{
+    Builder, PanicPolicy, Receiver, Runtime, WaitGroup, bounded, chan::Select, go, scope, sync::ErrGroup, time,
+    unbuffered, yield_now,
+};
 
 fn aborting(workers: usize) -> Runtime {
     Runtime::builder().workers(workers).panic(PanicPolicy::Abort).build().unwrap()
@@ -440,6 +443,82 @@ fn a_goroutine_may_park_while_it_unwinds() {
             assert_eq!(unwinds.join().unwrap_err().downcast_ref(), Some(&"outer"));
             assert!(!thread::panicking());
         }
+    });
+}
+
+/// Waits when it is dropped.
+struct Waits(Receiver<()>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.recv().unwrap_err();
+    }
+}
+
+/// Waits for a group that has failed when it is dropped.
+struct WaitsForFailed;
+
+impl Drop for WaitsForFailed {
+    fn drop(&mut self) {
+        failed_group().wait();
+    }
+}
+
+fn failed_group() -> WaitGroup {
+    let group = WaitGroup::new();
+    group.go(|| panic!("on purpose"));
+    group
+}
+
+/// What `thread::panicking` says is said of the worker's thread: also when somebody else waits on it in the middle of an unwinding.
+#[test]
+fn wg_10_eg_06_a_stranger_that_waits_while_it_unwinds_hides_no_failure() {
+    at_1_2_4(|| {
+        let (end, ends) = unbuffered();
+        let strangers: Vec<_> = (0..4)
+            .map(|_| {
+                let waits = Waits(ends.clone());
+                go(move || {
+                    let _waits = waits;
+                    panic!("on purpose")
+                })
+            })
+            .collect();
+        // In goroutines of their own, some of them on the strangers' workers.
+        let checks: [(&str, fn()); 5] = [
+            ("a group", || failed_group().wait()),
+            ("an error group", || {
+                let group = ErrGroup::<()>::new();
+                group.go(|| panic!("on purpose"));
+                let _ = group.wait();
+            }),
+            ("an operation that is not completed", || {
+                let (tx, _rx) = bounded::<()>(1);
+                let mut select = Select::new();
+                select.send(&tx);
+                drop(select.select());
+            }),
+            // Here a second panic would end the process.
+            ("a group, while it unwinds", || {
+                let _waits = WaitsForFailed;
+                panic!("on purpose");
+            }),
+            ("a group, while it unwinds because of another", || {
+                let _waits = WaitsForFailed;
+                failed_group().wait();
+            }),
+        ];
+        let watch = |message: &str| {
+            for (name, check) in checks.into_iter().cycle().take(40) {
+                assert!(go(check).join().is_err(), "{message}: {name}");
+            }
+        };
+        watch("beside others");
+        drop(end);
+        for stranger in strangers {
+            stranger.join().unwrap_err();
+        }
+        watch("alone");
     });
 }
 

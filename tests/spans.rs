@@ -2,10 +2,16 @@
 
 mod common;
 
-use std::sync::{Mutex, Once};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex, Once,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
-use common::{at_1_2_4, rt};
-use oxigo::{go, unbuffered};
+use common::{at_1_2_4, child, is_child, rt};
+use oxigo::{Receiver, go, unbuffered};
 use tracing::{Subscriber, info, info_span};
 use tracing_subscriber::{
     Layer,
@@ -172,4 +178,45 @@ fn spans_are_left_and_entered_during_an_unwinding() {
         info!("unwinds main");
     });
     assert_eq!(recorded("unwinds"), ["failing>unwinds here", "unwinds main"]);
+}
+
+/// Others hold addresses of the frames that an unwinding out of a wait would leave; that somebody unwinds already is no excuse.
+#[test]
+fn a_subscriber_that_panics_ends_the_process_also_during_an_unwinding() {
+    const NAME: &str = "a_subscriber_that_panics_ends_the_process_also_during_an_unwinding";
+    struct Panics(AtomicBool);
+    impl<S: Subscriber> Layer<S> for &'static Panics {
+        fn on_exit(&self, _: &tracing::Id, _: Context<'_, S>) {
+            assert!(!self.0.swap(false, SeqCst), "on purpose");
+        }
+    }
+    static PANICS: Panics = Panics(AtomicBool::new(false));
+    struct Waits(Receiver<u32>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let _span = info_span!("waits").entered();
+                PANICS.0.store(true, SeqCst);
+                self.0.recv()
+            }));
+        }
+    }
+    if is_child(NAME) {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(&PANICS)).unwrap();
+        rt(1, || {
+            let (tx, rx) = unbuffered();
+            let unwinds = go(move || {
+                let _waits = Waits(rx);
+                panic!("unwinds");
+            });
+            // Only who waits is met.
+            while tx.try_send(1).is_err() {
+                oxigo::yield_now();
+            }
+            let _ = unwinds.join();
+        });
+        return;
+    }
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(child(NAME).status.signal(), Some(libc::SIGABRT));
 }

@@ -31,7 +31,7 @@
 use std::{
     collections::VecDeque,
     mem::{self, MaybeUninit},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
     time::Instant,
 };
@@ -704,7 +704,7 @@ fn drop_all<T>(mut values: VecDeque<T>) {
         }
     }
     if let Some(payload) = first {
-        resume_unwind(payload);
+        park::resume_panic(payload);
     }
 }
 

@@ -32,6 +32,7 @@ use super::{
 use crate::{
     runtime::{
         lifecycle::{self, Shared},
+        panics,
         scheduler::Worker,
         slot::Slot,
         task::{Id, TaskRef},
@@ -414,7 +415,7 @@ impl Drop for LeakCheck {
         if self.ended {
             return;
         }
-        if thread::panicking() {
+        if panics::is_unwinding() {
             return heritage::end_check(&self.check);
         }
         if let Err(left) = self.look() {

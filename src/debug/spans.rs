@@ -3,11 +3,14 @@
 //!
 //! - N1: while the worker itself runs, no span is entered on its thread; a goroutine begins, and ends, so.
 //! - N2: the subscriber is user code, called by a goroutine that others may already know as waiting. So it must not park (operations in it
-//!   block the thread, as in a panic hook) nor unwind (that ends the process: others hold addresses of the frames below).
+//!   block the thread, as in a panic hook) nor unwind (that ends the process, whoever else unwinds: others hold addresses of the frames
+//!   below).
+
+use std::mem;
 
 use tracing::{Dispatch, dispatcher, span::Id};
 
-use crate::runtime::scheduler::Worker;
+use crate::{coroutine::AbortOnUnwind, runtime::scheduler::Worker};
 
 /// Spans at most: a subscriber that tells of a span which cannot be exited is left alone.
 const MOST: usize = 1024;
@@ -22,8 +25,7 @@ pub(crate) struct Left {
 
 /// Exits all spans of the calling goroutine.
 pub(crate) fn leave() -> Left {
-    let _hook = Hook::enter();
-    dispatcher::get_default(|dispatch| {
+    let ask = |dispatch: &Dispatch| {
         let mut spans = Vec::new();
         while spans.len() < MOST
             && let Some(id) = dispatch.current_span().id()
@@ -35,18 +37,20 @@ pub(crate) fn leave() -> Left {
         }
         let dispatch = if spans.is_empty() { None } else { Some(dispatch.clone()) };
         Left { dispatch, spans }
-    })
+    };
+    told(|| dispatcher::get_default(ask))
 }
 
 impl Left {
     /// Enters them again, on the goroutine that has left them.
     pub(crate) fn enter(mut self) {
         if let Some(dispatch) = &self.dispatch {
-            let _hook = Hook::enter();
-            while let Some(id) = self.spans.pop() {
-                dispatch.enter(&id);
-                dispatch.try_close(id);
-            }
+            told(|| {
+                while let Some(id) = self.spans.pop() {
+                    dispatch.enter(&id);
+                    dispatch.try_close(id);
+                }
+            });
         }
     }
 }
@@ -54,35 +58,23 @@ impl Left {
 impl Drop for Left {
     fn drop(&mut self) {
         if let Some(dispatch) = self.dispatch.take() {
-            let _hook = Hook::enter();
-            for id in self.spans.drain(..) {
-                dispatch.try_close(id);
-            }
+            told(|| {
+                for id in self.spans.drain(..) {
+                    dispatch.try_close(id);
+                }
+            });
         }
     }
 }
 
-/// N2.
-struct Hook {
-    before: bool,
-    /// A goroutine may wait while it unwinds.
-    unwinds: bool,
-}
-
-impl Hook {
-    fn enter() -> Self {
-        let before = Worker::current().is_some_and(|worker| worker.in_hook().replace(true));
-        Self { before, unwinds: std::thread::panicking() }
+/// N2: calls the subscriber.
+fn told<R>(call: impl FnOnce() -> R) -> R {
+    let before = Worker::current().is_some_and(|worker| worker.in_hook().replace(true));
+    let broken = AbortOnUnwind;
+    let result = call();
+    mem::forget(broken);
+    if let Some(worker) = Worker::current() {
+        worker.in_hook().set(before);
     }
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        if std::thread::panicking() && !self.unwinds {
-            std::process::abort();
-        }
-        if let Some(worker) = Worker::current() {
-            worker.in_hook().set(self.before);
-        }
-    }
+    result
 }

@@ -305,7 +305,7 @@ impl Child {
         let (stdout, stderr) = scope(|s| {
             let errors = s.go(|| collect(stderr));
             let output = collect(stdout);
-            (output, errors.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload)))
+            (output, errors.join().unwrap_or_else(|payload| crate::runtime::park::resume_panic(payload)))
         });
         Ok(Output { status: self.wait()?, stdout: stdout?, stderr: stderr? })
     }

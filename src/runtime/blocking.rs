@@ -59,7 +59,7 @@ where
     call.caller.park(Reason::Blocking.alone());
     match call.result.take().expect("the pool wakes the caller after the call") {
         Ok(value) => value,
-        Err(payload) => panic::resume_unwind(payload),
+        Err(payload) => panics::resume(payload),
     }
 }
 

@@ -35,6 +35,7 @@ fn in_hook(info: &PanicHookInfo<'_>, ordinary: &(dyn Fn(&PanicHookInfo<'_>) + Sy
     };
     let Some(task) = worker.running_or_panicking().and_then(Slot::task) else { return ordinary(info) };
     let nested = worker.in_hook().replace(true);
+    mark_unwinding(true);
     head(task);
     ordinary(info);
     worker.in_hook().set(nested);
@@ -45,6 +46,34 @@ fn head(task: TaskRef) {
         Some(name) => eprintln!("goroutine {} [{name}]:", task.id()),
         None => eprintln!("goroutine {}:", task.id()),
     }
+}
+
+/// Whether the caller unwinds: the goroutine, or the plain thread. `thread::panicking` says so as well while another goroutine of the worker
+/// waits in a `Drop` while it unwinds.
+///
+/// While there is such a one, a goroutine that has caught a panic of its own since then is taken for one that unwinds still; and one whose
+/// panic went past our hook is not known to unwind.
+pub(crate) fn is_unwinding() -> bool {
+    if !thread::panicking() {
+        return false;
+    }
+    let Some(worker) = Worker::current() else { return true };
+    let Some(slot) = worker.running_or_panicking() else { return true };
+    slot.unwinds().get() || worker.parked_unwinding().get() == 0
+}
+
+/// Remembers whether the calling goroutine unwinds, until it is seen not to (`scheduler::switch`).
+fn mark_unwinding(unwinds: bool) {
+    if let Some(slot) = Worker::current().and_then(Worker::running_or_panicking) {
+        slot.unwinds().set(unwinds);
+    }
+}
+
+/// Raises a panic anew where somebody has waited for it.
+#[cold]
+pub(crate) fn resume(payload: Box<dyn Any + Send>) -> ! {
+    mark_unwinding(true);
+    panic::resume_unwind(payload)
 }
 
 thread_local! {
@@ -72,8 +101,10 @@ pub(crate) fn policy() {
 
 /// Runs what the user's code may do while something of ours ends, such as a `Drop`; a panic in it has been printed by the hook and ends here.
 pub(crate) fn quietly(f: impl FnOnce()) {
+    let unwinds = is_unwinding();
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
         discard(payload);
+        mark_unwinding(unwinds);
     }
 }
 

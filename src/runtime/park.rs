@@ -26,6 +26,8 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
+pub(crate) use crate::runtime::panics::{is_unwinding, resume as resume_panic};
+#[cfg(not(loom))]
 pub(crate) use crate::runtime::scheduler::{
     WakeBatch, accepted, holds_worker, linger, no_switch, place, place_of, spend, spend_call, tick,
 };
@@ -108,11 +110,13 @@ impl Unit {
 }
 
 #[cfg(loom)]
-pub(crate) use model::{WakeBatch, linger, no_switch, place, place_of, spend, tick};
+pub(crate) use model::{WakeBatch, is_unwinding, linger, no_switch, place, place_of, resume_panic, spend, tick};
 
 /// In a model every party is a thread.
 #[cfg(loom)]
 mod model {
+    pub(crate) use std::{panic::resume_unwind as resume_panic, thread::panicking as is_unwinding};
+
     use super::{Unit, Wake};
 
     pub(crate) struct WakeBatch;

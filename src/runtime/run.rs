@@ -1,12 +1,13 @@
 //! `run`: a main goroutine, from a thread that waits for it.
 
-use std::{panic, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     debug::leaks::Main,
     runtime::{
         go::{Builder, RawJoinHandle, cannot_start},
         lifecycle::{self, Shared},
+        panics,
         scheduler::Worker,
     },
 };
@@ -60,5 +61,5 @@ where
     };
     // SAFETY: the closure returns `T`, and this is the only handle.
     let handle = unsafe { RawJoinHandle::<T>::new(goroutine) };
-    handle.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
+    handle.join().unwrap_or_else(|payload| panics::resume(payload))
 }

@@ -21,6 +21,7 @@ use std::{
 
 use crate::runtime::{
     go::{Builder, RawJoinHandle, cannot_start},
+    panics,
     park::{self, Wake},
     task::{Exit, Goroutine, Id},
     unit::Unit,
@@ -121,7 +122,7 @@ where
     // ORDERING: Acquire, for the case that the wake came from the last child.
     let failed = scope.data.failed.load(Acquire);
     match result {
-        Err(payload) => panic::resume_unwind(payload),
+        Err(payload) => panics::resume(payload),
         Ok(_) if failed > 0 => panic!("a scoped goroutine panicked"),
         Ok(value) => value,
     }

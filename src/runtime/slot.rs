@@ -47,6 +47,7 @@ pub(crate) struct Slot {
     timed_out: Cell<bool>,
     accepted: Cell<bool>,
     own_stack: Cell<bool>,
+    unwinds: Cell<bool>,
     timer: Cell<u32>,
     /// The tick in which the wait began, cut to 32 bits.
     wait_since: Cell<u32>,
@@ -73,6 +74,7 @@ impl Metadata for Slot {
             timed_out: Cell::new(false),
             accepted: Cell::new(false),
             own_stack: Cell::new(false),
+            unwinds: Cell::new(false),
             timer: Cell::new(NOWHERE),
             wait_since: Cell::new(0),
             bounds,
@@ -143,6 +145,7 @@ impl Slot {
         self.processor.store(ptr::from_ref(processor).cast_mut(), Release);
         task.set_unit(&self.unit);
         self.task.set(Some(task));
+        self.unwinds.set(false);
         // SAFETY: the pool hands out disjoint ranges, mapped for ever, each with its guard (S1, S2), to one owner at a time.
         let stack = unsafe { StackRange::new(self.bounds.top(), self.bounds.limit()) };
         let coroutine = Coroutine::new(stack, move |yielder| {
@@ -256,6 +259,12 @@ impl Slot {
     #[inline]
     pub(crate) fn accepted(&self) -> &Cell<bool> {
         &self.accepted
+    }
+
+    /// Whether this goroutine is known to unwind.
+    #[inline]
+    pub(crate) fn unwinds(&self) -> &Cell<bool> {
+        &self.unwinds
     }
 
     /// Makes this idle slot, of a size that one goroutine asked for, known by its unit before that goroutine starts.

@@ -406,7 +406,7 @@ impl Drop for SelectedOperation<'_> {
             // SAFETY: the room holds nothing.
             State::Closed | State::Passed => unsafe { self.handle.free_room(self.room, false) },
         }
-        if !std::thread::panicking() {
+        if !park::is_unwinding() {
             panic!("dropped `SelectedOperation` without completing the operation");
         }
     }

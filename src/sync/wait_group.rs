@@ -13,7 +13,6 @@ use std::{
     panic::{self, AssertUnwindSafe, RefUnwindSafe, UnwindSafe},
     ptr::NonNull,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -373,14 +372,14 @@ impl WaitGroup {
             park::spend();
             state = inner.state.lock();
         }
-        if thread::panicking() {
+        if park::is_unwinding() {
             // Kept for a wait that can raise it.
             return true;
         }
         if let Some(Failure { payload, who }) = state.failure.take() {
             state.reported = Some(who);
             drop(state);
-            panic::resume_unwind(payload);
+            park::resume_panic(payload);
         }
         if let Some(who) = &state.reported {
             let text = format!("{who}, which this WaitGroup waited for, has panicked");

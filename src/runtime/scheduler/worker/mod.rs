@@ -3,7 +3,7 @@
 //! # Who owns what
 //!
 //! - Everything in [`Worker`] belongs to its thread; goroutines of that thread reach it through a thread-local pointer. Its fields
-//!   are cells, and no reference into them lives across a switch (P5).
+//!   are cells, and no borrow of them lives across a switch (P5).
 //! - What others may touch is in the worker's [`Processor`].
 //!
 //! # What runs next
@@ -118,6 +118,8 @@ pub(crate) struct Worker {
     watched: RefCell<Vec<(u64, Instant)>>,
     seed: Cell<u32>,
     in_hook: Cell<bool>,
+    /// Goroutines that wait while they unwind.
+    parked_unwinding: Cell<u32>,
     #[cfg(debug_assertions)]
     no_switch: Cell<u32>,
 }
@@ -165,6 +167,7 @@ impl Worker {
             watched: RefCell::new(vec![(0, now); workers]),
             seed: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
             in_hook: Cell::new(false),
+            parked_unwinding: Cell::new(0),
             #[cfg(debug_assertions)]
             no_switch: Cell::new(0),
             runtime,
@@ -288,6 +291,10 @@ impl Worker {
 
     pub(crate) fn in_hook(&self) -> &Cell<bool> {
         &self.in_hook
+    }
+
+    pub(crate) fn parked_unwinding(&self) -> &Cell<u32> {
+        &self.parked_unwinding
     }
 
     #[cfg(debug_assertions)]
