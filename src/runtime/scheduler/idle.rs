@@ -46,6 +46,7 @@ use crate::facade::{
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 const NOTIFIED: u32 = 2;
+const ENDED: u32 = 3;
 
 /// Whether one worker sleeps.
 pub(crate) struct Doze(AtomicU32);
@@ -67,6 +68,13 @@ impl Doze {
     pub(crate) fn announce(&self) {
         // ORDERING: Relaxed, then fence S2, the partner of W2.
         self.0.store(ASLEEP, Relaxed);
+        fence(SeqCst);
+    }
+
+    /// The worker ends: to the others it sleeps, but nobody can wake it, so that whoever looks for a sleeper goes on to the next.
+    pub(crate) fn end(&self) {
+        // ORDERING: as in `announce`.
+        self.0.store(ENDED, Relaxed);
         fence(SeqCst);
     }
 
@@ -101,10 +109,11 @@ impl Doze {
         self.0.load(Relaxed) != AWAKE
     }
 
+    /// Whether the worker sleeps, or has ended.
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {
         // ORDERING: Relaxed. A hint.
-        self.0.load(Relaxed) == ASLEEP
+        matches!(self.0.load(Relaxed), ASLEEP | ENDED)
     }
 }
 
@@ -233,6 +242,31 @@ mod loom_idle {
             });
             sleeper(&world, true);
             other.join().unwrap();
+        });
+    }
+
+    /// One of two workers ends while the other goes to sleep: the closure is not spent on the one that has ended.
+    #[test]
+    fn a_wake_is_not_spent_on_a_worker_that_ends() {
+        loom::model(|| {
+            let world = world();
+            let ending = Arc::new(Doze::new());
+            let (publisher, seen) = (world.clone(), ending.clone());
+            let publisher = thread::spawn(move || {
+                publisher.work.store(true, Release);
+                fence(SeqCst);
+                if publisher.idle.wants_waking() && !seen.notify_fenced() && publisher.doze.notify_fenced() {
+                    publisher.eventfd.notify();
+                }
+            });
+            let (other, ends) = (world.clone(), ending);
+            let ends = thread::spawn(move || {
+                other.idle.sleeps();
+                ends.end();
+            });
+            sleeper(&world, false);
+            publisher.join().unwrap();
+            ends.join().unwrap();
         });
     }
 

@@ -207,7 +207,7 @@ impl Worker {
         }
         // To the others a worker that has ended is one that sleeps.
         self.runtime.idle().sleeps();
-        self.processor.doze().announce();
+        self.processor.doze().end();
         self.processor.watch.thread.store(0, Relaxed);
         CURRENT.set(std::ptr::null());
         self.processor.stop_polling();
