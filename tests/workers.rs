@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     collections::HashSet,
-    io::ErrorKind,
+    io::{ErrorKind, Read, Write},
     sync::{
         Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Runtime, WaitGroup, bounded, go, time, unbuffered, yield_now};
+use oxigo::{Runtime, WaitGroup, bounded, go, net::TcpListener, time, unbuffered, yield_now};
 
 /// Every goroutine is what Go calls locked to its thread, and may do all that others do.
 #[test]
@@ -268,6 +268,51 @@ fn s_05_closures_start_on_no_more_workers_than_there_are_cores() {
     let fewest = (0..10).map(|_| used()).min().unwrap();
     // A quota of less than two cores counts for two.
     assert!(fewest <= cores.max(2), "{fewest} workers at least, on {cores} cores");
+}
+
+/// A worker that has lost its core is moved to one that another worker has no use for. Its goroutines notice nothing: what they started meanwhile
+/// would keep the mask that this takes.
+#[cfg(target_os = "linux")]
+#[test]
+fn goroutines_may_use_all_processors_whoever_else_wants_them() {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let end = Arc::new(AtomicBool::new(false));
+    // Somebody computes, so that workers lose their cores.
+    let busy = thread::spawn({
+        let end = end.clone();
+        move || while !end.load(SeqCst) {}
+    });
+    rt(2, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = thread::spawn(move || {
+            let mut peers: Vec<_> = (0..32).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(700) {
+                peers.iter_mut().for_each(|peer| peer.write_all(b"?").unwrap());
+                peers.iter_mut().for_each(|peer| peer.read_exact(&mut [0]).unwrap());
+            }
+        });
+        let servers: Vec<_> = (0..32)
+            .map(|_| {
+                let (mut connection, _) = listener.accept().unwrap();
+                go(move || {
+                    let mut message = [0];
+                    while connection.read(&mut message).is_ok_and(|length| length == 1) {
+                        assert!(
+                            rustix::thread::sched_getaffinity(None).unwrap() == allowed,
+                            "a worker's mask has changed"
+                        );
+                        connection.write_all(&message).unwrap();
+                    }
+                })
+            })
+            .collect();
+        servers.into_iter().for_each(|server| server.join().unwrap());
+        oxigo::blocking(|| peer.join().unwrap());
+    });
+    end.store(true, SeqCst);
+    busy.join().unwrap();
 }
 
 /// Go's TestSemaHandoff: who gets the lock runs before those that were ready already.

@@ -2,7 +2,7 @@
 //!
 //! The clock thread looks once a tick, while any worker is awake. A worker that comes to no scheduling point is held; how long its
 //! thread has really run is asked of the kernel, so that a machine that is merely busy is not blamed on the program. Who holds it is
-//! known to the worker's thread alone: it is asked by a signal (SIGURG, whose default is to do nothing) and answers from the handler.
+//! known to the worker's thread alone: it is asked by a signal (`runtime/urgent.rs`) and answers from the handler.
 //!
 //! - G1: the handler allocates nothing, takes no lock and calls nothing of the user's. It copies words.
 //! - G2: one question at a time, under `ASKING`: the clock thread asks, and dumps do. Whoever asks waits for the answer, for some ten
@@ -13,9 +13,9 @@ use std::{
     collections::HashSet,
     panic::Location,
     sync::{
-        Mutex, Once, PoisonError,
+        Mutex, PoisonError,
         atomic::{
-            AtomicBool, AtomicU64,
+            AtomicBool, AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -28,6 +28,7 @@ use crate::{
     runtime::{
         scheduler::{Processor, Worker},
         threads::{self, Tid},
+        urgent,
     },
 };
 
@@ -169,6 +170,8 @@ const NAME_WORDS: usize = 8;
 /// The answer, in words (G1). `number` is that of the question once the rest is written.
 struct Answer {
     question: AtomicU64,
+    /// The thread that it is put to.
+    asked: AtomicU32,
     number: AtomicU64,
     id: AtomicU64,
     location: std::sync::atomic::AtomicPtr<Location<'static>>,
@@ -178,6 +181,7 @@ struct Answer {
 
 static ANSWER: Answer = Answer {
     question: AtomicU64::new(0),
+    asked: AtomicU32::new(0),
     number: AtomicU64::new(0),
     id: AtomicU64::new(0),
     location: std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()),
@@ -190,17 +194,12 @@ static ASKING: Mutex<()> = Mutex::new(());
 /// Asks the worker whose thread this is for the goroutine that runs on it. None when it does not answer, or nobody runs.
 #[cfg(target_os = "linux")]
 pub(crate) fn ask(thread: Tid) -> Option<Holder> {
-    if !install() {
-        return None;
-    }
     let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     let question = ANSWER.question.load(Relaxed) + 1;
+    ANSWER.asked.store(thread, Relaxed);
     // ORDERING: Release. Nothing of the last answer is read after this; the handler's Acquire pairs with it.
     ANSWER.question.store(question, Release);
-    let process = rustix::process::getpid().as_raw_nonzero().get();
-    // SAFETY: a signal that our handler, or none, deals with; a thread that has ended is an error.
-    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread.cast_signed(), libc::SIGURG) };
-    if sent != 0 {
+    if !urgent::interrupt(thread) {
         return None;
     }
     for _ in 0..50 {
@@ -227,11 +226,13 @@ fn read_answer() -> Option<Holder> {
     Some(Holder { id: ANSWER.id.load(Relaxed), name, started_at })
 }
 
-/// The handler. Does nothing on threads that are no workers.
-extern "C" fn answer(_signal: libc::c_int) {
-    let Some(worker) = Worker::current() else { return };
+/// In the handler, on the worker's thread: answers the question, if it is put to this one.
+pub(crate) fn answer(worker: &Worker) {
     // ORDERING: Acquire, as in `ask`.
     let question = ANSWER.question.load(Acquire);
+    if ANSWER.asked.load(Relaxed) != worker.processor.thread() {
+        return;
+    }
     let task = worker.running_or_panicking().and_then(crate::runtime::slot::Slot::task);
     let location = task.map_or(std::ptr::null(), |task| std::ptr::from_ref(task.location()));
     ANSWER.location.store(location.cast_mut(), Relaxed);
@@ -247,12 +248,4 @@ extern "C" fn answer(_signal: libc::c_int) {
     }
     // ORDERING: Release. Publishes the words above.
     ANSWER.number.store(question, Release);
-}
-
-/// Installs the handler, unless the program has one of its own for this signal.
-fn install() -> bool {
-    static ONCE: Once = Once::new();
-    static OURS: AtomicBool = AtomicBool::new(false);
-    ONCE.call_once(|| OURS.store(debug::signal::install(libc::SIGURG, answer), Relaxed));
-    OURS.load(Relaxed)
 }

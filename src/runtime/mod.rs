@@ -9,6 +9,8 @@ pub(crate) mod scheduler;
 pub(crate) mod thread_parker;
 pub(crate) mod unit;
 pub(crate) mod until;
+#[cfg(not(loom))]
+pub(crate) mod urgent;
 pub(crate) mod wait;
 
 #[cfg(not(loom))]

@@ -37,6 +37,8 @@ pub(crate) struct Processor {
     /// What other threads want this worker to look at between two goroutines; code of this crate only.
     errands: Mutex<Vec<Errand>>,
     has_errands: AtomicBool,
+    /// The worker's thread is about to be moved to another worker's core, and has to restore its mask then (`worker::lend_core`).
+    pub(crate) lent: AtomicBool,
     poller: Poller,
     /// A worker polls.
     polled: AtomicBool,
@@ -110,6 +112,7 @@ impl Processor {
             deque: Mutex::new(Some(deque)),
             errands: Mutex::new(Vec::new()),
             has_errands: AtomicBool::new(false),
+            lent: AtomicBool::new(false),
             poller: Poller::new()?,
             polled: AtomicBool::new(false),
             watch: CachePadded::new(Watch::default()),
@@ -143,6 +146,13 @@ impl Processor {
     /// Puts back what [`take_deque`](Self::take_deque) gave.
     pub(crate) fn put_deque(&self, deque: Deque<TaskRef>) {
         *self.deque.lock().unwrap_or_else(PoisonError::into_inner) = Some(deque);
+    }
+
+    /// The owner's count of scheduling points.
+    #[inline]
+    pub(crate) fn rounds(&self) -> u64 {
+        // ORDERING: Relaxed. A hint.
+        self.published.rounds.load(Relaxed)
     }
 
     /// The worker's thread; 0 when it has ended or not begun.

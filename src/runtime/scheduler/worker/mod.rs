@@ -22,6 +22,7 @@
 
 mod fresh;
 mod give_way;
+mod lend_core;
 mod rest;
 
 use std::{
@@ -37,7 +38,7 @@ use std::{
 use crossbeam_deque::Worker as Deque;
 
 pub(crate) use self::fresh::steal;
-use self::{give_way::GiveWay, rest::SEARCH_MAX};
+use self::{give_way::GiveWay, lend_core::LendCore, rest::SEARCH_MAX};
 use super::{
     processor::{Processor, count},
     run_queue::RunQueue,
@@ -114,6 +115,7 @@ pub(crate) struct Worker {
     /// How many times in a row the worker went to sleep without having found anything before.
     vain: Cell<u32>,
     give_way: RefCell<GiveWay>,
+    lend_core: LendCore,
     /// For B2: what each other worker's round count was, and when it was first seen so.
     watched: RefCell<Vec<(u64, Instant)>>,
     seed: Cell<u32>,
@@ -164,6 +166,7 @@ impl Worker {
             search: Cell::new(SEARCH_MAX / 2),
             vain: Cell::new(0),
             give_way: RefCell::new(GiveWay::new(now)),
+            lend_core: LendCore::new(workers, now),
             watched: RefCell::new(vec![(0, now); workers]),
             seed: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
             in_hook: Cell::new(false),
@@ -295,6 +298,11 @@ impl Worker {
 
     pub(crate) fn parked_unwinding(&self) -> &Cell<u32> {
         &self.parked_unwinding
+    }
+
+    /// In the handler of the worker's thread.
+    pub(crate) fn take_core(&self) {
+        self.lend_core.take(self.processor);
     }
 
     #[cfg(debug_assertions)]
@@ -459,6 +467,7 @@ impl Worker {
         // Events first: a wait must not time out although what it waits for is there.
         let has_sockets = self.processor.sockets() > 0;
         if has_sockets {
+            self.lend_core.offer(self.processor, self.runtime.processors());
             self.give_way.borrow_mut().pass();
         }
         let looks = has_sockets && self.looks_before_sleep();

@@ -1,0 +1,130 @@
+//! A worker with nothing to do lends its core to another one that has lost its own.
+//!
+//! A worker's connections wait while its thread is off its core, since nobody else may run its goroutines. With a peer on the same machine that
+//! always has something to do, the kernel leaves the two on one core, each for slices of milliseconds, though another core has nothing to do now
+//! and then: it balances seldom, and not for pauses as short as a server's. So a worker that is out of work looks whether another one stands
+//! still and does not run, and has the kernel move that one's thread here, by allowing it this core alone for a moment.
+//!
+//! What the thread starts would inherit that mask for good, be it threads or processes, so it must not go on with it. It is interrupted before, and
+//! the handler, which comes before its next instruction, restores the mask. Whoever has lent restores it as well, in case the handler was
+//! earlier than the change.
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::LendCore;
+#[cfg(not(target_os = "linux"))]
+pub(super) use portable::LendCore;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{
+        cell::RefCell,
+        sync::atomic::Ordering::{Acquire, Relaxed, Release},
+        time::{Duration, Instant},
+    };
+
+    use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+    use crate::runtime::{scheduler::processor::Processor, threads, urgent};
+
+    /// How long a worker stands still before it is looked at. When it was moved in vain, the time doubles.
+    const WAIT: Duration = Duration::from_micros(50);
+    const WAIT_MAX: Duration = Duration::from_millis(10);
+
+    /// See the module.
+    pub(crate) struct LendCore {
+        /// The processors that the worker's thread began with. Where a thread's are others now, somebody has chosen them, and it is left alone.
+        allowed: Option<CpuSet>,
+        seen: RefCell<Vec<Seen>>,
+    }
+
+    /// What was seen of another worker: its count of scheduling points, since when it is so, and how long to wait before a look.
+    #[derive(Clone)]
+    struct Seen {
+        rounds: u64,
+        since: Instant,
+        wait: Duration,
+    }
+
+    impl LendCore {
+        /// On the worker's own thread.
+        pub(crate) fn new(workers: usize, now: Instant) -> Self {
+            let seen = Seen { rounds: 0, since: now, wait: WAIT };
+            Self { allowed: sched_getaffinity(None).ok(), seen: RefCell::new(vec![seen; workers]) }
+        }
+
+        /// Looks whether one of the others wants the core that the worker of `me` is about to give up.
+        pub(crate) fn offer(&self, me: &Processor, all: &[&'static Processor]) {
+            let Some(allowed) = &self.allowed else { return };
+            for (other, seen) in all.iter().zip(self.seen.borrow_mut().iter_mut()) {
+                let rounds = other.rounds();
+                if std::ptr::eq(*other, me) || rounds != seen.rounds || other.doze().is_resting() {
+                    *seen = Seen { rounds, since: Instant::now(), wait: WAIT };
+                } else if seen.since.elapsed() >= seen.wait {
+                    if is_off_core(other) {
+                        // One that cannot be moved is tried again, but seldom.
+                        let _ = move_here(other, allowed);
+                    }
+                    seen.since = Instant::now();
+                    seen.wait = (seen.wait * 2).min(WAIT_MAX);
+                }
+            }
+        }
+
+        /// In the handler, on the thread that may have been moved.
+        pub(crate) fn take(&self, me: &Processor) {
+            // ORDERING: Acquire. Pairs with the Release in `move_here`, after which the signal was sent.
+            if me.lent.swap(false, Acquire)
+                && let Some(allowed) = &self.allowed
+            {
+                // rustix leaves `errno` alone. If it fails, whoever has lent tries it too.
+                let _ = sched_setaffinity(None, allowed);
+            }
+        }
+    }
+
+    /// Whether the worker's thread does not run now.
+    fn is_off_core(other: &Processor) -> bool {
+        let ran = || threads::cpu_time(other.thread());
+        ran().is_some_and(|before| ran() == Some(before))
+    }
+
+    fn move_here(other: &Processor, allowed: &CpuSet) -> rustix::io::Result<()> {
+        let number = other.thread();
+        let Some(thread) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return Ok(()) };
+        let core = sched_getcpu();
+        if core >= CpuSet::MAX_CPU || !allowed.is_set(core) || sched_getaffinity(Some(thread))? != *allowed {
+            return Ok(());
+        }
+        // ORDERING: Release, as in `take`.
+        other.lent.store(true, Release);
+        // One that has answered already runs again, and needs nothing.
+        if !urgent::interrupt(number) || !other.lent.load(Relaxed) {
+            return Ok(());
+        }
+        let mut here = CpuSet::new();
+        here.set(core);
+        sched_setaffinity(Some(thread), &here)?;
+        // Most often the thread has this core now, and we come here when it is done.
+        sched_setaffinity(Some(thread), allowed)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod portable {
+    use std::time::Instant;
+
+    use crate::runtime::scheduler::processor::Processor;
+
+    /// Threads stay where the system has them.
+    pub(crate) struct LendCore;
+
+    impl LendCore {
+        pub(crate) fn new(_workers: usize, _now: Instant) -> Self {
+            Self
+        }
+
+        pub(crate) fn offer(&self, _me: &Processor, _all: &[&'static Processor]) {}
+
+        pub(crate) fn take(&self, _me: &Processor) {}
+    }
+}

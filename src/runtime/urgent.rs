@@ -1,0 +1,42 @@
+//! SIGURG: what other threads want of a worker's thread at once, in the middle of a goroutine.
+//!
+//! The handler allocates nothing, takes no lock and calls nothing of the user's (G1 of the watchdog). It is installed at the first use, and
+//! only where the program has none of its own for this signal, whose default is to do nothing.
+
+use std::sync::{
+    Once,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use crate::{
+    debug::{signal, watchdog},
+    runtime::{scheduler::Worker, threads::Tid},
+};
+
+/// Interrupts a worker's thread; false when it has ended, or there can be no handler.
+#[cfg(target_os = "linux")]
+pub(crate) fn interrupt(thread: Tid) -> bool {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: a signal that our handler deals with; a thread that has ended is an error.
+    is_ours() && unsafe { libc::syscall(libc::SYS_tgkill, process, thread.cast_signed(), libc::SIGURG) } == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn interrupt(_thread: Tid) -> bool {
+    false
+}
+
+/// Installs the handler.
+fn is_ours() -> bool {
+    static ONCE: Once = Once::new();
+    static OURS: AtomicBool = AtomicBool::new(false);
+    ONCE.call_once(|| OURS.store(signal::install(libc::SIGURG, handle), Relaxed));
+    OURS.load(Relaxed)
+}
+
+extern "C" fn handle(_signal: libc::c_int) {
+    if let Some(worker) = Worker::current() {
+        worker.take_core();
+        watchdog::answer(worker);
+    }
+}
