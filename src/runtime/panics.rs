@@ -13,6 +13,7 @@ use std::{
 use crate::{
     runtime::{options::PanicPolicy, scheduler::Worker, slot::Slot, task::TaskRef},
     stack::{Metadata, overflow::RawStderr},
+    util::stderr,
 };
 
 /// Makes the panic hook print whose panic it is before the ordinary hook's text. A hook set later loses that line only.
@@ -41,10 +42,10 @@ fn in_hook(info: &PanicHookInfo<'_>, ordinary: &(dyn Fn(&PanicHookInfo<'_>) + Sy
 }
 
 fn head(task: TaskRef) {
-    match task.name() {
-        Some(name) => eprintln!("goroutine {} [{name}]:", task.id()),
-        None => eprintln!("goroutine {}:", task.id()),
-    }
+    stderr::print(&match task.name() {
+        Some(name) => format!("goroutine {} [{name}]:\n", task.id()),
+        None => format!("goroutine {}:\n", task.id()),
+    });
 }
 
 thread_local! {
