@@ -22,7 +22,10 @@ use super::{
     lookup::Patience,
     resolve::ToSocketAddrs,
 };
-use crate::{context::Context, runtime::wait::Reason};
+use crate::{
+    context::Context,
+    runtime::{park, wait::Reason},
+};
 
 /// The address in `std`'s form.
 pub(crate) fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
@@ -244,7 +247,7 @@ impl TcpStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn connect_ctx<A: ToSocketAddrs>(addr: A, ctx: &Context) -> io::Result<Self> {
-        ctx.check()?;
+        ctx.check().inspect_err(|_| park::spend())?;
         Self::connect_first(addr.resolve_within(&Patience::of_context(ctx))?, Some(ctx))
     }
 
@@ -281,6 +284,7 @@ impl TcpStream {
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         let connected = socket.connect(&address.into());
+        park::spend_call();
         let stream = Self { descriptor: Arc::new(Descriptor::tcp(socket.into())) };
         match connected {
             Ok(()) => return Ok(stream),

@@ -34,7 +34,10 @@ use super::{
         write_limits, writes,
     },
 };
-use crate::{context::Context, runtime::wait::Reason};
+use crate::{
+    context::Context,
+    runtime::{park, wait::Reason},
+};
 
 /// How many connections the kernel keeps for a listener that does not accept at once; it may keep fewer.
 const BACKLOG: i32 = 4096;
@@ -94,7 +97,10 @@ fn until_peer_has_room<R>(limit: Limit<'_>, mut operation: impl FnMut() -> Resul
         match operation() {
             Err(Errno::AGAIN) => {}
             Err(Errno::INTR) => continue,
-            result => return Ok(result?),
+            result => {
+                park::spend_call();
+                return Ok(result?);
+            }
         }
         let next = Instant::now() + pause;
         let next = deadline.map_or(next, |deadline| deadline.min(next));
