@@ -11,6 +11,8 @@
 //! - N4: the channel of [`notify`] holds no number twice, so there is room for each. Nobody else sends to it, and the oldest is received
 //!   first: what has not been received is what was sent last. A signal that finds its number there is told by that one, which will be
 //!   received after the signal came.
+//! - N5: a subscriber whose channel has no receiver any more is not known to the hub before the next of its signals. The detector of
+//!   deadlocks asks for the others (`is_listened`).
 #![forbid(unsafe_code)]
 
 use std::{
@@ -279,6 +281,16 @@ enum Target {
     Context(Arc<CancelHandle>),
 }
 
+impl Target {
+    /// Whether anybody may still receive from it, or wait for it.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Channel(tx) | Self::OneOfEach { tx, .. } => !tx.is_closed(),
+            Self::Context(_) => true,
+        }
+    }
+}
+
 /// Sends without waiting; false when the channel is closed.
 fn offer(tx: &Sender<Signal>, signal: Signal) -> bool {
     !matches!(tx.try_send(signal), Err(TrySendError::Disconnected(_)))
@@ -295,6 +307,11 @@ fn offer_one(tx: &Sender<Signal>, unread: &mut VecDeque<Signal>, signal: Signal)
     offer(tx, signal)
 }
 
+/// N5: whether a signal may still wake somebody.
+fn is_listened() -> bool {
+    HUB.lock().unwrap_or_else(PoisonError::into_inner).subscribers.iter().any(|subscriber| subscriber.target.is_open())
+}
+
 #[track_caller]
 fn subscribe(signals: &[Signal], target: Target) -> u64 {
     let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
@@ -308,7 +325,7 @@ fn subscribe(signals: &[Signal], target: Target) -> u64 {
     hub.subscribers.push(Subscriber { id, signals: signals.into(), target });
     drop(hub);
     // A signal may come at any time: nobody waits for it for ever.
-    alarm::expect();
+    alarm::expect_while(is_listened);
     id
 }
 
@@ -317,9 +334,7 @@ fn unsubscribe(id: u64) {
     let at = hub.subscribers.iter().position(|subscriber| subscriber.id == id);
     let gone = at.map(|at| hub.subscribers.swap_remove(at));
     drop(hub);
-    if gone.is_some() {
-        alarm::no_longer_expect();
-    }
+    drop(gone);
 }
 
 impl Hub {
@@ -354,7 +369,6 @@ fn deliver(mut signals: Signals) {
         let signal = Signal(signal);
         let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
         let mut contexts = Vec::new();
-        let before = hub.subscribers.len();
         let mut found = false;
         hub.subscribers.retain_mut(|subscriber| {
             if !subscriber.signals.contains(&signal) {
@@ -371,11 +385,7 @@ fn deliver(mut signals: Signals) {
             found |= stays;
             stays
         });
-        let gone = before - hub.subscribers.len();
         drop(hub);
-        for _ in 0..gone {
-            alarm::no_longer_expect();
-        }
         // N3.
         for cancel in contexts {
             crate::runtime::panics::quietly(|| cancel.cancel_with(SignalReceived(signal)));
