@@ -203,12 +203,20 @@ impl UnixListener {
         Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, from_system(address)?))
     }
 
-    /// Accepts one connection after another.
+    /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
+    ///
+    /// Other errors do not end it. `for connection in listener.incoming().flatten()` serves until the listener is closed; with a
+    /// [deadline](Self::set_deadline) that has passed it would go round and round.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks; the iterator waits as [`accept`](Self::accept) does.
     pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
+        Incoming { listener: self, over: false }
     }
 
-    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once. The
+    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once;
+    /// [`incoming`](Self::incoming) gives that error once and ends. The
     /// path stays.
     ///
     /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
@@ -245,17 +253,24 @@ debug_with_addresses!(UnixListener, "addr" = local_addr);
 try_clone!(UnixListener);
 descriptor_handle!(UnixListener, std_unix::UnixListener, Descriptor::release_shared);
 
-/// Accepts one connection after another. Made by [`UnixListener::incoming`].
+/// Accepts one connection after another, until the listener is closed. Made by [`UnixListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
     listener: &'a UnixListener,
+    /// The error of the close has been given.
+    over: bool,
 }
 
 impl Iterator for Incoming<'_> {
     type Item = io::Result<UnixStream>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
+        if self.over {
+            return None;
+        }
+        let accepted = self.listener.accept();
+        self.over = accepted.is_err() && self.listener.descriptor.is_shut();
+        Some(accepted.map(|(stream, _)| stream))
     }
 }
 
