@@ -6,7 +6,7 @@ use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     panic::{RefUnwindSafe, UnwindSafe},
     path::PathBuf,
     process::{self, Command, Stdio},
@@ -224,7 +224,7 @@ fn nt_03_one_of_many_closers_of_a_unix_listener_wins() {
     }
 }
 
-/// Giving a handle to `std` needs no room in the table of descriptors, unless others share it.
+/// Giving a handle to `std` needs no room in the table of descriptors.
 #[test]
 fn conversions_into_std_move_the_descriptor() {
     fn moves<Ours: AsRawFd, Std: AsRawFd + TryFrom<Ours, Error = std::io::Error>>(ours: Ours) -> Std {
@@ -248,6 +248,36 @@ fn conversions_into_std_move_the_descriptor() {
     let reader = std::thread::spawn(move || far.read_exact(&mut [0]));
     near.write_all(&[1]).unwrap();
     reader.join().unwrap().unwrap();
+}
+
+/// Whether calls block is a property of what duplicates share: the clone's read held its worker, and all who live there.
+#[test]
+fn a_handle_with_clones_does_not_convert() {
+    fn refused<T: AsFd + TryInto<OwnedFd, Error = std::io::Error>>(ours: T, clone: &T) -> bool {
+        let error = ours.try_into().unwrap_err();
+        assert!(error.to_string().contains("try_clone"), "{error}");
+        error.kind() == ErrorKind::ResourceBusy
+            && rustix::fs::fcntl_getfl(clone).unwrap().contains(rustix::fs::OFlags::NONBLOCK)
+    }
+    rt(1, || {
+        let (near, far) = UnixStream::pair().unwrap();
+        let clone = near.try_clone().unwrap();
+        assert!(refused(near, &clone));
+        // It waits as before, and lets others run.
+        oxigo::go(move || (&far).write_all(&[1]).unwrap());
+        (&clone).read_exact(&mut [0]).unwrap();
+        // The last handle goes.
+        std::os::unix::net::UnixStream::try_from(clone).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(refused(listener.try_clone().unwrap(), &listener));
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(refused(stream.try_clone().unwrap(), &stream));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(refused(socket.try_clone().unwrap(), &socket));
+        let (reader, writer) = pipe().unwrap();
+        assert!(refused(reader.try_clone().unwrap(), &reader));
+        assert!(refused(writer.try_clone().unwrap(), &writer));
+    });
 }
 
 /// So that a child process, or a library that speaks of descriptors, can be given one.

@@ -188,7 +188,7 @@ addresses!(local TcpListener, SocketAddr, from_system);
 take_error!(TcpListener);
 debug_with_addresses!(TcpListener, "addr" = local_addr);
 try_clone!(TcpListener);
-descriptor_handle!(TcpListener, std::net::TcpListener, Descriptor::release_shared);
+descriptor_handle!(TcpListener, std::net::TcpListener);
 
 /// Accepts one connection after another, until the listener is closed. Made by [`TcpListener::incoming`].
 #[derive(Debug)]
@@ -398,4 +398,4 @@ reads!(TcpStream);
 writes!(TcpStream, send_bytes, send_slices);
 with_ctx!(TcpStream, send_bytes, send_slices);
 debug_with_addresses!(TcpStream, "addr" = local_addr, "peer" = peer_addr);
-descriptor_handle!(TcpStream, std::net::TcpStream, Descriptor::release_shared);
+descriptor_handle!(TcpStream, std::net::TcpStream);

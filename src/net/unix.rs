@@ -251,7 +251,7 @@ addresses!(local UnixListener, SocketAddr, from_system);
 take_error!(UnixListener);
 debug_with_addresses!(UnixListener, "addr" = local_addr);
 try_clone!(UnixListener);
-descriptor_handle!(UnixListener, std_unix::UnixListener, Descriptor::release_shared);
+descriptor_handle!(UnixListener, std_unix::UnixListener);
 
 /// Accepts one connection after another, until the listener is closed. Made by [`UnixListener::incoming`].
 #[derive(Debug)]
@@ -414,7 +414,7 @@ reads!(UnixStream);
 writes!(UnixStream, send_bytes, send_slices);
 with_ctx!(UnixStream, send_bytes, send_slices);
 debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
-descriptor_handle!(UnixStream, std_unix::UnixStream, Descriptor::release_shared);
+descriptor_handle!(UnixStream, std_unix::UnixStream);
 
 /// A socket for messages within this machine, which are neither lost nor joined.
 ///
@@ -638,4 +638,4 @@ close!(UnixDatagram);
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
 debug_with_addresses!(UnixDatagram, "addr" = local_addr, "peer" = peer_addr);
-descriptor_handle!(UnixDatagram, std_unix::UnixDatagram, Descriptor::release_shared);
+descriptor_handle!(UnixDatagram, std_unix::UnixDatagram);
