@@ -350,10 +350,35 @@ fn unix_addresses() {
     assert!(stream.local_addr().unwrap().is_unnamed());
     assert_eq!(UnixStream::connect("").unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(UnixStream::connect("/no/such/socket").unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(UnixStream::connect("x".repeat(200)).is_err());
     let theirs = std::os::unix::net::UnixStream::try_from(stream).unwrap();
     assert_eq!(theirs.peer_addr().unwrap().as_pathname(), Some(&*path.0));
     UnixStream::try_from(theirs).unwrap();
+}
+
+/// One of exactly the length that the kernel has room for was bound without a zero byte at its end.
+#[test]
+fn unix_paths_that_std_refuses_are_refused_in_the_same_way() {
+    use std::os::unix::net as std_unix;
+    /// What came of it, in words.
+    fn told<T>(result: std::io::Result<T>) -> String {
+        result.map_or_else(|error| format!("{:?}: {error}", error.kind()), |_| "nothing amiss".into())
+    }
+    let most = std::mem::size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path);
+    for path in ["x".repeat(most), "x".repeat(300), "with\0zero".into()] {
+        let refusal = told(std_unix::UnixListener::bind(&path));
+        assert!(refusal.starts_with("InvalidInput"), "{refusal}");
+        assert_eq!(told(UnixListener::bind(&path)), refusal);
+        assert_eq!(told(UnixStream::connect(&path)), refusal);
+        assert_eq!(told(UnixDatagram::bind(&path)), refusal);
+        let socket = UnixDatagram::unbound().unwrap();
+        assert_eq!(told(socket.connect(&path)), refusal);
+        assert_eq!(told(socket.send_to(b"x", &path)), refusal);
+    }
+    // One byte less is bound.
+    let shorter = env::temp_dir();
+    let name = "x".repeat(most - 2 - shorter.as_os_str().len());
+    let path = Path(shorter.join(name));
+    drop(UnixListener::bind(&path.0).unwrap());
 }
 
 #[cfg(target_os = "linux")]
