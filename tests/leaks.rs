@@ -63,9 +63,12 @@ fn dg_06_waits_on_nothing_are_leaks() {
         leaked(&[&receive, &empty, &disabled]);
         let leaks = debug::leaks();
         let leak = leaks.iter().find(|leak| leak.id() == receive.id()).unwrap();
-        assert_eq!(leak.waits_for(), "select (no cases)");
+        assert_eq!(leak.waits_for(), "chan receive (never ready)");
         assert!(leak.started_at().file().ends_with("leaks.rs"));
-        assert!(leaks.to_string().contains(&format!("goroutine {}: select (no cases)", receive.id())), "{leaks}");
+        assert!(
+            leaks.to_string().contains(&format!("goroutine {}: chan receive (never ready)", receive.id())),
+            "{leaks}"
+        );
     });
 }
 
