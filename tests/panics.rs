@@ -550,6 +550,27 @@ fn a_later_hook_loses_only_the_heading() {
     assert!(!text.contains("goroutine "), "{text}");
 }
 
+/// As the documentation advises those who set a hook late.
+#[test]
+fn pn_05_a_hook_that_calls_the_one_before_keeps_the_heading() {
+    const NAME: &str = "pn_05_a_hook_that_calls_the_one_before_keeps_the_heading";
+    if is_child(NAME) {
+        rt(1, || {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                eprintln!("mine");
+                before(info);
+            }));
+            Builder::new().name("late".into()).spawn(|| panic!("words")).unwrap().join().unwrap_err();
+        });
+        process::exit(0);
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    let after = text.split_once("mine\ngoroutine ").expect(&text).1;
+    assert!(after.contains(" [late]:\n") && after.contains("words"), "{text}");
+}
+
 /// Panics of plain threads have no heading.
 #[test]
 fn plain_threads_panic_as_ever() {

@@ -16,7 +16,8 @@ use crate::{
     util::stderr,
 };
 
-/// Makes the panic hook print whose panic it is before the ordinary hook's text. A hook set later loses that line only.
+/// Makes the panic hook print whose panic it is before the ordinary hook's text. A hook set later loses that line, and parks where it waits;
+/// the crate's documentation says what to do.
 pub(crate) fn wrap_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
