@@ -5,7 +5,6 @@ mod common;
 use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, Shutdown},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     panic::{RefUnwindSafe, UnwindSafe},
     path::PathBuf,
@@ -19,8 +18,8 @@ use oxigo::{
     go,
     io::pipe,
     net::{
-        TcpListener, TcpStream, UdpSocket,
-        unix::{UnixDatagram, UnixListener, UnixStream},
+        Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket,
+        unix::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
     scope, time,
 };
@@ -384,7 +383,7 @@ fn unix_paths_that_std_refuses_are_refused_in_the_same_way() {
 #[cfg(target_os = "linux")]
 #[test]
 fn unix_abstract_addresses() {
-    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+    use std::os::linux::net::SocketAddrExt;
     let address = SocketAddr::from_abstract_name(format!("oxigo-test-{}", process::id())).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     let stream = UnixStream::connect_addr(&address).unwrap();

@@ -7,7 +7,6 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io::{ErrorKind, IoSlice, IoSliceMut, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr},
     os::fd::{AsFd, AsRawFd},
     panic,
     sync::{
@@ -24,7 +23,7 @@ use std::{
 use common::{at_1_2_4, child, is_child, rt, stderr};
 use oxigo::{
     JoinHandle, WaitGroup, go,
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     scope, time, yield_now,
 };
 

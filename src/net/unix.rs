@@ -9,10 +9,7 @@ use std::{
     net::Shutdown,
     os::{
         fd::OwnedFd,
-        unix::{
-            ffi::OsStrExt,
-            net::{self as std_unix, SocketAddr},
-        },
+        unix::{ffi::OsStrExt, net as std_unix},
     },
     path::Path,
     sync::Arc,
@@ -38,6 +35,9 @@ use crate::{
     context::Context,
     runtime::{park, wait::Reason},
 };
+
+#[doc(no_inline)]
+pub use std::os::unix::net::SocketAddr;
 
 /// How many connections the kernel keeps for a listener that does not accept at once; it may keep fewer.
 const BACKLOG: i32 = 4096;
