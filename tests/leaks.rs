@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    error::Error,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Barrier, mpsc},
     time::{Duration, Instant},
@@ -317,6 +318,9 @@ fn micro(body: impl FnOnce() -> Box<dyn std::any::Any>, reason: &str) {
     assert_eq!(one.waits_for(), reason, "{left}");
     assert!(one.started_at().file().ends_with("leaks.rs"));
     drop(hold);
+    // A test that ends with `check.end()?` tells of them.
+    let error: Box<dyn Error + Send + Sync> = left.into();
+    assert!(error.to_string().contains(reason), "{error}");
 }
 
 #[test]

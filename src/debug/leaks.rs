@@ -18,6 +18,7 @@
 
 use std::{
     collections::HashSet,
+    error::Error,
     fmt,
     panic::Location,
     sync::{Arc, Mutex, PoisonError},
@@ -172,6 +173,9 @@ impl fmt::Display for Goroutines {
         Ok(())
     }
 }
+
+/// So that a test may end with `check.end()?`.
+impl Error for Goroutines {}
 
 impl fmt::Debug for Goroutines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

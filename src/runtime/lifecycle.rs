@@ -530,7 +530,7 @@ impl Drop for Runtime {
 }
 
 /// Options of a [`Runtime`]; made by [`Runtime::builder`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RuntimeBuilder {
     options: Options,
