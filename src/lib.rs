@@ -34,6 +34,32 @@
 //! Everything works on plain threads too: where a goroutine is parked, a thread is blocked. Functions have a section of this name, which says
 //! whether they may wait. Accessors of errors and of plain values have none: they never wait.
 //!
+//! # Panics
+//!
+//! A goroutine's panic is printed at once, as a thread's is, below a line that says whose it is (`goroutine 17 [name]:`). It is kept for
+//! whoever [joins](JoinHandle::join) the goroutine, and the others go on; [`PanicPolicy::Abort`] ends the process instead.
+//!
+//! That line comes from a panic hook, which is put around the program's own when the first goroutine is started. A hook that is set later
+//! replaces both, and the line is lost; the first line of a `#[oxigo::main]` is later already. So set a hook before: in a plain `main`, which
+//! then calls [`run`]. Where that cannot be, let it call the hook that [`take_hook`](std::panic::take_hook) gives:
+//!
+//! ```
+//! // In a plain `main`:
+//! std::panic::set_hook(Box::new(|info| eprintln!("we are sorry: {info}")));
+//! oxigo::run(|| {
+//!     // Too late for a hook of one's own; this one calls the hook of before, which prints the line.
+//!     let before = std::panic::take_hook();
+//!     std::panic::set_hook(Box::new(move |info| {
+//!         eprintln!("one more panic");
+//!         before(info);
+//!     }));
+//!     assert!(oxigo::go(|| panic!("no luck")).join().is_err());
+//! });
+//! ```
+//!
+//! A hook that was set before may also wait: operations of this crate block the thread in it. In one that is set later a goroutine would park,
+//! and the next panic on its worker would end the process.
+//!
 //! # Features
 //!
 //! Both are off by default.

@@ -8,9 +8,15 @@
 //! - N2: a signal that was subscribed to once and finds no subscriber has its default action taken, as if it had never been; for SIGQUIT
 //!   that is the dump of `debug::quit`, whose handler has left the signal to this module.
 //! - N3: contexts are ended outside the lock, since that may run code of the user's.
+//! - N4: the channel of [`notify`] holds no number twice, so there is room for each. Nobody else sends to it, and the oldest is received
+//!   first: what has not been received is what was sent last. A signal that finds its number there is told by that one, which will be
+//!   received after the signal came.
+//! - N5: a subscriber whose channel has no receiver any more is not known to the hub before the next of its signals. The detector of
+//!   deadlocks asks for the others (`is_listened`).
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::VecDeque,
     error::Error,
     fmt, io,
     sync::{Arc, Mutex, PoisonError},
@@ -91,8 +97,11 @@ impl fmt::Debug for Signal {
 
 /// A receiver of these signals, instead of their default action.
 ///
-/// It has room for one of each; what does not fit is dropped, as in Go. When the receiver and its clones are gone, the next such signal has
-/// its default action again. To use a channel of your own, or to stop at a certain moment, take [`notify_to`].
+/// It has room for one of each: a signal that comes while another of its number has not been received is dropped, and takes no room from
+/// others. To use a channel of your own, or to stop at a certain moment, take [`notify_to`].
+///
+/// Dropping the receiver and its clones ends the subscription: the next such signal has its default action again, which for most signals
+/// ends the process. So keep the receiver for as long as signals are to be caught, also where nobody receives from it any more.
 ///
 /// # Examples
 ///
@@ -113,10 +122,11 @@ impl fmt::Debug for Signal {
 /// # Blocking
 ///
 /// Never parks.
+#[must_use = "dropping the receiver gives the signals their default actions again"]
 #[track_caller]
 pub fn notify(signals: &[Signal]) -> Receiver<Signal> {
     let (tx, rx) = bounded(signals.len().max(1));
-    subscribe(signals, Target::Channel(tx));
+    subscribe(signals, Target::OneOfEach { tx, unread: VecDeque::new() });
     rx
 }
 
@@ -261,8 +271,45 @@ struct Subscriber {
 }
 
 enum Target {
+    /// The user's own.
     Channel(Sender<Signal>),
+    /// N4; `unread` may also begin with some that have been received.
+    OneOfEach {
+        tx: Sender<Signal>,
+        unread: VecDeque<Signal>,
+    },
     Context(Arc<CancelHandle>),
+}
+
+impl Target {
+    /// Whether anybody may still receive from it, or wait for it.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Channel(tx) | Self::OneOfEach { tx, .. } => !tx.is_closed(),
+            Self::Context(_) => true,
+        }
+    }
+}
+
+/// Sends without waiting; false when the channel is closed.
+fn offer(tx: &Sender<Signal>, signal: Signal) -> bool {
+    !matches!(tx.try_send(signal), Err(TrySendError::Disconnected(_)))
+}
+
+/// As [`offer`], unless the channel holds this signal already (N4).
+fn offer_one(tx: &Sender<Signal>, unread: &mut VecDeque<Signal>, signal: Signal) -> bool {
+    let received = unread.len().saturating_sub(tx.len());
+    unread.drain(..received);
+    if unread.contains(&signal) {
+        return true;
+    }
+    unread.push_back(signal);
+    offer(tx, signal)
+}
+
+/// N5: whether a signal may still wake somebody.
+fn is_listened() -> bool {
+    HUB.lock().unwrap_or_else(PoisonError::into_inner).subscribers.iter().any(|subscriber| subscriber.target.is_open())
 }
 
 #[track_caller]
@@ -278,7 +325,7 @@ fn subscribe(signals: &[Signal], target: Target) -> u64 {
     hub.subscribers.push(Subscriber { id, signals: signals.into(), target });
     drop(hub);
     // A signal may come at any time: nobody waits for it for ever.
-    alarm::expect();
+    alarm::expect_while(is_listened);
     id
 }
 
@@ -287,9 +334,7 @@ fn unsubscribe(id: u64) {
     let at = hub.subscribers.iter().position(|subscriber| subscriber.id == id);
     let gone = at.map(|at| hub.subscribers.swap_remove(at));
     drop(hub);
-    if gone.is_some() {
-        alarm::no_longer_expect();
-    }
+    drop(gone);
 }
 
 impl Hub {
@@ -324,14 +369,14 @@ fn deliver(mut signals: Signals) {
         let signal = Signal(signal);
         let mut hub = HUB.lock().unwrap_or_else(PoisonError::into_inner);
         let mut contexts = Vec::new();
-        let before = hub.subscribers.len();
         let mut found = false;
-        hub.subscribers.retain(|subscriber| {
+        hub.subscribers.retain_mut(|subscriber| {
             if !subscriber.signals.contains(&signal) {
                 return true;
             }
-            let stays = match &subscriber.target {
-                Target::Channel(tx) => !matches!(tx.try_send(signal), Err(TrySendError::Disconnected(_))),
+            let stays = match &mut subscriber.target {
+                Target::Channel(tx) => offer(tx, signal),
+                Target::OneOfEach { tx, unread } => offer_one(tx, unread, signal),
                 Target::Context(cancel) => {
                     contexts.push(Arc::clone(cancel));
                     true
@@ -340,11 +385,7 @@ fn deliver(mut signals: Signals) {
             found |= stays;
             stays
         });
-        let gone = before - hub.subscribers.len();
         drop(hub);
-        for _ in 0..gone {
-            alarm::no_longer_expect();
-        }
         // N3.
         for cancel in contexts {
             crate::runtime::panics::quietly(|| cancel.cancel_with(SignalReceived(signal)));

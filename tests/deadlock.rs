@@ -38,6 +38,8 @@ const CASES: &[Case] = cases![
     dd_05_a_drop_that_wakes_nobody_only_delays_the_report,
     dd_05_an_alarm_taken_back_only_delays_the_report,
     dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts,
+    dd_06_a_subscription_without_a_receiver_does_not,
+    dd_06_a_receiver_of_signals_that_a_thread_drops_only_delays_the_report,
     dd_07_a_foreign_thread_silences_it_until_it_has_ended,
     dd_07_main_asleep_elsewhere_is_foreign,
     dd_07_closed_world_ignores_foreign_threads,
@@ -355,6 +357,38 @@ fn dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts() {
     }
     let text = reported(NAME);
     assert!(text.find("received").unwrap() < text.find(FATAL).unwrap(), "{text}");
+}
+
+/// It kept the detector silent until such a signal came.
+fn dd_06_a_subscription_without_a_receiver_does_not() {
+    const NAME: &str = "dd_06_a_subscription_without_a_receiver_does_not";
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered();
+        let _subscription = oxigo::signal::notify_to(&tx, &[oxigo::signal::Signal::USR2]);
+        return run(move || {
+            drop(rx);
+            drop(oxigo::signal::notify(&[oxigo::signal::Signal::USR1]));
+            oxigo::park();
+        });
+    }
+    reported(NAME);
+}
+
+/// As with an alarm that a thread takes back, nothing gets up.
+fn dd_06_a_receiver_of_signals_that_a_thread_drops_only_delays_the_report() {
+    const NAME: &str = "dd_06_a_receiver_of_signals_that_a_thread_drops_only_delays_the_report";
+    if is_child(NAME) {
+        let signals = oxigo::signal::notify(&[oxigo::signal::Signal::USR1]);
+        thread::spawn(move || {
+            thread::sleep(LONG);
+            drop(signals);
+            eprintln!("dropped");
+        });
+        let (_tx, rx) = unbuffered::<()>();
+        return run(|| rx.recv()).unwrap();
+    }
+    let text = reported(NAME);
+    assert!(text.find("dropped").unwrap() < text.find(FATAL).unwrap(), "{text}");
 }
 
 fn dd_07_a_foreign_thread_silences_it_until_it_has_ended() {

@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    io::Write,
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -16,7 +17,8 @@ use oxigo::{Builder, JoinHandle, Runtime, WaitGroup, debug, go, unbuffered};
 
 fn dump() -> String {
     let mut text = Vec::new();
-    debug::dump(&mut text).unwrap();
+    let out: &mut dyn Write = &mut text;
+    debug::dump(out).unwrap();
     String::from_utf8(text).unwrap()
 }
 

@@ -132,7 +132,11 @@ fn dg_02_every_kind_of_wait_has_its_words() {
         start("sleeps", || time::sleep(Duration::from_secs(600)));
         start("has no cases", || oxigo::select! {});
         start("has never", || never::<()>().recv());
-        let left = [("sleeps", "sleep"), ("has no cases", "select (no cases)"), ("has never", "select (no cases)")];
+        let left = [
+            ("sleeps", "sleep"),
+            ("has no cases", "select (no cases), for ever"),
+            ("has never", "chan receive (never ready), for ever"),
+        ];
 
         let heading = |name: &str, words: &str| format!(" [{name}]: {words}");
         dump_until(|text| {

@@ -457,7 +457,7 @@ cases! {
     moby_29733: UNSEEN "Condvar.wait" { waits_unsignalled(); }
     moby_30408: UNSEEN "Condvar.wait" { waits_unsignalled(); }
     // Not of the set, which has none of these: a nil channel, on which nothing ever comes: the context without an end was taken for one that ends.
-    not_of_the_set_nil_channel: PROVEN "select (no cases)" {
+    not_of_the_set_nil_channel: PROVEN "chan receive (never ready)" {
         let ctx = Context::background();
         go(move || ctx.done().recv().is_err());
     }

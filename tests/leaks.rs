@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    error::Error,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Barrier, mpsc},
     time::{Duration, Instant},
@@ -63,9 +64,12 @@ fn dg_06_waits_on_nothing_are_leaks() {
         leaked(&[&receive, &empty, &disabled]);
         let leaks = debug::leaks();
         let leak = leaks.iter().find(|leak| leak.id() == receive.id()).unwrap();
-        assert_eq!(leak.waits_for(), "select (no cases)");
+        assert_eq!(leak.waits_for(), "chan receive (never ready)");
         assert!(leak.started_at().file().ends_with("leaks.rs"));
-        assert!(leaks.to_string().contains(&format!("goroutine {}: select (no cases)", receive.id())), "{leaks}");
+        assert!(
+            leaks.to_string().contains(&format!("goroutine {}: chan receive (never ready)", receive.id())),
+            "{leaks}"
+        );
     });
 }
 
@@ -314,6 +318,9 @@ fn micro(body: impl FnOnce() -> Box<dyn std::any::Any>, reason: &str) {
     assert_eq!(one.waits_for(), reason, "{left}");
     assert!(one.started_at().file().ends_with("leaks.rs"));
     drop(hold);
+    // A test that ends with `check.end()?` tells of them.
+    let error: Box<dyn Error + Send + Sync> = left.into();
+    assert!(error.to_string().contains(reason), "{error}");
 }
 
 #[test]

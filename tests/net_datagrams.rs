@@ -5,8 +5,7 @@ mod common;
 use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, Shutdown},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     panic::{RefUnwindSafe, UnwindSafe},
     path::PathBuf,
     process::{self, Command, Stdio},
@@ -19,8 +18,8 @@ use oxigo::{
     go,
     io::pipe,
     net::{
-        TcpListener, TcpStream, UdpSocket,
-        unix::{UnixDatagram, UnixListener, UnixStream},
+        Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket,
+        unix::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
     scope, time,
 };
@@ -193,6 +192,9 @@ fn nt_01_closing_a_unix_listener_wakes_all_who_accept() {
         assert_eq!(listener.close().unwrap_err().kind(), ErrorKind::NotConnected);
         listener.set_deadline(Some(Instant::now())).unwrap();
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::TimedOut);
+        listener.set_deadline(None).unwrap();
+        let errors: Vec<_> = listener.incoming().take(3).map(|connection| connection.unwrap_err().kind()).collect();
+        assert_eq!(errors, [ErrorKind::NotConnected]);
         assert!(UnixStream::connect(&path.0).is_err());
     });
 }
@@ -221,7 +223,7 @@ fn nt_03_one_of_many_closers_of_a_unix_listener_wins() {
     }
 }
 
-/// Giving a handle to `std` needs no room in the table of descriptors, unless others share it.
+/// Giving a handle to `std` needs no room in the table of descriptors.
 #[test]
 fn conversions_into_std_move_the_descriptor() {
     fn moves<Ours: AsRawFd, Std: AsRawFd + TryFrom<Ours, Error = std::io::Error>>(ours: Ours) -> Std {
@@ -245,6 +247,36 @@ fn conversions_into_std_move_the_descriptor() {
     let reader = std::thread::spawn(move || far.read_exact(&mut [0]));
     near.write_all(&[1]).unwrap();
     reader.join().unwrap().unwrap();
+}
+
+/// Whether calls block is a property of what duplicates share: the clone's read held its worker, and all who live there.
+#[test]
+fn a_handle_with_clones_does_not_convert() {
+    fn refused<T: AsFd + TryInto<OwnedFd, Error = std::io::Error>>(ours: T, clone: &T) -> bool {
+        let error = ours.try_into().unwrap_err();
+        assert!(error.to_string().contains("try_clone"), "{error}");
+        error.kind() == ErrorKind::ResourceBusy
+            && rustix::fs::fcntl_getfl(clone).unwrap().contains(rustix::fs::OFlags::NONBLOCK)
+    }
+    rt(1, || {
+        let (near, far) = UnixStream::pair().unwrap();
+        let clone = near.try_clone().unwrap();
+        assert!(refused(near, &clone));
+        // It waits as before, and lets others run.
+        oxigo::go(move || (&far).write_all(&[1]).unwrap());
+        (&clone).read_exact(&mut [0]).unwrap();
+        // The last handle goes.
+        std::os::unix::net::UnixStream::try_from(clone).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(refused(listener.try_clone().unwrap(), &listener));
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(refused(stream.try_clone().unwrap(), &stream));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(refused(socket.try_clone().unwrap(), &socket));
+        let (reader, writer) = pipe().unwrap();
+        assert!(refused(reader.try_clone().unwrap(), &reader));
+        assert!(refused(writer.try_clone().unwrap(), &writer));
+    });
 }
 
 /// So that a child process, or a library that speaks of descriptors, can be given one.
@@ -317,16 +349,41 @@ fn unix_addresses() {
     assert!(stream.local_addr().unwrap().is_unnamed());
     assert_eq!(UnixStream::connect("").unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(UnixStream::connect("/no/such/socket").unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(UnixStream::connect("x".repeat(200)).is_err());
     let theirs = std::os::unix::net::UnixStream::try_from(stream).unwrap();
     assert_eq!(theirs.peer_addr().unwrap().as_pathname(), Some(&*path.0));
     UnixStream::try_from(theirs).unwrap();
 }
 
+/// One of exactly the length that the kernel has room for was bound without a zero byte at its end.
+#[test]
+fn unix_paths_that_std_refuses_are_refused_in_the_same_way() {
+    use std::os::unix::net as std_unix;
+    /// What came of it, in words.
+    fn told<T>(result: std::io::Result<T>) -> String {
+        result.map_or_else(|error| format!("{:?}: {error}", error.kind()), |_| "nothing amiss".into())
+    }
+    let most = std::mem::size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path);
+    for path in ["x".repeat(most), "x".repeat(300), "with\0zero".into()] {
+        let refusal = told(std_unix::UnixListener::bind(&path));
+        assert!(refusal.starts_with("InvalidInput"), "{refusal}");
+        assert_eq!(told(UnixListener::bind(&path)), refusal);
+        assert_eq!(told(UnixStream::connect(&path)), refusal);
+        assert_eq!(told(UnixDatagram::bind(&path)), refusal);
+        let socket = UnixDatagram::unbound().unwrap();
+        assert_eq!(told(socket.connect(&path)), refusal);
+        assert_eq!(told(socket.send_to(b"x", &path)), refusal);
+    }
+    // One byte less is bound.
+    let shorter = env::temp_dir();
+    let name = "x".repeat(most - 2 - shorter.as_os_str().len());
+    let path = Path(shorter.join(name));
+    drop(UnixListener::bind(&path.0).unwrap());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn unix_abstract_addresses() {
-    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+    use std::os::linux::net::SocketAddrExt;
     let address = SocketAddr::from_abstract_name(format!("oxigo-test-{}", process::id())).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     let stream = UnixStream::connect_addr(&address).unwrap();

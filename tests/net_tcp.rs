@@ -7,7 +7,6 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io::{ErrorKind, IoSlice, IoSliceMut, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr},
     os::fd::{AsFd, AsRawFd},
     panic,
     sync::{
@@ -24,7 +23,7 @@ use std::{
 use common::{at_1_2_4, child, is_child, rt, stderr};
 use oxigo::{
     JoinHandle, WaitGroup, go,
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     scope, time, yield_now,
 };
 
@@ -154,13 +153,45 @@ fn nt_03_what_is_closed_stays_closed_and_closes_once() {
         listener.close().unwrap();
         assert_eq!(kind(listener.close()), ErrorKind::NotConnected);
         assert_eq!(kind(listener.accept()), ErrorKind::NotConnected);
-        assert_eq!(kind(listener.incoming().next().unwrap()), ErrorKind::NotConnected);
+        let mut incoming = listener.incoming();
+        assert_eq!(kind(incoming.next().unwrap()), ErrorKind::NotConnected);
+        assert!(incoming.next().is_none() && incoming.next().is_none());
         assert_eq!(kind(TcpStream::connect(address)), ErrorKind::ConnectionRefused);
 
         let (near, _far) = pair();
         near.shutdown(Shutdown::Both).unwrap();
         assert_eq!((&near).read(&mut [0; 8]).unwrap(), 0);
         assert_eq!(kind((&near).write(b"x")), ErrorKind::BrokenPipe);
+    });
+}
+
+/// A server's loop that goes on after errors. It went on for ever, with the same error.
+#[test]
+fn nt_01_close_ends_the_loop_over_incoming() {
+    at_1_2_4(|| {
+        let (listener, address) = listen();
+        listener.set_deadline(Some(Instant::now())).unwrap();
+        scope(|s| {
+            let server = s.go(|| {
+                let mut errors = Vec::new();
+                for connection in listener.incoming() {
+                    match connection {
+                        Ok(mut connection) => connection.write_all(b"served").unwrap(),
+                        Err(error) => errors.push(error),
+                    }
+                    assert!(errors.len() < 1000, "it does not end");
+                    // The error of a deadline is one to go on after.
+                    listener.set_deadline(None).unwrap();
+                }
+                errors
+            });
+            let mut text = String::new();
+            TcpStream::connect(address).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "served");
+            listener.close().unwrap();
+            let errors: Vec<_> = server.join().unwrap().iter().map(std::io::Error::kind).collect();
+            assert_eq!(errors, [ErrorKind::TimedOut, ErrorKind::NotConnected]);
+        });
     });
 }
 

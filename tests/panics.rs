@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     fmt,
+    os::fd::{AsRawFd, OwnedFd},
     panic::{self, AssertUnwindSafe, catch_unwind},
     process::{self, Output},
     sync::{
@@ -75,6 +76,31 @@ fn pn_01_a_panic_is_printed_at_once_and_kept() {
     let nameless = format!("goroutine {}:\n", id("nameless "));
     assert!(text[text.find(&nameless).expect(&text)..].contains("second words"), "{text}");
     assert!(text.contains("unheard words"), "{text}");
+}
+
+/// What cannot be printed is lost, as a thread's panic message is, and the panic goes on. The line with the goroutine's name ended the
+/// process, since the hook panicked in its turn.
+#[test]
+#[cfg(target_os = "linux")]
+fn pn_01_a_panic_is_kept_where_standard_error_cannot_be_written() {
+    const NAME: &str = "pn_01_a_panic_is_kept_where_standard_error_cannot_be_written";
+    if is_child(NAME) {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (reader, unread) = std::io::pipe().unwrap();
+        drop(reader);
+        for stderr in [OwnedFd::from(full), OwnedFd::from(unread)] {
+            // SAFETY: both are descriptors, and the one that is replaced is nobody's in particular.
+            assert_eq!(unsafe { libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) }, libc::STDERR_FILENO);
+            rt(1, || {
+                let named = Builder::new().name("unheard".into()).spawn(|| panic!("lost words")).unwrap();
+                assert_eq!(named.join().unwrap_err().downcast_ref(), Some(&"lost words"));
+                go(|| oxigo::blocking(|| panic!("more lost words"))).join().unwrap_err();
+            });
+        }
+        process::exit(42);
+    }
+    let output = child(NAME);
+    assert_eq!(output.status.code(), Some(42), "{output:?}");
 }
 
 /// A blocking call runs on a thread of the pool, but its panic is the goroutine's, and is printed once.
@@ -601,6 +627,27 @@ fn a_later_hook_loses_only_the_heading() {
     let text = stderr(&output);
     assert!(text.contains("mine: Some(\"one\")") && text.contains("two"), "{text}");
     assert!(!text.contains("goroutine "), "{text}");
+}
+
+/// As the documentation advises those who set a hook late.
+#[test]
+fn pn_05_a_hook_that_calls_the_one_before_keeps_the_heading() {
+    const NAME: &str = "pn_05_a_hook_that_calls_the_one_before_keeps_the_heading";
+    if is_child(NAME) {
+        rt(1, || {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                eprintln!("mine");
+                before(info);
+            }));
+            Builder::new().name("late".into()).spawn(|| panic!("words")).unwrap().join().unwrap_err();
+        });
+        process::exit(0);
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    let after = text.split_once("mine\ngoroutine ").expect(&text).1;
+    assert!(after.contains(" [late]:\n") && after.contains("words"), "{text}");
 }
 
 /// Panics of plain threads have no heading.

@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     collections::HashSet,
+    io::{self, Read, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -13,7 +14,16 @@ use std::{
 };
 
 use common::{at_1_2_4, rt};
-use oxigo::{Builder, WaitGroup, bounded, go, select, time, unbuffered};
+use oxigo::{
+    Builder, WaitGroup, bounded,
+    context::Context,
+    go,
+    net::{
+        TcpListener, TcpStream, lookup_host_ctx,
+        unix::{UnixDatagram, UnixStream},
+    },
+    select, time, unbuffered,
+};
 
 /// Go's TestGoroutineParallelism: as many as there are workers make progress at once, by turns that nobody yields in.
 fn take_turns(parties: u32) {
@@ -106,6 +116,59 @@ fn s_06_a_loop_that_yields_sees_what_others_send() {
 
 /// S-07: there is no preemption. The documented fallback: a goroutine that computes holds its own worker, and the others' goroutines go
 /// on.
+/// Calls that might have waited, but fail at once for a limit that has passed or for want of a peer, spend their caller's slice as others do:
+/// a loop that just tries again held its worker for ever.
+#[test]
+fn s_06_calls_that_fail_at_once_let_others_run() {
+    fn lets_others_run<T>(what: &str, call: impl Fn() -> io::Result<T>) {
+        let ran = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&ran);
+        let other = go(move || other.store(true, SeqCst));
+        let begin = Instant::now();
+        while !ran.load(SeqCst) {
+            assert!(call().is_err(), "{what}");
+            assert!(begin.elapsed() < Duration::from_secs(5), "{what} holds its worker");
+        }
+        other.join().unwrap();
+    }
+    rt(1, || {
+        let past = Some(Instant::now());
+        let (ended, cancel) = Context::background().with_cancel();
+        cancel.cancel();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let near = TcpStream::connect(address).unwrap();
+        lets_others_run("a read with a context", || near.with_ctx(&ended).read(&mut [0]));
+        lets_others_run("a write with a context", || near.with_ctx(&ended).write(&[0]));
+        lets_others_run("a connect with a context", || TcpStream::connect_ctx(address, &ended));
+        lets_others_run("a look-up with a context", || lookup_host_ctx("localhost:1", &ended));
+        near.set_read_deadline(past).unwrap();
+        near.set_write_deadline(past).unwrap();
+        listener.set_deadline(past).unwrap();
+        lets_others_run("a read", || (&near).read(&mut [0]));
+        lets_others_run("a write", || (&near).write(&[0]));
+        lets_others_run("a wait for bytes", || near.readable());
+        lets_others_run("an accept", || listener.accept());
+        listener.set_deadline(None).unwrap();
+        listener.close().unwrap();
+        lets_others_run("an accept after the close", || listener.accept());
+        lets_others_run("a connect that is refused", || TcpStream::connect(address));
+        let (one, other) = UnixDatagram::pair().unwrap();
+        one.set_read_deadline(past).unwrap();
+        lets_others_run("a receive", || one.recv(&mut [0]));
+        lets_others_run("a send to nobody", || other.send_to(&[0], "/nobody/is/here"));
+        lets_others_run("a connect to nobody", || UnixStream::connect("/nobody/is/here"));
+        let (one, _other) = oxigo::net::pipe();
+        one.set_read_deadline(past).unwrap();
+        one.set_write_deadline(past).unwrap();
+        lets_others_run("a read in memory", || (&one).read(&mut [0]));
+        lets_others_run("a write in memory", || (&one).write(&[0]));
+        let (reader, _writer) = oxigo::io::pipe().unwrap();
+        reader.close().unwrap();
+        lets_others_run("a read of a closed pipe", || (&reader).read(&mut [0]));
+    });
+}
+
 #[test]
 fn s_07_a_hog_holds_only_its_own_worker() {
     rt(2, || {

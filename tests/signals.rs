@@ -63,6 +63,35 @@ fn sg_01_a_full_channel_drops_and_nobody_waits() {
     });
 }
 
+/// A signal that came twice took the room of another, which was lost.
+#[test]
+fn sg_01_there_is_room_for_one_of_each() {
+    isolated("sg_01_there_is_room_for_one_of_each", || {
+        at_1_2_4(|| {
+            // The last one is delivered after all that were sent before it.
+            let seen = signal::notify(&[Signal::USR1, Signal::USR2, Signal::HUP]);
+            let signals = signal::notify(&[Signal::USR1, Signal::USR2, Signal::USR2]);
+            // Of equal signals that are pending the system keeps one, so each is waited for.
+            let deliver = |signal| {
+                send(signal);
+                assert_eq!(seen.recv(), Ok(signal));
+            };
+            for first in [Signal::USR1, Signal::USR2] {
+                let second = if first == Signal::USR1 { Signal::USR2 } else { Signal::USR1 };
+                (0..5).for_each(|_| deliver(first));
+                (0..5).for_each(|_| deliver(second));
+                deliver(Signal::HUP);
+                assert_eq!(signals.recv(), Ok(first));
+                // Only what has not been received keeps others of its number away.
+                deliver(first);
+                deliver(second);
+                deliver(Signal::HUP);
+                assert_eq!(signals.try_iter().collect::<Vec<_>>(), [second, first]);
+            }
+        });
+    });
+}
+
 #[test]
 fn sg_01_each_subscriber_gets_its_own_signals() {
     isolated("sg_01_each_subscriber_gets_its_own_signals", || {

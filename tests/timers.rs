@@ -8,13 +8,12 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::{Duration, Instant},
 };
 
 use common::{Counted, at_1_2_4, quiesce, rt};
 use oxigo::{
     WaitGroup, bounded, go, select,
-    time::{self, Ticker, Timer, after_func},
+    time::{self, Duration, Instant, Ticker, Timer, after_func},
     unbuffered, yield_now,
 };
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Runtime, WaitGroup, bounded, go, net::TcpListener, time, unbuffered, yield_now};
+use oxigo::{Runtime, RuntimeBuilder, WaitGroup, bounded, go, net::TcpListener, time, unbuffered, yield_now};
 
 /// Every goroutine is what Go calls locked to its thread, and may do all that others do.
 #[test]
@@ -113,7 +113,7 @@ fn rt_07_from_1_to_1024_workers_and_no_others() {
 fn rt_07_a_runtime_keeps_its_workers() {
     for workers in [1, 3, 8] {
         let name = format!("keep{workers}");
-        let runtime = Runtime::builder().workers(workers).name(&name).build().unwrap();
+        let runtime = RuntimeBuilder::default().workers(workers).name(&name).build().unwrap();
         runtime.run(|| {
             let goroutines: Vec<_> = (0..100).map(|_| go(|| oxigo::blocking(|| ()))).collect();
             goroutines.into_iter().for_each(|goroutine| goroutine.join().unwrap());

@@ -11,6 +11,9 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 ///
 /// It may return what a `main` may, such as `Result<(), Box<dyn std::error::Error>>`; an error is printed and the status is 1, as with std.
 ///
+/// The body begins on a goroutine. What has to come before the first one, such as setting a panic hook, belongs in a plain `main` that calls
+/// `oxigo::run`.
+///
 /// `#[oxigo::main(workers = 4)]` sets the number of workers, over `OXIGO_WORKERS`.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {

@@ -648,7 +648,7 @@ impl<T> Receiver<T> {
                 match deadline {
                     Some(deadline) => crate::time::sleep_until(deadline),
                     None => loop {
-                        park::current().park(Reason::Forever.alone());
+                        park::current().park(Reason::NeverRecv.alone());
                     },
                 }
                 Err(Ended::TimedOut)

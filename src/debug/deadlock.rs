@@ -34,6 +34,7 @@ use crate::{
     Deadlock,
     debug::{self, dump},
     runtime::{
+        alarm,
         lifecycle::{self, Shared},
         thread_parker::{self, Sleeper},
         threads::{self, Tid},
@@ -42,7 +43,7 @@ use crate::{
 
 /// The pause between two looks that must be equal.
 const PAUSE: Duration = Duration::from_millis(10);
-/// When to look again at a process with foreign threads: first, and at the longest.
+/// When to look again at a process with foreign threads, or one that waits for a signal: first, and at the longest.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_MOST: Duration = Duration::from_secs(60);
 
@@ -93,7 +94,7 @@ impl Detector {
     }
 
     /// Looks, and reports a deadlock. Otherwise says when to look again if nothing happens meanwhile; never, where what is pending
-    /// will wake a worker first.
+    /// will wake a worker first. A thread may drop the receiver of a signal, which wakes nobody.
     pub(crate) fn look(&mut self) -> Option<Duration> {
         if let Some((at, _)) = &self.last
             && at.elapsed() < PAUSE
@@ -109,7 +110,7 @@ impl Detector {
         let sleepers = thread_parker::sleepers();
         let Some(look) = Look::take(&runtimes, &sleepers) else {
             self.last = None;
-            return None;
+            return alarm::may_lapse().then(|| self.later());
         };
         let (now, before) = (Instant::now(), self.last.take());
         let same = before.is_some_and(|(_, before)| before == look);
@@ -124,12 +125,13 @@ impl Detector {
             }
         }
         self.last = Some((now, look));
-        if !same {
-            return Some(PAUSE);
-        }
+        Some(if same { self.later() } else { PAUSE })
+    }
+
+    fn later(&mut self) -> Duration {
         let pause = self.again;
         self.again = (self.again * 2).min(AGAIN_MOST);
-        Some(pause)
+        pause
     }
 }
 

@@ -58,7 +58,7 @@ const MOST_IDS: usize = 16;
 /// # Blocking
 ///
 /// Parks the goroutine, or blocks the thread, for the time that looking takes.
-pub fn dump(out: &mut impl Write) -> io::Result<()> {
+pub fn dump<W: Write + ?Sized>(out: &mut W) -> io::Result<()> {
     // A goroutine that waited here would hold its own worker, which could not answer.
     let text = crate::blocking(|| gather(&lifecycle::runtimes()));
     out.write_all(text.as_bytes())

@@ -4,7 +4,7 @@
 //! they are is not known: on the stack of a goroutine that is stuck itself, in a map, lent to a scoped thread. So a receiver that waits
 //! while one sender is left looks the same whether that sender is about to send or has been forgotten.
 //!
-//! - E1: a wait on nothing ([`Reason::Forever`]) without a time limit never ends.
+//! - E1: a wait on nothing ([`Reason::Forever`], [`Reason::NeverRecv`]) without a time limit never ends.
 //! - E2: a `park` ends by an `unpark` only, which needs a handle, and handles are made from handles or by the goroutine itself. So it never
 //!   ends once the only references are the runner's and the one that `park` itself holds (J1 of `task`), and the token says that no `unpark`
 //!   has come.
@@ -18,6 +18,7 @@
 
 use std::{
     collections::HashSet,
+    error::Error,
     fmt,
     panic::Location,
     sync::{Arc, Mutex, PoisonError},
@@ -60,7 +61,7 @@ impl Bond {
             return Self::Open;
         }
         match reason {
-            Reason::Forever => Self::Nothing,
+            Reason::Forever | Reason::NeverRecv => Self::Nothing,
             Reason::Park if task.is_parked_alone() => Self::Nothing,
             Reason::Join => slot.joins().map_or(Self::Open, Self::EndOf),
             _ => Self::Open,
@@ -174,6 +175,9 @@ impl fmt::Display for Goroutines {
     }
 }
 
+/// So that a test may end with `check.end()?`.
+impl Error for Goroutines {}
+
 impl fmt::Debug for Goroutines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
@@ -282,7 +286,7 @@ impl Entry {
 /// let id = stuck.id();
 /// # while !oxigo::debug::leaks().iter().any(|leak| leak.id() == id) { oxigo::time::sleep(std::time::Duration::from_millis(1)) }
 /// let leaks = oxigo::debug::leaks();
-/// assert!(leaks.iter().any(|leak| leak.id() == id && leak.waits_for() == "select (no cases)"));
+/// assert!(leaks.iter().any(|leak| leak.id() == id && leak.waits_for() == "chan receive (never ready)"));
 /// ```
 ///
 /// # Blocking

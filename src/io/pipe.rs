@@ -65,7 +65,7 @@ try_clone!(PipeReader);
 close!(PipeReader);
 read_limits!(PipeReader);
 reads!(PipeReader);
-descriptor_handle!(PipeReader, std::io::PipeReader, Descriptor::release_shared);
+descriptor_handle!(PipeReader, std::io::PipeReader);
 
 /// The end of a pipe that is written. Made by [`pipe`].
 ///
@@ -79,4 +79,4 @@ try_clone!(PipeWriter);
 close!(PipeWriter);
 write_limits!(PipeWriter);
 writes!(PipeWriter, write_bytes, write_slices);
-descriptor_handle!(PipeWriter, std::io::PipeWriter, Descriptor::release_shared);
+descriptor_handle!(PipeWriter, std::io::PipeWriter);

@@ -111,7 +111,14 @@ impl<'a> Limit<'a> {
     }
 
     /// Until when the operation may last; an error when that has passed, the context has ended, or the descriptor is closed.
+    ///
+    /// With an error the caller has spent something of its slice, and may have let others run: it might have waited (P4), and would hold its
+    /// worker for ever if it just tried again.
     pub(crate) fn check(&self) -> io::Result<Option<Instant>> {
+        self.look().inspect_err(|_| park::spend())
+    }
+
+    fn look(&self) -> io::Result<Option<Instant>> {
         let values = self.limits.values();
         if values.closed {
             return Err(closed());

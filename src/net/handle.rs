@@ -6,7 +6,8 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     net::Shutdown,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -205,23 +206,17 @@ impl Descriptor {
         Ok(Self::new(fd))
     }
 
-    /// Gives the descriptor out, blocking again.
-    pub(crate) fn release(self) -> io::Result<OwnedFd> {
-        let fd = self.into_fd();
+    /// Gives the descriptor out, blocking again; refused while there are other handles: whether calls block is a property of what all of
+    /// them share, and theirs would hold their workers. A duplicate shares it as well.
+    pub(crate) fn release(shared: Arc<Self>) -> io::Result<OwnedFd> {
+        // Of several handles that are converted at the same time, the last one is not refused.
+        let Some(descriptor) = Arc::into_inner(shared) else {
+            let text = "other handles of it, made by try_clone, are still there: drop them first, and clone what this gives instead";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        };
+        let fd = descriptor.into_fd();
         rustix::io::ioctl_fionbio(&fd, false)?;
         Ok(fd)
-    }
-
-    /// As [`release`](Self::release), for a handle that may have clones.
-    pub(crate) fn release_shared(shared: std::sync::Arc<Self>) -> io::Result<OwnedFd> {
-        match std::sync::Arc::try_unwrap(shared) {
-            Ok(descriptor) => descriptor.release(),
-            Err(shared) => {
-                let fd = shared.as_fd().try_clone_to_owned()?;
-                rustix::io::ioctl_fionbio(&fd, false)?;
-                Ok(fd)
-            }
-        }
     }
 }
 
@@ -525,7 +520,7 @@ impl<S> Copy for WithCtx<'_, S> {}
 
 /// `AsFd`, `AsRawFd`, and `TryFrom` in both directions with the type of `std` that it stands in for and with `OwnedFd`.
 macro_rules! descriptor_handle {
-    ($type:ty, $std:ty, $release:path) => {
+    ($type:ty, $std:ty) => {
         impl std::os::fd::AsFd for $type {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 self.descriptor.as_fd()
@@ -538,17 +533,28 @@ macro_rules! descriptor_handle {
             }
         }
 
-        $crate::net::handle::conversions!($type, $std, $release);
-        $crate::net::handle::conversions!($type, std::os::fd::OwnedFd, $release);
+        $crate::net::handle::conversions!($type, $std);
+        $crate::net::handle::conversions!($type, std::os::fd::OwnedFd);
     };
 }
 
 macro_rules! conversions {
-    ($type:ty, $system:ty, $release:path) => {
+    ($type:ty, $system:ty) => {
         impl TryFrom<$system> for $type {
             type Error = std::io::Error;
 
             /// Takes it over and makes it non-blocking.
+            ///
+            /// Duplicates of it, such as those that `std`'s `try_clone` makes, become non-blocking with it. Time-outs that `std` has set do
+            /// not hold here: set them again.
+            ///
+            /// # Errors
+            ///
+            /// When the system cannot make it non-blocking.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             fn try_from(system: $system) -> std::io::Result<Self> {
                 let descriptor = $crate::net::descriptor::Descriptor::take_over(system.into())?;
                 Ok(Self { descriptor: descriptor.into() })
@@ -558,9 +564,20 @@ macro_rules! conversions {
         impl TryFrom<$type> for $system {
             type Error = std::io::Error;
 
-            /// Gives it away and makes it blocking again; other handles of it must not be used any more.
+            /// Gives it away and makes it blocking again.
+            ///
+            /// The time limits that were set here do not hold there; time-outs that `std` had set before do so again.
+            ///
+            /// # Errors
+            ///
+            /// `ResourceBusy` while there are other handles, made by `try_clone`: their calls would block their threads, and the goroutines
+            /// that live there. Drop them first, or give up this one and convert the last. `std`'s type has a `try_clone` of its own.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             fn try_from(ours: $type) -> std::io::Result<Self> {
-                Ok($release(ours.descriptor)?.into())
+                Ok($crate::net::descriptor::Descriptor::release(ours.descriptor)?.into())
             }
         }
     };
@@ -571,6 +588,8 @@ macro_rules! try_clone {
     ($type:ty) => {
         impl $type {
             /// Another handle of the same descriptor, with the same time limits.
+            ///
+            /// While there are several, none of them converts into the type of `std` or an `OwnedFd`.
             ///
             /// # Errors
             ///

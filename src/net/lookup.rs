@@ -21,7 +21,7 @@ use super::{descriptor::timed_out, resolve::ToSocketAddrs};
 use crate::{
     chan::{Receiver, Select, unbuffered},
     context::Context,
-    runtime::blocking,
+    runtime::{blocking, park},
 };
 
 /// Looks a name up: the addresses of `host:port`, or of a pair of both.
@@ -111,7 +111,7 @@ pub fn lookup_host_unless<A: ToSocketAddrs, T>(
 ///
 /// Parks the goroutine, or blocks the thread.
 pub fn lookup_host_ctx<A: ToSocketAddrs>(host: A, ctx: &Context) -> io::Result<vec::IntoIter<SocketAddr>> {
-    ctx.check()?;
+    ctx.check().inspect_err(|_| park::spend())?;
     Ok(host.resolve_within(&Patience::of_context(ctx))?.into_iter())
 }
 

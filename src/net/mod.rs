@@ -10,6 +10,8 @@
 //! - A [`Context`](crate::context::Context) ends what is called with it, and nothing else: [`TcpStream::connect_ctx`],
 //!   [`TcpListener::accept_ctx`], [`lookup_host_ctx`], reads and writes through [`TcpStream::with_ctx`]. The error is `TimedOut` for a
 //!   deadline, `Other` for a cancellation, with the [`ContextError`](crate::context::ContextError) in it.
+//! - Sockets turn into `std`'s types and into `OwnedFd`, and back, with `try_from`: both can fail, so they have no `IntoRawFd` and no
+//!   `FromRawFd`; a raw descriptor goes through an `OwnedFd`.
 //! - Names are looked up on other threads; [`lookup_host_ctx`] and [`lookup_host_unless`] can be cancelled.
 #![forbid(unsafe_code)]
 
@@ -23,6 +25,10 @@ mod resolve;
 mod tcp;
 mod udp;
 pub mod unix;
+
+// What programs import beside the types above; so they need no `std::net`.
+#[doc(no_inline)]
+pub use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 pub use self::{
     handle::WithCtx,

@@ -22,7 +22,10 @@ use super::{
     lookup::Patience,
     resolve::ToSocketAddrs,
 };
-use crate::{context::Context, runtime::wait::Reason};
+use crate::{
+    context::Context,
+    runtime::{park, wait::Reason},
+};
 
 /// The address in `std`'s form.
 pub(crate) fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
@@ -120,12 +123,20 @@ impl TcpListener {
         Ok((stream, address))
     }
 
-    /// Accepts one connection after another.
+    /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
+    ///
+    /// Other errors do not end it. `for connection in listener.incoming().flatten()` serves until the listener is closed; with a
+    /// [deadline](Self::set_deadline) that has passed it would go round and round.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks; the iterator waits as [`accept`](Self::accept) does.
     pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
+        Incoming { listener: self, over: false }
     }
 
-    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once.
+    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once;
+    /// [`incoming`](Self::incoming) gives that error once and ends.
     ///
     /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
     ///
@@ -177,19 +188,26 @@ addresses!(local TcpListener, SocketAddr, from_system);
 take_error!(TcpListener);
 debug_with_addresses!(TcpListener, "addr" = local_addr);
 try_clone!(TcpListener);
-descriptor_handle!(TcpListener, std::net::TcpListener, Descriptor::release_shared);
+descriptor_handle!(TcpListener, std::net::TcpListener);
 
-/// Accepts one connection after another. Made by [`TcpListener::incoming`].
+/// Accepts one connection after another, until the listener is closed. Made by [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
+    /// The error of the close has been given.
+    over: bool,
 }
 
 impl Iterator for Incoming<'_> {
     type Item = io::Result<TcpStream>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
+        if self.over {
+            return None;
+        }
+        let accepted = self.listener.accept();
+        self.over = accepted.is_err() && self.listener.descriptor.is_shut();
+        Some(accepted.map(|(stream, _)| stream))
     }
 }
 
@@ -244,7 +262,7 @@ impl TcpStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn connect_ctx<A: ToSocketAddrs>(addr: A, ctx: &Context) -> io::Result<Self> {
-        ctx.check()?;
+        ctx.check().inspect_err(|_| park::spend())?;
         Self::connect_first(addr.resolve_within(&Patience::of_context(ctx))?, Some(ctx))
     }
 
@@ -281,6 +299,7 @@ impl TcpStream {
     ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         let connected = socket.connect(&address.into());
+        park::spend_call();
         let stream = Self { descriptor: Arc::new(Descriptor::tcp(socket.into())) };
         match connected {
             Ok(()) => return Ok(stream),
@@ -379,4 +398,4 @@ reads!(TcpStream);
 writes!(TcpStream, send_bytes, send_slices);
 with_ctx!(TcpStream, send_bytes, send_slices);
 debug_with_addresses!(TcpStream, "addr" = local_addr, "peer" = peer_addr);
-descriptor_handle!(TcpStream, std::net::TcpStream, Descriptor::release_shared);
+descriptor_handle!(TcpStream, std::net::TcpStream);

@@ -263,4 +263,4 @@ close!(UdpSocket);
 read_limits!(UdpSocket);
 write_limits!(UdpSocket);
 debug_with_addresses!(UdpSocket, "addr" = local_addr, "peer" = peer_addr);
-descriptor_handle!(UdpSocket, std::net::UdpSocket, Descriptor::release_shared);
+descriptor_handle!(UdpSocket, std::net::UdpSocket);

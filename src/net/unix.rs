@@ -9,10 +9,7 @@ use std::{
     net::Shutdown,
     os::{
         fd::OwnedFd,
-        unix::{
-            ffi::OsStrExt,
-            net::{self as std_unix, SocketAddr},
-        },
+        unix::{ffi::OsStrExt, net as std_unix},
     },
     path::Path,
     sync::Arc,
@@ -34,7 +31,13 @@ use super::{
         write_limits, writes,
     },
 };
-use crate::{context::Context, runtime::wait::Reason};
+use crate::{
+    context::Context,
+    runtime::{park, wait::Reason},
+};
+
+#[doc(no_inline)]
+pub use std::os::unix::net::SocketAddr;
 
 /// How many connections the kernel keeps for a listener that does not accept at once; it may keep fewer.
 const BACKLOG: i32 = 4096;
@@ -54,10 +57,12 @@ fn to_system(address: &SocketAddr) -> io::Result<SocketAddrUnix> {
 }
 
 fn path_to_system(path: &Path) -> io::Result<SocketAddrUnix> {
-    // As std does, instead of making an unnamed or an abstract address of it.
-    if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket's path is not empty and has no zero bytes"));
+    // Instead of making an unnamed address of it.
+    if path.as_os_str().is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a socket's path is not empty"));
     }
+    // What std refuses, with its error: zero bytes, and what leaves no room for one behind it.
+    SocketAddr::from_pathname(path)?;
     Ok(SocketAddrUnix::new(path)?)
 }
 
@@ -94,7 +99,10 @@ fn until_peer_has_room<R>(limit: Limit<'_>, mut operation: impl FnMut() -> Resul
         match operation() {
             Err(Errno::AGAIN) => {}
             Err(Errno::INTR) => continue,
-            result => return Ok(result?),
+            result => {
+                park::spend_call();
+                return Ok(result?);
+            }
         }
         let next = Instant::now() + pause;
         let next = deadline.map_or(next, |deadline| deadline.min(next));
@@ -197,12 +205,20 @@ impl UnixListener {
         Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, from_system(address)?))
     }
 
-    /// Accepts one connection after another.
+    /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
+    ///
+    /// Other errors do not end it. `for connection in listener.incoming().flatten()` serves until the listener is closed; with a
+    /// [deadline](Self::set_deadline) that has passed it would go round and round.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks; the iterator waits as [`accept`](Self::accept) does.
     pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
+        Incoming { listener: self, over: false }
     }
 
-    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once. The
+    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once;
+    /// [`incoming`](Self::incoming) gives that error once and ends. The
     /// path stays.
     ///
     /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
@@ -237,19 +253,26 @@ addresses!(local UnixListener, SocketAddr, from_system);
 take_error!(UnixListener);
 debug_with_addresses!(UnixListener, "addr" = local_addr);
 try_clone!(UnixListener);
-descriptor_handle!(UnixListener, std_unix::UnixListener, Descriptor::release_shared);
+descriptor_handle!(UnixListener, std_unix::UnixListener);
 
-/// Accepts one connection after another. Made by [`UnixListener::incoming`].
+/// Accepts one connection after another, until the listener is closed. Made by [`UnixListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
     listener: &'a UnixListener,
+    /// The error of the close has been given.
+    over: bool,
 }
 
 impl Iterator for Incoming<'_> {
     type Item = io::Result<UnixStream>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
+        if self.over {
+            return None;
+        }
+        let accepted = self.listener.accept();
+        self.over = accepted.is_err() && self.listener.descriptor.is_shut();
+        Some(accepted.map(|(stream, _)| stream))
     }
 }
 
@@ -393,7 +416,7 @@ reads!(UnixStream);
 writes!(UnixStream, send_bytes, send_slices);
 with_ctx!(UnixStream, send_bytes, send_slices);
 debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
-descriptor_handle!(UnixStream, std_unix::UnixStream, Descriptor::release_shared);
+descriptor_handle!(UnixStream, std_unix::UnixStream);
 
 /// A socket for messages within this machine, which are neither lost nor joined.
 ///
@@ -617,4 +640,4 @@ close!(UnixDatagram);
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
 debug_with_addresses!(UnixDatagram, "addr" = local_addr, "peer" = peer_addr);
-descriptor_handle!(UnixDatagram, std_unix::UnixDatagram, Descriptor::release_shared);
+descriptor_handle!(UnixDatagram, std_unix::UnixDatagram);

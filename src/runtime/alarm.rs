@@ -17,7 +17,7 @@
 use std::{
     cell::Cell,
     sync::{
-        Condvar, Mutex, Once, PoisonError,
+        Condvar, Mutex, Once, OnceLock, PoisonError,
         atomic::{
             AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -55,6 +55,9 @@ static CHANGED: Condvar = Condvar::new();
 
 /// What may still start or wake goroutines from outside all runtimes, beside the alarms that are set.
 static EXPECTED: AtomicUsize = AtomicUsize::new(0);
+
+/// What tells whether such a thing is left, where that cannot be counted.
+static EXPECTED_WHILE: OnceLock<fn() -> bool> = OnceLock::new();
 
 /// R3.
 struct Keeper {
@@ -128,11 +131,22 @@ pub(crate) fn no_longer_expect() {
     EXPECTED.fetch_sub(1, AcqRel);
 }
 
+/// As [`expect`], for as long as `condition` says. It is asked by whoever looks for a standstill, and tells nobody when it changes. There is
+/// one such condition, the same each time.
+pub(crate) fn expect_while(condition: fn() -> bool) {
+    let _ = EXPECTED_WHILE.set(condition);
+}
+
 /// Whether anything is expected.
 pub(crate) fn is_expected() -> bool {
     // First what is set: what has been taken out to run meanwhile was counted before.
     // ORDERING: Acquire, see `no_longer_expect`.
-    SET.iter().any(|shard| !shard.lock().wheel.is_empty()) || EXPECTED.load(Acquire) > 0
+    SET.iter().any(|shard| !shard.lock().wheel.is_empty()) || EXPECTED.load(Acquire) > 0 || may_lapse()
+}
+
+/// Whether something is expected that may come to nothing without anybody being told.
+pub(crate) fn may_lapse() -> bool {
+    EXPECTED_WHILE.get().is_some_and(|condition| condition())
 }
 
 /// The calling thread's shard.

@@ -18,7 +18,7 @@ use std::{
     },
 };
 
-use crate::runtime::scheduler::Worker;
+use crate::{runtime::scheduler::Worker, util::stderr};
 
 const MESSAGE: &str = "this process was forked from one that runs goroutines, and they are not in it: only fork followed by exec is supported";
 
@@ -80,7 +80,7 @@ pub(crate) fn checked() -> io::Result<()> {
 #[inline]
 pub(crate) fn end_of_goroutine() {
     if forked() {
-        eprintln!("fatal: the goroutine that forked has ended: {MESSAGE}");
+        stderr::print(&format!("fatal: the goroutine that forked has ended: {MESSAGE}\n"));
         process::abort();
     }
 }

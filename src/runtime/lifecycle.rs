@@ -250,8 +250,8 @@ struct AbortOnUnwind;
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!(
-                "oxigo: the worker above has failed, and with it its goroutines: this is a bug in oxigo; please report it"
+            crate::util::stderr::print(
+                "oxigo: the worker above has failed, and with it its goroutines: this is a bug in oxigo; please report it\n",
             );
             std::process::abort();
         }
@@ -530,7 +530,7 @@ impl Drop for Runtime {
 }
 
 /// Options of a [`Runtime`]; made by [`Runtime::builder`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RuntimeBuilder {
     options: Options,

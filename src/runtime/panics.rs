@@ -13,9 +13,11 @@ use std::{
 use crate::{
     runtime::{options::PanicPolicy, scheduler::Worker, slot::Slot, task::TaskRef},
     stack::{Metadata, overflow::RawStderr},
+    util::stderr,
 };
 
-/// Makes the panic hook print whose panic it is before the ordinary hook's text. A hook set later loses that line only.
+/// Makes the panic hook print whose panic it is before the ordinary hook's text. A hook set later loses that line, and parks where it waits;
+/// the crate's documentation says what to do.
 pub(crate) fn wrap_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -42,10 +44,10 @@ fn in_hook(info: &PanicHookInfo<'_>, ordinary: &(dyn Fn(&PanicHookInfo<'_>) + Sy
 }
 
 fn head(task: TaskRef) {
-    match task.name() {
-        Some(name) => eprintln!("goroutine {} [{name}]:", task.id()),
-        None => eprintln!("goroutine {}:", task.id()),
-    }
+    stderr::print(&match task.name() {
+        Some(name) => format!("goroutine {} [{name}]:\n", task.id()),
+        None => format!("goroutine {}:\n", task.id()),
+    });
 }
 
 /// Whether the caller unwinds: the goroutine, or the plain thread. `thread::panicking` says so as well while another goroutine of the worker

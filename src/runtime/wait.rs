@@ -12,8 +12,10 @@ pub(crate) enum Reason {
     ChanRecv,
     /// From a timer's channel.
     TimerRecv,
+    /// From `never()`.
+    NeverRecv,
     Select,
-    /// A select without arms, or an operation on `never()`.
+    /// A select without arms, or with `never()` in all of them.
     Forever,
     Sleep,
     Join,
@@ -47,6 +49,7 @@ impl Reason {
             Self::None => "runnable",
             Self::ChanSend => "chan send",
             Self::ChanRecv | Self::TimerRecv => "chan receive",
+            Self::NeverRecv => "chan receive (never ready)",
             Self::Select => "select",
             Self::Forever => "select (no cases)",
             Self::Sleep => "sleep",

@@ -16,7 +16,8 @@
 mod after_func;
 mod timer;
 
-use std::time::{Duration, Instant};
+#[doc(no_inline)]
+pub use std::time::{Duration, Instant};
 
 #[cfg(not(loom))]
 pub use self::after_func::{AfterFunc, after_func};
