@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -451,6 +452,39 @@ fn park_and_unpark_keep_one_token() {
         parked.goroutine().unpark();
         assert_eq!(parked.join().unwrap(), 7);
     });
+}
+
+/// Destructors of thread-locals run in an order that depends on what was used first, and some wait.
+#[test]
+fn a_thread_has_one_handle_up_to_its_last_destructor() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    struct Late(Cell<Option<Box<dyn FnOnce()>>>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            self.0.take().unwrap()();
+        }
+    }
+    thread_local!(static LATE: Late = const { Late(Cell::new(None)) });
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        // Used before anything of ours is.
+        LATE.with(|late| {
+            late.0.set(Some(Box::new(move || {
+                let me = oxigo::current();
+                let wakes = thread::spawn(move || me.unpark());
+                oxigo::park();
+                tell.send(oxigo::current()).unwrap();
+                oxigo::park();
+                tell.send(oxigo::current()).unwrap();
+                wakes.join().unwrap();
+            })))
+        });
+        oxigo::current()
+    });
+    let late = told.recv_timeout(LIMIT).expect("the handle that was made late has no effect");
+    late.unpark();
+    assert_eq!(told.recv_timeout(LIMIT).expect("a handle has no effect the next time").id(), late.id());
+    assert_eq!(thread.join().unwrap().id(), late.id());
 }
 
 /// CQ-08 and the ticket rule: an `unpark` ends nothing but a `park`.
