@@ -231,6 +231,37 @@ fn g_11_an_overflow_is_reported_and_ends_the_process() {
     }
 }
 
+/// Where a fault has its address, a signal that was sent has its sender, or what that one has put there. It ends the process as it would
+/// without us.
+#[test]
+#[cfg(target_os = "linux")]
+fn g_11_a_signal_that_was_sent_is_no_overflow() {
+    const NAME: &str = "g_11_a_signal_that_was_sent_is_no_overflow";
+    if is_child(NAME) {
+        // SAFETY: without the standard library's handler, which makes nothing of the first such signal.
+        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        rt(1, || {
+            let here = 0_u8;
+            // SAFETY: all zeroes is a valid record.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            info.si_code = libc::SI_QUEUE;
+            // In the guard of this goroutine, which has used little of its 192 KiB.
+            let guard = (&raw const here).addr() - (200 << 10);
+            // SAFETY: three numbers and the padding behind them lie before the address, in a record that has room for it.
+            unsafe { (&raw mut info).cast::<usize>().add(2).write(guard) };
+            // SAFETY: the calling thread, and a record.
+            unsafe {
+                let (process, thread) = (libc::getpid(), libc::gettid());
+                libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGSEGV, &raw const info)
+            };
+        });
+        std::process::exit(3);
+    }
+    let output = child(NAME);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{}", stderr(&output));
+}
+
 #[test]
 fn an_own_stack_size_is_what_a_goroutine_gets() {
     fn deep(kib: usize) -> usize {

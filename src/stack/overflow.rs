@@ -6,6 +6,7 @@
 //!
 //! - O1: the table of slabs only grows, and an entry is complete before it is published. So the handler may read it at any moment. A place
 //!   whose slab is still being registered is null: it says nothing of those behind it.
+//! - O2: a signal that somebody has sent has no address, though its record may look as if it had one. It is passed on as well.
 
 use std::{
     io,
@@ -113,7 +114,10 @@ fn install_now() -> io::Result<()> {
 extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid record.
     let info_ref = unsafe { &*info };
-    // SAFETY: for these signals the record has an address.
+    if was_sent(info_ref) {
+        return pass_on(signal, info, context);
+    }
+    // SAFETY: for faults the record has an address (O2).
     let address = unsafe { info_ref.si_addr() }.addr();
     if let Some((entry, index)) = find(address) {
         let mut out = RawStderr::new();
@@ -127,7 +131,13 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
     pass_on(signal, info, context);
 }
 
-/// Has the action that stood before deal with a fault that is none of ours.
+/// O2: whether somebody has sent the signal, as `kill` does. The codes of faults are small and positive everywhere; the others are not positive
+/// on Linux, and above these elsewhere.
+fn was_sent(info: &libc::siginfo_t) -> bool {
+    !(1..0x1_0000).contains(&info.si_code)
+}
+
+/// Has the action that stood before deal with what is none of ours.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let which = usize::from(signal != SIGNALS[0]);
     // ORDERING: Acquire. Pairs with the Release in `install_now`.
@@ -139,6 +149,12 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
             // The instruction is tried again and meets the former action.
             // SAFETY: an action that the kernel gave us.
             unsafe { libc::sigaction(signal, before, ptr::null_mut()) };
+            // SAFETY: the kernel passed a valid record.
+            if was_sent(unsafe { &*info }) {
+                // So is the signal, since no instruction would raise it.
+                // SAFETY: async-signal-safe; it arrives when the handler has returned.
+                unsafe { libc::raise(signal) };
+            }
         }
         function if before.sa_flags & libc::SA_SIGINFO != 0 => {
             type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
