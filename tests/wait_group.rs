@@ -435,7 +435,11 @@ fn wait_timeout_keeps_its_time_and_leaves_nothing_behind() {
             waiter.join().unwrap();
             tasks.add(1);
         }
+        let begin = Instant::now();
+        assert!(!tasks.wait_deadline(begin) && !tasks.wait_deadline(begin + 5 * MS));
+        assert!(begin.elapsed() >= 5 * MS);
         tasks.done();
+        assert!(tasks.wait_deadline(begin), "nothing to wait for");
         assert!(tasks.wait_timeout(Duration::MAX));
         assert_eq!(format!("{tasks:?}"), "WaitGroup { count: 0, waiting: 0 }");
     });
