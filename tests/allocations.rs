@@ -274,3 +274,34 @@ fn nt_27_a_connection_allocates_nothing_once_it_waits() {
         server.join().unwrap();
     });
 }
+
+/// A destructor of a thread-local may wait too, after those of what the thread has used later. Each wait there left a record behind for ever.
+#[test]
+fn ma_03_waiting_at_the_end_of_a_thread_leaves_nothing() {
+    const WAITS: usize = 10;
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let (_tx, rx) = unbuffered::<()>();
+            for _ in 0..WAITS {
+                assert!(rx.recv_timeout(Duration::from_nanos(1)).is_err());
+            }
+            oxigo::current().unpark();
+            oxigo::park();
+        }
+    }
+    thread_local!(static LATE: Late = const { Late });
+    let _alone = alone();
+    let thread = || {
+        let thread = std::thread::spawn(|| {
+            LATE.with(|_| ());
+            oxigo::park_timeout(Duration::from_nanos(1));
+        });
+        thread.join().unwrap();
+    };
+    thread();
+    let before = live();
+    (0..N / WAITS).for_each(|_| thread());
+    let left = live() - before;
+    assert!(left < 1000, "{N} waits have left {left} bytes");
+}

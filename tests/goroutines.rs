@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -228,6 +229,37 @@ fn g_11_an_overflow_is_reported_and_ends_the_process() {
     for words in ["goroutine ", "[deep]", "stack of 6", "stack overflow", "OXIGO_STACK_SIZE", "goroutines.rs:"] {
         assert!(text.contains(words), "{words} is missing in: {text}");
     }
+}
+
+/// Where a fault has its address, a signal that was sent has its sender, or what that one has put there. It ends the process as it would
+/// without us.
+#[test]
+#[cfg(target_os = "linux")]
+fn g_11_a_signal_that_was_sent_is_no_overflow() {
+    const NAME: &str = "g_11_a_signal_that_was_sent_is_no_overflow";
+    if is_child(NAME) {
+        // SAFETY: without the standard library's handler, which makes nothing of the first such signal.
+        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        rt(1, || {
+            let here = 0_u8;
+            // SAFETY: all zeroes is a valid record.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            info.si_code = libc::SI_QUEUE;
+            // In the guard of this goroutine, which has used little of its 192 KiB.
+            let guard = (&raw const here).addr() - (200 << 10);
+            // SAFETY: three numbers and the padding behind them lie before the address, in a record that has room for it.
+            unsafe { (&raw mut info).cast::<usize>().add(2).write(guard) };
+            // SAFETY: the calling thread, and a record.
+            unsafe {
+                let (process, thread) = (libc::getpid(), libc::gettid());
+                libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGSEGV, &raw const info)
+            };
+        });
+        std::process::exit(3);
+    }
+    let output = child(NAME);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{}", stderr(&output));
 }
 
 #[test]
@@ -451,6 +483,39 @@ fn park_and_unpark_keep_one_token() {
         parked.goroutine().unpark();
         assert_eq!(parked.join().unwrap(), 7);
     });
+}
+
+/// Destructors of thread-locals run in an order that depends on what was used first, and some wait.
+#[test]
+fn a_thread_has_one_handle_up_to_its_last_destructor() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    struct Late(Cell<Option<Box<dyn FnOnce()>>>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            self.0.take().unwrap()();
+        }
+    }
+    thread_local!(static LATE: Late = const { Late(Cell::new(None)) });
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        // Used before anything of ours is.
+        LATE.with(|late| {
+            late.0.set(Some(Box::new(move || {
+                let me = oxigo::current();
+                let wakes = thread::spawn(move || me.unpark());
+                oxigo::park();
+                tell.send(oxigo::current()).unwrap();
+                oxigo::park();
+                tell.send(oxigo::current()).unwrap();
+                wakes.join().unwrap();
+            })))
+        });
+        oxigo::current()
+    });
+    let late = told.recv_timeout(LIMIT).expect("the handle that was made late has no effect");
+    late.unpark();
+    assert_eq!(told.recv_timeout(LIMIT).expect("a handle has no effect the next time").id(), late.id());
+    assert_eq!(thread.join().unwrap().id(), late.id());
 }
 
 /// CQ-08 and the ticket rule: an `unpark` ends nothing but a `park`.

@@ -6,7 +6,8 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        mpsc::{self, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
@@ -53,6 +54,10 @@ impl GaugeFn for Cell {
     }
 }
 
+/// What the recorder waits for once.
+static HELD: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
+static HELD_ENDED: AtomicBool = AtomicBool::new(false);
+
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<HashMap<String, Arc<Cell>>>>);
 
@@ -72,6 +77,15 @@ impl Recorder for Kept {
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        let held = HELD.lock().unwrap().take();
+        if let Some(held) = held {
+            assert_eq!(
+                held.recv_timeout(Duration::from_secs(20)),
+                Err(RecvTimeoutError::Disconnected),
+                "the worker is held"
+            );
+            HELD_ENDED.store(true, SeqCst);
+        }
         Gauge::from_arc(self.cell(key.name()))
     }
 
@@ -109,5 +123,19 @@ fn what_is_counted_is_published() {
         let after = kept.cell("oxigo_goroutines").times.load(SeqCst);
         oxigo::time::sleep(Duration::from_millis(10));
         assert_eq!(kept.cell("oxigo_goroutines").times.load(SeqCst), after);
+    });
+
+    // Whoever drops the publisher waits for the recorder, and leaves the worker to others meanwhile.
+    rt(1, || {
+        let (goes_on, held) = mpsc::channel();
+        *HELD.lock().unwrap() = Some(held);
+        let publisher = debug::publish_metrics_every(Duration::from_secs(60)).unwrap();
+        while HELD.lock().unwrap().is_some() {
+            oxigo::yield_now();
+        }
+        let other = go(move || drop(goes_on));
+        drop(publisher);
+        assert!(HELD_ENDED.load(SeqCst));
+        other.join().unwrap();
     });
 }

@@ -1449,3 +1449,24 @@ fn values_need_not_be_send_beyond_what_channels_ask() {
         assert_eq!(local.get(), 45);
     });
 }
+
+/// What `select!` expands to can be named, without `unsafe`; it must not send a value twice.
+#[test]
+fn an_arm_that_was_chosen_is_not_run_again() {
+    use oxigo::__private::macros::{Otherwise, Recv, Send, SendFrom, run};
+    let (tx, rx) = bounded(4);
+    let mut slot = Some(2);
+    let (mut sends, mut sends_from) = (Send::new(&tx, 1), SendFrom::new(&tx, &mut slot));
+    let mut receives = Recv::new(&rx);
+    for _ in 0..2 {
+        let _ = catch_unwind(AssertUnwindSafe(|| run([&mut sends], false, Otherwise::Return)));
+        let _ = catch_unwind(AssertUnwindSafe(|| run([&mut sends_from], false, Otherwise::Return)));
+    }
+    assert_eq!(rx.len(), 2, "a value was sent twice");
+    for _ in 0..2 {
+        let _ = catch_unwind(AssertUnwindSafe(|| run([&mut receives], false, Otherwise::Return)));
+    }
+    assert_eq!((receives.finish(), rx.len()), (Ok(1), 1), "a value was lost");
+    drop(sends_from);
+    assert_eq!(slot, None);
+}

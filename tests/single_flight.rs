@@ -133,3 +133,44 @@ fn sf_03_a_key_that_panics_reaches_every_waiter() {
         assert!(second.join().is_err());
     });
 }
+
+/// A key that panicked when its call was taken out was dead for ever: the call stayed and was shared by all who came later.
+#[test]
+fn sf_03_a_key_that_panics_once_can_be_used_again() {
+    use std::hash::{Hash, Hasher};
+    const HASH: usize = 1;
+    const EQ: usize = 2;
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    struct Key;
+    impl PartialEq for Key {
+        fn eq(&self, _: &Self) -> bool {
+            assert_ne!(PANICS.load(SeqCst), EQ, "no comparison today");
+            true
+        }
+    }
+    impl Eq for Key {}
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, _: &mut H) {
+            assert_ne!(PANICS.load(SeqCst), HASH, "no hash today");
+        }
+    }
+    let flight = SingleFlight::new();
+    let work = |panics, f: fn() -> u32| {
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            flight.work(Key, || {
+                PANICS.store(panics, SeqCst);
+                f()
+            })
+        }));
+        PANICS.store(0, SeqCst);
+        worked
+    };
+    for panics in [HASH, EQ] {
+        assert!(work(panics, || 1).is_err());
+        assert_eq!(work(0, || 2).unwrap(), (2, false));
+        // Of two panics the call's own counts.
+        let payload = work(panics, || resume_unwind(Box::new("mine"))).unwrap_err();
+        assert_eq!(payload.downcast_ref(), Some(&"mine"));
+        assert_eq!(work(0, || 3).unwrap(), (3, false));
+    }
+}

@@ -58,6 +58,29 @@ fn on_02_a_panic_poisons_until_forced() {
     });
 }
 
+/// As std's `wait` and `wait_force`.
+#[test]
+fn whoever_runs_it_others_may_wait() {
+    rt(1, || {
+        let once = Arc::new(Once::new());
+        let wait = |how: fn(&Once)| {
+            let once = once.clone();
+            go(move || catch_unwind(AssertUnwindSafe(|| how(&once))).is_ok())
+        };
+        let (waits, forces) = (wait(Once::wait), wait(Once::wait_force));
+        quiesce();
+        assert!(catch_unwind(AssertUnwindSafe(|| once.call_once(|| resume_unwind(Box::new(1))))).is_err());
+        assert!(!waits.join().unwrap() && !wait(Once::wait).join().unwrap(), "it is poisoned");
+        quiesce();
+        assert!(!forces.is_finished() && !once.is_completed());
+        let also_forces = wait(Once::wait_force);
+        quiesce();
+        once.call_once_force(|_| ());
+        assert!(forces.join().unwrap() && also_forces.join().unwrap() && wait(Once::wait).join().unwrap());
+        assert!(once.is_completed());
+    });
+}
+
 #[test]
 fn on_04_a_lazy_value_is_made_once_and_a_panic_comes_back() {
     at_1_2_4(|| {

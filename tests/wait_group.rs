@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    fmt::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -434,7 +435,11 @@ fn wait_timeout_keeps_its_time_and_leaves_nothing_behind() {
             waiter.join().unwrap();
             tasks.add(1);
         }
+        let begin = Instant::now();
+        assert!(!tasks.wait_deadline(begin) && !tasks.wait_deadline(begin + 5 * MS));
+        assert!(begin.elapsed() >= 5 * MS);
         tasks.done();
+        assert!(tasks.wait_deadline(begin), "nothing to wait for");
         assert!(tasks.wait_timeout(Duration::MAX));
         assert_eq!(format!("{tasks:?}"), "WaitGroup { count: 0, waiting: 0 }");
     });
@@ -474,5 +479,33 @@ fn the_group_may_go_the_moment_the_wait_returns() {
             drop(tasks);
         }
         time::sleep(MS);
+    });
+}
+
+/// As a socket is one: whoever prints a group to it does not hold the group meanwhile.
+#[test]
+fn a_group_is_printed_to_a_writer_that_waits() {
+    const NAME: &str = "a_group_is_printed_to_a_writer_that_waits";
+    struct Waits(String);
+    impl Write for Waits {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            yield_now();
+            self.0.push_str(text);
+            Ok(())
+        }
+    }
+    if !is_child(NAME) {
+        let output = child(NAME);
+        assert!(output.status.success(), "{}", stderr(&output));
+        return;
+    }
+    rt(1, || {
+        let group = Arc::new(WaitGroup::new());
+        let done = group.guard();
+        let other = go(move || drop(done));
+        let mut printed = Waits(String::new());
+        write!(printed, "{group:?}").unwrap();
+        other.join().unwrap();
+        assert_eq!(printed.0, "WaitGroup { count: 1, waiting: 0 }");
     });
 }

@@ -431,6 +431,10 @@ pub enum ContextError {
 
 impl ContextError {
     /// Whether time ran out.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_timeout(self) -> bool {
         self == Self::DeadlineExceeded
     }

@@ -2,13 +2,14 @@
 
 use std::{
     io,
+    panic::{self, AssertUnwindSafe},
     sync::mpsc::{self, RecvTimeoutError},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use super::metrics::metrics;
-use crate::runtime::{scheduler, threads::Ours};
+use crate::runtime::{blocking, scheduler, threads::Ours};
 
 /// Publishes what [`metrics()`](super::metrics()) counts now, to the recorder that the program has installed with the crate `metrics`.
 ///
@@ -65,6 +66,10 @@ pub fn publish_metrics_every(period: Duration) -> io::Result<Publisher> {
 }
 
 /// Publishes until it is dropped; made by [`publish_metrics_every`].
+///
+/// # Blocking
+///
+/// Dropping it parks the goroutine, or blocks the thread, until the recorder is not called any more.
 #[derive(Debug)]
 #[must_use = "publishing ends when this is dropped"]
 pub struct Publisher {
@@ -72,13 +77,22 @@ pub struct Publisher {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Waits until the recorder is not called any more.
 impl Drop for Publisher {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A recorder that panicked has said so.
-            let _ = thread.join();
+        let mut thread = self.thread.take();
+        // The recorder is the user's and takes what time it likes, or waits for a goroutine of this worker.
+        let parked = panic::catch_unwind(AssertUnwindSafe(|| blocking(|| join(&mut thread))));
+        if parked.is_err() {
+            // There is no thread to wait on.
+            join(&mut thread);
         }
+    }
+}
+
+fn join(thread: &mut Option<JoinHandle<()>>) {
+    if let Some(thread) = thread.take() {
+        // A recorder that panicked has said so.
+        let _ = thread.join();
     }
 }

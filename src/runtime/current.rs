@@ -1,7 +1,8 @@
 //! What a goroutine, or a thread, can do about itself.
 
 use std::{
-    cell::OnceCell,
+    cell::Cell,
+    mem::ManuallyDrop,
     panic::Location,
     process, thread,
     time::{Duration, Instant},
@@ -34,13 +35,18 @@ pub fn current() -> Goroutine {
     if let Some(task) = scheduler::current_task() {
         return task.goroutine();
     }
-    thread_local! {
-        static THREAD: OnceCell<Goroutine> = const { OnceCell::new() };
-    }
-    // Late in a thread's life the key is gone; what is made then is used once.
-    THREAD.try_with(|handle| handle.get_or_init(of_thread).clone()).unwrap_or_else(|_| of_thread())
+    let mine = THREAD.take().unwrap_or_else(|| ManuallyDrop::new(of_thread()));
+    let handle = Goroutine::clone(&mine);
+    THREAD.set(Some(mine));
+    handle
 }
 
+thread_local! {
+    // No destructor: a thread has one handle up to the last destructor of its other locals, so that what it parks by is what others unpark.
+    static THREAD: Cell<Option<ManuallyDrop<Goroutine>>> = const { Cell::new(None) };
+}
+
+#[cold]
 fn of_thread() -> Goroutine {
     let name = thread::current().name().map(Into::into);
     // SAFETY: closure and result are 'static.
@@ -48,6 +54,11 @@ fn of_thread() -> Goroutine {
     task.set_unit(runtime::park::current());
     task.abandon();
     goroutine
+}
+
+/// At the end of the calling thread.
+pub(super) fn give_up_handle() {
+    drop(THREAD.take().map(ManuallyDrop::into_inner));
 }
 
 /// Lets other goroutines run; on a plain thread, other threads.

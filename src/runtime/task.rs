@@ -93,6 +93,8 @@ const DONE: usize = 1;
 const JOINER: usize = 2;
 const DETACHED: usize = 4;
 const REFERENCE: usize = 8;
+/// A state beyond this one has more references than anything but a leak makes, and would overflow.
+const MOST: usize = isize::MAX as usize;
 
 enum Stage<F, T> {
     Fresh(F),
@@ -205,7 +207,9 @@ impl TaskRef {
     /// One more counted reference, for handles.
     pub(crate) fn goroutine(&self) -> Goroutine {
         // ORDERING: Relaxed. A new reference is made from one that exists.
-        self.header().state.fetch_add(REFERENCE, Relaxed);
+        if self.header().state.fetch_add(REFERENCE, Relaxed) > MOST {
+            std::process::abort();
+        }
         Goroutine(self.0)
     }
 
@@ -625,5 +629,31 @@ impl fmt::Display for Id {
 impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, os::unix::process::ExitStatusExt, process::Command};
+
+    use super::*;
+
+    /// In a process of its own, which is told to end by the variable.
+    #[test]
+    fn more_handles_than_can_be_counted_end_the_process() {
+        const CHILD: &str = "OXIGO_TEST_COUNT";
+        // SAFETY: closure and result are 'static.
+        let (task, handle) = unsafe { TaskRef::new(|| (), (), 0, None, Location::caller()) };
+        task.abandon();
+        if env::var_os(CHILD).is_none() {
+            let name = "runtime::task::tests::more_handles_than_can_be_counted_end_the_process";
+            let child =
+                Command::new(env::current_exe().unwrap()).args(["--exact", name]).env(CHILD, "").output().unwrap();
+            assert_eq!(child.status.signal(), Some(libc::SIGABRT));
+            return;
+        }
+        handle.header().state.fetch_add(1 << (usize::BITS - 1), Relaxed);
+        drop((handle.clone(), handle.clone()));
+        std::process::exit(0);
     }
 }

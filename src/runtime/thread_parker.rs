@@ -1,7 +1,8 @@
 //! How a plain thread waits: one word that the thread sleeps on.
 //!
-//! - T1: parkers are never freed; a thread takes one at its first wait and gives it back when it ends. A waker that is late
-//!   with its system call may touch a parker that belongs to another thread by then, which costs that thread a look.
+//! - T1: parkers are never freed; a thread takes one at its first wait and gives it back when it ends, after the destructors of its
+//!   thread-locals, which may wait too (`thread_end.rs`). A waker that is late with its system call may touch a parker that belongs to another
+//!   thread by then, which costs that thread a look.
 //! - T2: the word goes EMPTY → NOTIFIED once for each wait (U3), and NOTIFIED → EMPTY by the thread itself. So a wait
 //!   returns for no other reason than its wake.
 //! - T3: while a thread waits without a time limit, `seen` says for what. A thread *sleeps* when it does and its word says so: nobody has
@@ -9,12 +10,15 @@
 
 use std::{cell::Cell, time::Instant};
 
-#[cfg(not(loom))]
-use crate::runtime::threads::{self, Tid};
 use crate::runtime::{
     park::Parked,
     unit::{Ticket, Unit},
     wait::Wait,
+};
+#[cfg(not(loom))]
+use crate::runtime::{
+    thread_end,
+    threads::{self, Tid},
 };
 #[cfg(not(loom))]
 use crate::util::Lock;
@@ -78,17 +82,13 @@ impl ThreadParker {
 
     /// The parker of the calling thread.
     pub(crate) fn current() -> &'static Self {
-        // The key has a destructor; during and after it a thread gets a parker that it cannot give back, which is rare
-        // and bounded by the number of threads.
-        MINE.try_with(|mine| match mine.0.get() {
-            Some(parker) => parker,
-            None => {
+        MINE.with(|mine| {
+            mine.get().unwrap_or_else(|| {
                 let parker = take();
-                mine.0.set(Some(parker));
+                mine.set(Some(parker));
                 parker
-            }
+            })
         })
-        .unwrap_or_else(|_| Self::leak_new())
     }
 
     #[inline]
@@ -153,9 +153,6 @@ impl ThreadParker {
     }
 }
 
-/// Gives the parker back when the thread ends.
-struct Mine(Cell<Option<&'static ThreadParker>>);
-
 /// Every parker there is.
 #[cfg(not(loom))]
 static ALL: Lock<Vec<&'static ThreadParker>> = Lock::new(Vec::new());
@@ -164,16 +161,19 @@ static FREE: Lock<Vec<&'static ThreadParker>> = Lock::new(Vec::new());
 
 #[cfg(not(loom))]
 thread_local! {
-    static MINE: Mine = const { Mine(Cell::new(None)) };
+    // No destructor, so it is there for the last destructor of the thread's other locals (T1).
+    static MINE: Cell<Option<&'static ThreadParker>> = const { Cell::new(None) };
 }
 
 #[cfg(loom)]
 loom::thread_local! {
-    static MINE: Mine = Mine(Cell::new(None));
+    static MINE: Cell<Option<&'static ThreadParker>> = Cell::new(None);
 }
 
 #[cfg(not(loom))]
+#[cold]
 fn take() -> &'static ThreadParker {
+    thread_end::ask();
     let spare = FREE.lock().pop();
     match spare {
         Some(parker) => {
@@ -184,19 +184,18 @@ fn take() -> &'static ThreadParker {
     }
 }
 
+/// At the end of the calling thread.
+#[cfg(not(loom))]
+pub(crate) fn give_back() {
+    if let Some(parker) = MINE.take() {
+        FREE.lock().push(parker);
+    }
+}
+
 /// A model's parkers belong to one execution of it; they leak, a few hundred bytes each.
 #[cfg(loom)]
 fn take() -> &'static ThreadParker {
     ThreadParker::leak_new()
-}
-
-#[cfg(not(loom))]
-impl Drop for Mine {
-    fn drop(&mut self) {
-        if let Some(parker) = self.0.get() {
-            FREE.lock().push(parker);
-        }
-    }
 }
 
 #[cfg(all(not(loom), target_os = "linux"))]

@@ -1,4 +1,7 @@
 //! What `select!` expands to: places for the values, and one call of the engine. Not public interface.
+//!
+//! - M1: a place is run until it is chosen, and not again. The macro runs each once; since others can name these functions, and need no
+//!   `unsafe` for it, [`Place::arm`] sees to it: what was sent is no longer in the place, and what was received must not be written over.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "macro code only")]
 
@@ -113,8 +116,11 @@ impl<T> Drop for SendFrom<'_, T> {
     }
 }
 
-/// An arm of any kind, as the macro hands it over.
+/// An arm of any kind, as the macro hands it over. Nobody else can implement it, since [`Arm`] has no public name.
 pub trait Place {
+    /// # Panics
+    ///
+    /// When the arm was chosen before (M1).
     #[doc(hidden)]
     fn arm(&mut self) -> Arm<'_>;
     #[doc(hidden)]
@@ -124,10 +130,17 @@ pub trait Place {
 /// How the chosen arm ended.
 pub struct Chosen(State);
 
+/// M1.
+#[inline]
+fn not_chosen_yet(state: State) {
+    assert!(matches!(state, State::Passed), "an arm of a select that was chosen is run again");
+}
+
 impl<T> Place for Recv<'_, T> {
     fn arm(&mut self) -> Arm<'_> {
+        not_chosen_yet(self.state);
         let handle: &dyn Handle = self.from;
-        // SAFETY: room for a `T`, in a place that the macro keeps until the select has ended.
+        // SAFETY: room for a `T`, without a value (M1), in a place that is borrowed until the select has ended.
         unsafe { Arm::new(handle, self.room.as_mut_ptr().cast()) }
     }
 
@@ -138,8 +151,9 @@ impl<T> Place for Recv<'_, T> {
 
 impl<T> Place for Send<'_, T> {
     fn arm(&mut self) -> Arm<'_> {
+        not_chosen_yet(self.state);
         let handle: &dyn Handle = self.to;
-        // SAFETY: a `T`, in a place that the macro keeps until the select has ended.
+        // SAFETY: a `T` that has not been moved (M1), in a place that is borrowed until the select has ended.
         unsafe { Arm::new(handle, (&raw mut *self.value).cast()) }
     }
 

@@ -4,7 +4,9 @@
 //! guards, and passes all others on to the handler that stood before, such as the standard library's. It allocates nothing, takes no
 //! lock and never returns into the goroutine: frames that have overflowed cannot be dropped, so there is no way to go on.
 //!
-//! - O1: the table of slabs only grows, and an entry is complete before it is published. So the handler may read it at any moment.
+//! - O1: the table of slabs only grows, and an entry is complete before it is published. So the handler may read it at any moment. A place
+//!   whose slab is still being registered is null: it says nothing of those behind it.
+//! - O2: a signal that somebody has sent has no address, though its record may look as if it had one. It is passed on as well.
 
 use std::{
     io,
@@ -60,11 +62,12 @@ unsafe fn report<M: Metadata>(metadata: *const (), index: usize, out: &mut RawSt
 
 /// The slab and slot in whose guard `address` lies.
 fn find(address: usize) -> Option<(&'static Entry, usize)> {
-    for place in &TABLE {
+    // ORDERING: Relaxed. Whoever runs on a stack of a slab has seen that the slab was registered, and so this count with its index.
+    for place in TABLE.iter().take(ENTRIES.load(Relaxed)) {
         // ORDERING: Acquire. Pairs with the Release in `register`.
         let entry = place.load(Acquire);
         // SAFETY: entries are leaked.
-        let Some(entry) = (unsafe { entry.as_ref() }) else { break };
+        let Some(entry) = (unsafe { entry.as_ref() }) else { continue };
         let Some(offset) = address.checked_sub(entry.start) else { continue };
         if offset < entry.slots * entry.stride {
             return (offset % entry.stride < guard::SIZE).then_some((entry, offset / entry.stride));
@@ -111,7 +114,10 @@ fn install_now() -> io::Result<()> {
 extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid record.
     let info_ref = unsafe { &*info };
-    // SAFETY: for these signals the record has an address.
+    if was_sent(info_ref) {
+        return pass_on(signal, info, context);
+    }
+    // SAFETY: for faults the record has an address (O2).
     let address = unsafe { info_ref.si_addr() }.addr();
     if let Some((entry, index)) = find(address) {
         let mut out = RawStderr::new();
@@ -125,7 +131,13 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
     pass_on(signal, info, context);
 }
 
-/// Has the action that stood before deal with a fault that is none of ours.
+/// O2: whether somebody has sent the signal, as `kill` does. The codes of faults are small and positive everywhere; the others are not positive
+/// on Linux, and above these elsewhere.
+fn was_sent(info: &libc::siginfo_t) -> bool {
+    !(1..0x1_0000).contains(&info.si_code)
+}
+
+/// Has the action that stood before deal with what is none of ours.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let which = usize::from(signal != SIGNALS[0]);
     // ORDERING: Acquire. Pairs with the Release in `install_now`.
@@ -137,6 +149,12 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
             // The instruction is tried again and meets the former action.
             // SAFETY: an action that the kernel gave us.
             unsafe { libc::sigaction(signal, before, ptr::null_mut()) };
+            // SAFETY: the kernel passed a valid record.
+            if was_sent(unsafe { &*info }) {
+                // So is the signal, since no instruction would raise it.
+                // SAFETY: async-signal-safe; it arrives when the handler has returned.
+                unsafe { libc::raise(signal) };
+            }
         }
         function if before.sa_flags & libc::SA_SIGINFO != 0 => {
             type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
@@ -284,5 +302,36 @@ impl RawStderr {
         // SAFETY: the buffer's first `len` bytes; `write` is async-signal-safe. There is nobody to tell of an error.
         unsafe { libc::write(2, self.buffer.as_ptr().cast(), self.len) };
         self.len = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::Bounds;
+
+    struct Record;
+
+    impl Metadata for Record {
+        fn new(_: Bounds) -> Self {
+            Self
+        }
+
+        fn bounds(&self) -> Bounds {
+            unreachable!("nothing overflows here")
+        }
+
+        fn report_overflow(&self, _: &mut RawStderr) {}
+    }
+
+    /// O1: several threads register at a time, and one may have got no further than its index.
+    #[test]
+    fn a_slab_is_found_behind_one_that_is_being_registered() {
+        const NOWHERE: usize = 1 << (usize::BITS - 2);
+        ENTRIES.fetch_add(1, Relaxed);
+        register(NOWHERE, 4 * guard::SIZE, 2, NonNull::<Record>::dangling()).unwrap();
+        assert_eq!(find(NOWHERE + 4 * guard::SIZE).map(|(_, index)| index), Some(1));
+        assert!(find(NOWHERE + guard::SIZE).is_none(), "on the first stack");
+        assert!(find(NOWHERE + 8 * guard::SIZE).is_none(), "behind the last one");
     }
 }

@@ -101,6 +101,10 @@ pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
     /// Whether the caller is the leader: one in each round.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_leader(&self) -> bool {
         self.0
     }

@@ -434,6 +434,10 @@ mod api {
 
     impl WaitTimeoutResult {
         /// Whether the time had passed.
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         #[inline]
         pub fn timed_out(self) -> bool {
             self.0

@@ -52,12 +52,20 @@ pub enum OnceState {
 
 impl OnceState {
     /// Whether who ran it last has panicked.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     #[inline]
     pub fn poisoned(self) -> bool {
         self == Self::Poisoned
     }
 
     /// Whether it has been run.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     #[inline]
     pub fn done(self) -> bool {
         self == Self::Done
@@ -165,6 +173,60 @@ impl Once {
         if !self.is_done() {
             self.run(true, f);
         }
+    }
+
+    /// Whether it has been run; as [`state`](Self::state) with [`done`](OnceState::done).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        self.is_done()
+    }
+
+    /// Waits until it has been run, whoever does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::Once;
+    ///
+    /// static START: Once = Once::new();
+    /// oxigo::go(|| START.call_once(|| println!("once")));
+    /// START.wait();
+    /// assert!(START.is_completed());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When it is poisoned, also while this waits.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn wait(&self) {
+        loop {
+            // ORDERING: Acquire, as in `is_done`.
+            match self.word.load(Acquire) & !WAITERS {
+                DONE => return,
+                POISONED => panic!("Once instance has previously been poisoned"),
+                state => {
+                    let changed = self.wait_while(state, None);
+                    debug_assert!(changed);
+                }
+            }
+        }
+    }
+
+    /// As [`wait`](Self::wait); while it is poisoned this waits for a call of [`call_once_force`](Self::call_once_force).
+    ///
+    /// # Blocking
+    ///
+    /// As `wait`.
+    pub fn wait_force(&self) {
+        let done = self.wait_done(None);
+        debug_assert!(done);
     }
 
     #[inline]

@@ -316,9 +316,14 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     /// assert_eq!(*LazyLock::force(&name), "ada");
     /// ```
     ///
+    /// # Panics
+    ///
+    /// A panic of the closure goes through. From then on this panics with "LazyLock instance has previously been poisoned": there is no second
+    /// closure to try.
+    ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread, while another one makes the value.
+    /// Parks the goroutine, or blocks the thread, while another one makes the value. A call from within the closure waits for ever.
     #[inline]
     pub fn force(this: &Self) -> &T {
         this.value.get_or_init(|| {
@@ -340,6 +345,10 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     /// assert_eq!(*count, 2);
     /// ```
     ///
+    /// # Panics
+    ///
+    /// As [`force`](Self::force).
+    ///
     /// # Blocking
     ///
     /// Never parks: nobody else can be making the value.
@@ -353,6 +362,15 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
 impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
     type Target = T;
 
+    /// As [`force`](Self::force).
+    ///
+    /// # Panics
+    ///
+    /// As `force`.
+    ///
+    /// # Blocking
+    ///
+    /// As `force`.
     #[inline]
     fn deref(&self) -> &T {
         Self::force(self)
@@ -360,6 +378,15 @@ impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
 }
 
 impl<T, F: FnOnce() -> T> DerefMut for LazyLock<T, F> {
+    /// As [`force_mut`](Self::force_mut).
+    ///
+    /// # Panics
+    ///
+    /// As `force_mut`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         Self::force_mut(self)

@@ -1,6 +1,8 @@
 //! `SingleFlight`: one call for all who ask for the same thing at the same time.
 //!
 //! - F1: a call is in the map from its beginning until it has ended, or is forgotten. Who finds it there waits for its outcome and shares it.
+//!   It is taken out before it gets the outcome, also when its key panics: looked for by identity then. (A key that panics while the map grows
+//!   may cost other calls their entries; that forgets them.)
 //! - F2: the map is behind our own [`Mutex`], not a small lock, since hashing and comparing keys is the user's code (P6). Calls and their
 //!   values are dropped outside it.
 
@@ -9,7 +11,7 @@ use std::{
     collections::HashMap,
     fmt,
     hash::Hash,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -64,7 +66,8 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
     ///
     /// # Panics
     ///
-    /// When the call panics: its own caller gets that panic, the others one with the same text.
+    /// When the call panics: its own caller gets that panic, the others one with the same text. A panic of the key's `Hash` or `Eq` goes through
+    /// to its caller; at the end of a call it is the call's.
     ///
     /// # Blocking
     ///
@@ -84,17 +87,23 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
         let call = Arc::new(Call { outcome: OnceLock::new(), shared: AtomicBool::new(false) });
         calls.insert(Arc::clone(&key), Arc::clone(&call));
         drop(calls);
-        // Whatever unwinds below, such as the key's `Hash`: nobody waits for ever.
+        // Whatever unwinds below, such as the `Drop` of a value: nobody waits for ever.
         let _ended = Ended(&call);
         let result = catch_unwind(AssertUnwindSafe(f));
         let mut calls = self.calls.lock();
-        let ended = calls.get(&*key).is_some_and(|current| Arc::ptr_eq(current, &call));
-        let removed = if ended { calls.remove_entry(&*key) } else { None };
+        let removed = catch_unwind(AssertUnwindSafe(|| {
+            let is_there = calls.get(&*key).is_some_and(|current| Arc::ptr_eq(current, &call));
+            if is_there { calls.remove_entry(&*key) } else { None }
+        }));
+        if removed.is_err() {
+            // This neither hashes nor compares, and drops nothing of the user's: `key` and `call` are there for longer.
+            calls.retain(|_, current| !Arc::ptr_eq(current, &call));
+        }
         // ORDERING: Relaxed, as above. From here on nobody finds the call.
         let shared = call.shared.load(Relaxed);
         drop(calls);
-        drop(removed);
-        match result {
+        // The call's own panic goes before that of its key.
+        match result.and_then(|value| removed.map(|_| value)) {
             Ok(value) if shared => {
                 // A clone that panics must not leave the others without an outcome.
                 let mine = catch_unwind(AssertUnwindSafe(|| value.clone()));
@@ -128,6 +137,9 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
         None => "the call that this one shares has panicked".to_owned(),
     }
 }
+
+// A panic leaves the map whole and no call without an outcome (F1); keys and values are seen by shared reference only.
+impl<K: RefUnwindSafe, V: UnwindSafe + RefUnwindSafe> RefUnwindSafe for SingleFlight<K, V> {}
 
 impl<K: Eq + Hash, V: Clone> Default for SingleFlight<K, V> {
     fn default() -> Self {

@@ -194,8 +194,9 @@ impl WaitGroup {
     ///
     /// # Panics
     ///
-    /// With "negative WaitGroup counter" when the count would fall below zero; it stays as it was. (Adding
-    /// from zero before all who were released have returned is misuse, which the late `wait` reports with a panic of its own.)
+    /// With "negative WaitGroup counter" when the count would fall below zero, and with "WaitGroup counter overflow" when it would exceed
+    /// [`isize::MAX`]; it stays as it was. (Adding from zero before all who were released have returned is misuse, which the late `wait` reports
+    /// with a panic of its own.)
     ///
     /// # Blocking
     ///
@@ -275,6 +276,11 @@ impl WaitGroup {
     /// Re-raises the first panic of a goroutine started with [`go`](Self::go); other waits of the same group panic with a text that names
     /// the goroutine. Not while the caller is unwinding already.
     ///
+    /// Once that panic has been re-raised, every later wait panics with that text too, until an [`add`](Self::add) from zero begins a new round.
+    ///
+    /// With "WaitGroup is reused before previous wait has returned" when the count was zero, and has been raised again before this wait has
+    /// returned.
+    ///
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
@@ -310,6 +316,32 @@ impl WaitGroup {
         self.wait_until(Until::deadline(Instant::now().checked_add(timeout)))
     }
 
+    /// As [`wait`](Self::wait), until `deadline` at most. False when it had passed before the count was zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let deadline = Instant::now() + Duration::from_secs(60);
+    /// let (first, second) = (oxigo::WaitGroup::new(), oxigo::WaitGroup::new());
+    /// first.go(|| ());
+    /// second.go(|| ());
+    /// assert!(first.wait_deadline(deadline) && second.wait_deadline(deadline));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `wait`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
+    pub fn wait_deadline(&self, deadline: Instant) -> bool {
+        self.wait_until(Until::deadline(Some(deadline)))
+    }
+
     /// As [`wait`](Self::wait), until `ctx` ends at the latest.
     ///
     /// # Examples
@@ -326,7 +358,8 @@ impl WaitGroup {
     ///
     /// # Errors
     ///
-    /// Why the context has ended, when it had before the count was zero.
+    /// Why the context has ended, when it had before the count was zero, or before this was called: also if the count is zero then. A failure is
+    /// kept for another wait.
     ///
     /// # Panics
     ///
@@ -439,8 +472,12 @@ impl Inner {
 
 impl fmt::Debug for WaitGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.inner.state.lock();
-        f.debug_struct("WaitGroup").field("count", &state.count).field("waiting", &state.waiters).finish()
+        let (count, waiting) = {
+            let state = self.inner.state.lock();
+            (state.count, state.waiters)
+        };
+        // P6: what is written to may wait, as a socket does.
+        f.debug_struct("WaitGroup").field("count", &count).field("waiting", &waiting).finish()
     }
 }
 
