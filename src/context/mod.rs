@@ -152,7 +152,7 @@ impl Context {
     }
 
     fn derive(&self, deadline: Option<Instant>) -> (Self, CancelHandle) {
-        let node = Node::child_of([self.node.as_ref(), None], deadline);
+        let node = Node::child_of([self.node.as_ref(), None], deadline.map(|deadline| (deadline, None)));
         (Self { node: Some(Arc::clone(&node)), values: self.values.clone() }, CancelHandle { node: Some(node) })
     }
 
@@ -187,6 +187,9 @@ impl Context {
     }
 
     /// Closes when the context ends; nothing is ever sent. Always the same channel.
+    ///
+    /// A clone of it tells of the end also when the context itself has been dropped, and stays open for ever when nothing can end the context
+    /// any more.
     ///
     /// # Blocking
     ///
@@ -248,8 +251,9 @@ impl Context {
 
     /// Starts `f` in a goroutine of its own when the context ends; at once if it has ended.
     ///
-    /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the handle leaves `f` to run. When
-    /// the context can no longer end, since it, its children and its handles are gone, `f` is dropped; so it is when its runtime is.
+    /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the handle leaves `f` to run, also
+    /// when nobody holds the context any more: it ends with the one it was made from. When it can no longer end, since those are gone too, with
+    /// their children and handles, `f` is dropped; so it is when its runtime is.
     ///
     /// # Examples
     ///
@@ -398,7 +402,7 @@ impl CancelHandle {
         }
     }
 
-    /// Gives the right up: the context ends with the one it was made from, or at its deadline.
+    /// Gives the right up: the context ends with the one it was made from, or at its deadline, whether or not anybody still holds it.
     ///
     /// # Blocking
     ///
