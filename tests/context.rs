@@ -561,6 +561,38 @@ fn cx_25_a_merged_context_ends_with_either() {
 }
 
 #[test]
+fn cx_25_values_that_were_merged_many_times_are_dropped_on_a_small_stack() {
+    rt(1, || {
+        let other = Context::background().with_value(1_u8);
+        for left in [true, false] {
+            let mut ctx = Context::background().with_value(2_u16);
+            for _ in 0..20_000 {
+                let (merged, _cancel) = if left { merge(&ctx, &other) } else { merge(&other, &ctx) };
+                ctx = merged.without_cancel();
+            }
+            assert_eq!((*ctx.value::<u8>().unwrap(), *ctx.value::<u16>().unwrap()), (1, 2));
+        }
+    });
+}
+
+#[test]
+fn cx_25_merges_of_merges_are_gone_through_once() {
+    // As many ways lead from the last to the root as two to the power of the depth.
+    let (root, cancel) = Context::background().with_cancel();
+    let mut ctx = root.clone();
+    for _ in 0..60 {
+        let (a, b) = (ctx.with_value(1_u8), ctx.with_value(2_u16));
+        let (merged, handle) = merge(&a, &b);
+        handle.forget();
+        ctx = merged;
+    }
+    assert!(ctx.value::<String>().is_none());
+    assert_eq!(*ctx.value::<u16>().unwrap(), 2);
+    cancel.cancel();
+    assert!(done(&ctx));
+}
+
+#[test]
 fn cx_26_an_end_wakes_the_parked_operation_itself() {
     rt(1, || {
         let (ctx, cancel) = Context::background().with_cancel();
