@@ -382,6 +382,37 @@ fn cx_13_the_first_cause_on_the_path_wins() {
 }
 
 #[test]
+fn cx_13_the_cause_of_a_deadline_counts_only_if_it_has_come() {
+    at_1_2_4(|| {
+        let now = Instant::now();
+        let background = Context::background();
+        let (ctx, _c) = background.with_timeout_cause(ms(2), "slow");
+        let (below, _b) = ctx.with_timeout_cause(LONG, "slower");
+        assert!(ctx.cause().is_none() && below.deadline() == ctx.deadline());
+        below.done().recv().unwrap_err();
+        assert_eq!(
+            (ctx.err(), cause(&ctx), cause(&below)),
+            (Some(DeadlineExceeded), Some("slow".into()), Some("slow".into()))
+        );
+
+        let (ctx, cancel) = background.with_deadline_cause(now + LONG, "slow");
+        cancel.cancel();
+        assert_eq!(cause(&ctx), Some("context canceled".into()));
+        let (ctx, cancel) = background.with_timeout_cause(Duration::MAX, "slow");
+        cancel.cancel_with("enough");
+        assert_eq!(cause(&ctx), Some("enough".into()));
+
+        let (ctx, cancel) = background.with_deadline_cause(now, "too late");
+        cancel.cancel_with("enough");
+        assert_eq!((ctx.err(), cause(&ctx)), (Some(DeadlineExceeded), Some("too late".into())));
+        let (parent, _p) = background.with_timeout(ms(2));
+        let (child, _c) = parent.with_timeout_cause(LONG, "slow");
+        child.done().recv().unwrap_err();
+        assert_eq!(cause(&child), Some("context deadline exceeded".into()));
+    });
+}
+
+#[test]
 fn cx_14_without_cancel_keeps_the_values_only() {
     let (ctx, cancel) = Context::background().with_value(7_u32).with_timeout(LONG);
     let before = ctx.without_cancel();
