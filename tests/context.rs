@@ -15,7 +15,7 @@ use std::{
 use common::{Counted, at_1_2_4, quiesce, rt};
 use oxigo::{
     WaitGroup, bounded,
-    chan::{RecvCtxError, SendCtxError, TryRecvError},
+    chan::{Receiver, RecvCtxError, RecvTimeoutError, SendCtxError, TryRecvError},
     context::{Context, ContextError, ContextError::Canceled, ContextError::DeadlineExceeded, merge, scope_ctx},
     go, unbuffered,
 };
@@ -141,6 +141,26 @@ fn cx_04_deep_trees_neither_cancel_nor_drop_recursively() {
 }
 
 #[test]
+fn cx_04_deep_trees_that_are_listened_to_go_as_well() {
+    at_1_2_4(|| {
+        for merged in [false, true] {
+            let (root, cancel) = Context::background().with_cancel();
+            let (mut ctx, mut done) = (root.clone(), Vec::new());
+            for _ in 0..if merged { 1_000 } else { 20_000 } {
+                let (child, handle) = if merged { merge(&ctx, &root) } else { ctx.with_cancel() };
+                handle.forget();
+                done.push(child.done().clone());
+                ctx = child;
+            }
+            drop(ctx);
+            assert!(!done.iter().any(Receiver::is_closed));
+            cancel.cancel();
+            assert!(done.iter().all(Receiver::is_closed));
+        }
+    });
+}
+
+#[test]
 fn cx_05_cancelling_is_idempotent_from_everywhere() {
     at_1_2_4(|| {
         let (root, cancel) = Context::background().with_cancel();
@@ -210,6 +230,72 @@ fn cx_08_an_error_means_that_done_is_closed() {
             canceller.join().unwrap();
         }
     });
+}
+
+/// A forgotten child of `parent`, of which only `done` is left.
+fn listened(parent: &Context, timeout: Option<Duration>) -> Receiver<()> {
+    let (child, handle) = timeout.map_or_else(|| parent.with_cancel(), |timeout| parent.with_timeout(timeout));
+    handle.forget();
+    child.done().clone()
+}
+
+#[test]
+fn cx_08_done_closes_with_an_end_and_not_with_the_last_context() {
+    at_1_2_4(|| {
+        let (root, cancel) = Context::background().with_cancel();
+        let (other, _other) = Context::background().with_cancel();
+        let (middle, handle) = root.with_cancel();
+        handle.forget();
+        let merged = {
+            let (merged, handle) = merge(&other, &middle);
+            handle.forget();
+            merged.done().clone()
+        };
+        let all = [listened(&root, None), listened(&middle, None), listened(&middle, Some(LONG)), merged];
+        drop(middle);
+        assert!(!all.iter().any(Receiver::is_closed) && root.err().is_none());
+        cancel.cancel();
+        assert!(all.iter().all(Receiver::is_closed) && other.err().is_none());
+
+        let begin = Instant::now();
+        let (parent, _cancel) = Context::background().with_timeout(ms(4));
+        listened(&parent, Some(LONG)).recv().unwrap_err();
+        assert!(begin.elapsed() >= ms(4));
+    });
+}
+
+#[test]
+fn cx_08_done_stays_open_when_nothing_can_end_the_context_any_more() {
+    let (root, handle) = Context::background().with_cancel();
+    handle.forget();
+    let done: Vec<_> = [root.done().clone()].into_iter().chain((0..100).map(|_| listened(&root, None))).collect();
+    drop(root);
+    assert!(!done.iter().any(Receiver::is_closed));
+    assert_eq!(done[1].recv_timeout(ms(1)), Err(RecvTimeoutError::Timeout));
+}
+
+/// Whoever drops the last of a context while another thread ends its parent does not delay the closing of its `done`.
+#[test]
+fn cx_02_cancelling_closes_what_is_left_of_contexts_that_go_meanwhile() {
+    for round in 0..2_000_u32 {
+        let (root, cancel) = Context::background().with_cancel();
+        let (middle, handle) = root.with_cancel();
+        handle.forget();
+        let done = [listened(&middle, None), listened(&middle, None), middle.done().clone()];
+        let go = AtomicBool::new(false);
+        thread::scope(|s| {
+            s.spawn(|| {
+                while !go.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
+                drop(middle);
+            });
+            go.store(true, SeqCst);
+            (0..round % 64).for_each(|_| std::hint::spin_loop());
+            cancel.cancel();
+            assert!(done.iter().all(Receiver::is_closed));
+        });
+    }
 }
 
 #[test]
@@ -296,6 +382,37 @@ fn cx_13_the_first_cause_on_the_path_wins() {
 }
 
 #[test]
+fn cx_13_the_cause_of_a_deadline_counts_only_if_it_has_come() {
+    at_1_2_4(|| {
+        let now = Instant::now();
+        let background = Context::background();
+        let (ctx, _c) = background.with_timeout_cause(ms(2), "slow");
+        let (below, _b) = ctx.with_timeout_cause(LONG, "slower");
+        assert!(ctx.cause().is_none() && below.deadline() == ctx.deadline());
+        below.done().recv().unwrap_err();
+        assert_eq!(
+            (ctx.err(), cause(&ctx), cause(&below)),
+            (Some(DeadlineExceeded), Some("slow".into()), Some("slow".into()))
+        );
+
+        let (ctx, cancel) = background.with_deadline_cause(now + LONG, "slow");
+        cancel.cancel();
+        assert_eq!(cause(&ctx), Some("context canceled".into()));
+        let (ctx, cancel) = background.with_timeout_cause(Duration::MAX, "slow");
+        cancel.cancel_with("enough");
+        assert_eq!(cause(&ctx), Some("enough".into()));
+
+        let (ctx, cancel) = background.with_deadline_cause(now, "too late");
+        cancel.cancel_with("enough");
+        assert_eq!((ctx.err(), cause(&ctx)), (Some(DeadlineExceeded), Some("too late".into())));
+        let (parent, _p) = background.with_timeout(ms(2));
+        let (child, _c) = parent.with_timeout_cause(LONG, "slow");
+        child.done().recv().unwrap_err();
+        assert_eq!(cause(&child), Some("context deadline exceeded".into()));
+    });
+}
+
+#[test]
 fn cx_14_without_cancel_keeps_the_values_only() {
     let (ctx, cancel) = Context::background().with_value(7_u32).with_timeout(LONG);
     let before = ctx.without_cancel();
@@ -342,6 +459,47 @@ fn cx_17_functions_run_once_in_goroutines_of_their_own() {
         assert!(!at_once.stop());
         assert!(rx.recv().is_err(), "once each");
     });
+}
+
+#[test]
+fn cx_17_functions_of_a_context_that_nobody_holds_run_when_its_parent_ends() {
+    at_1_2_4(|| {
+        let (root, cancel) = Context::background().with_cancel();
+        let (other, _other) = Context::background().with_cancel();
+        let (tx, rx) = bounded(2);
+        let again = tx.clone();
+        {
+            let (middle, handle) = root.with_cancel();
+            handle.forget();
+            let (child, handle) = middle.with_cancel();
+            handle.forget();
+            child.after_func(move || tx.send("child").unwrap());
+            let (merged, handle) = merge(&middle, &other);
+            handle.forget();
+            merged.after_func(move || again.send("merged").unwrap());
+        }
+        assert!(rx.try_recv().is_err());
+        cancel.cancel();
+        let mut ran: Vec<_> = rx.iter().collect();
+        ran.sort_unstable();
+        assert_eq!(ran, ["child", "merged"]);
+    });
+}
+
+#[test]
+fn cx_17_functions_that_can_no_longer_run_are_dropped() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (root, handle) = Context::background().with_cancel();
+    handle.forget();
+    {
+        let (child, handle) = root.with_cancel();
+        handle.forget();
+        let counted = Counted(Arc::clone(&dropped));
+        child.after_func(move || drop(counted));
+    }
+    assert_eq!(dropped.load(SeqCst), 0);
+    drop(root);
+    assert_eq!(dropped.load(SeqCst), 1);
 }
 
 #[test]
@@ -431,6 +589,38 @@ fn cx_25_a_merged_context_ends_with_either() {
         let (both, _c) = merge(&Context::background(), &Context::background());
         assert!(!done(&both));
     });
+}
+
+#[test]
+fn cx_25_values_that_were_merged_many_times_are_dropped_on_a_small_stack() {
+    rt(1, || {
+        let other = Context::background().with_value(1_u8);
+        for left in [true, false] {
+            let mut ctx = Context::background().with_value(2_u16);
+            for _ in 0..20_000 {
+                let (merged, _cancel) = if left { merge(&ctx, &other) } else { merge(&other, &ctx) };
+                ctx = merged.without_cancel();
+            }
+            assert_eq!((*ctx.value::<u8>().unwrap(), *ctx.value::<u16>().unwrap()), (1, 2));
+        }
+    });
+}
+
+#[test]
+fn cx_25_merges_of_merges_are_gone_through_once() {
+    // As many ways lead from the last to the root as two to the power of the depth.
+    let (root, cancel) = Context::background().with_cancel();
+    let mut ctx = root.clone();
+    for _ in 0..60 {
+        let (a, b) = (ctx.with_value(1_u8), ctx.with_value(2_u16));
+        let (merged, handle) = merge(&a, &b);
+        handle.forget();
+        ctx = merged;
+    }
+    assert!(ctx.value::<String>().is_none());
+    assert_eq!(*ctx.value::<u16>().unwrap(), 2);
+    cancel.cancel();
+    assert!(done(&ctx));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod common;
 
 use std::{
+    error::Error,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -71,6 +73,37 @@ fn eg_02_the_context_ends_with_the_first_error_and_when_wait_returns() {
         let ctx = group.context().clone();
         drop(group);
         assert!(ctx.err().is_some());
+    });
+}
+
+#[test]
+fn eg_02_the_cause_is_made_from_the_first_error() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Failed(usize);
+    impl fmt::Display for Failed {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "task {} failed", self.0)
+        }
+    }
+    impl Error for Failed {}
+
+    at_1_2_4(|| {
+        for _ in 0..50 {
+            let mut group = ErrGroup::new();
+            group.set_cause(Failed::clone);
+            let ctx = group.context().clone();
+            (0..4).for_each(|n| group.go(move || Err(Failed(n))));
+            let first = group.wait().unwrap_err();
+            assert_eq!(ctx.cause().unwrap().downcast_ref(), Some(&first));
+        }
+
+        let mut group = ErrGroup::<u8>::new();
+        group.set_cause(|_| -> String { panic!("no cause") });
+        let ctx = group.context().clone();
+        group.go(|| Err(1));
+        let payload = catch_unwind(AssertUnwindSafe(|| group.wait())).unwrap_err();
+        assert_eq!(*payload.downcast::<&str>().unwrap(), "no cause");
+        assert!(ctx.cause().unwrap().is::<TaskFailed>());
     });
 }
 

@@ -256,6 +256,37 @@ fn sm_05_an_ended_context_comes_before_permits_that_are_free() {
     });
 }
 
+#[test]
+fn sm_01_owned_permits_are_taken_as_borrowed_ones_are() {
+    at_1_2_4(|| {
+        let semaphore = Arc::new(Semaphore::new(3));
+        let (soon, late) = (Duration::from_millis(1), Instant::now() + LONG);
+        let held = [
+            semaphore.try_acquire_owned(1).unwrap(),
+            semaphore.acquire_owned_timeout(1, LONG).unwrap(),
+            semaphore.acquire_owned_deadline(1, late).unwrap(),
+        ];
+        assert!(semaphore.try_acquire_owned(1).is_none());
+        let begin = Instant::now();
+        assert!(semaphore.acquire_owned_timeout(1, soon).is_none());
+        assert!(semaphore.acquire_owned_deadline(1, begin + 2 * soon).is_none());
+        assert!(begin.elapsed() >= 2 * soon);
+        let waiter = {
+            let semaphore = Arc::clone(&semaphore);
+            go(move || semaphore.acquire_owned_timeout(3, LONG))
+        };
+        drop((semaphore, held));
+        assert!(waiter.join().unwrap().is_some());
+    });
+}
+
+#[test]
+fn sm_03_more_permits_than_can_be_counted_panic() {
+    drop(Semaphore::new(Semaphore::MAX_PERMITS).acquire(Semaphore::MAX_PERMITS));
+    let panic = std::panic::catch_unwind(|| Semaphore::new(Semaphore::MAX_PERMITS + 1)).unwrap_err();
+    assert!(panic.downcast::<&str>().unwrap().contains("MAX_PERMITS"));
+}
+
 /// Each permit is either had by somebody or free at the end, however grants and ends meet.
 #[test]
 fn sm_05_a_grant_and_a_cancellation_at_once_lose_no_permit() {

@@ -11,6 +11,7 @@
 //! | `ctx, cancel := context.WithCancel(parent)` | `let (ctx, cancel) =` [`parent.with_cancel()`](Context::with_cancel) |
 //! | `defer cancel()` | dropping the handle |
 //! | `context.WithTimeout(parent, d)` | [`parent.with_timeout(d)`](Context::with_timeout) |
+//! | `context.WithTimeoutCause(parent, d, err)` | [`parent.with_timeout_cause(d, err)`](Context::with_timeout_cause) |
 //! | `context.WithValue(parent, key, v)` | [`parent.with_value(v)`](Context::with_value): the type is the key |
 //! | `<-ctx.Done()` | [`ctx.done().recv()`](Context::done) |
 //! | `ctx.Err()`, `context.Cause(ctx)` | [`ctx.err()`](Context::err), [`ctx.cause()`](Context::cause) |
@@ -109,7 +110,7 @@ impl Context {
     ///
     /// Never parks.
     pub fn with_cancel(&self) -> (Self, CancelHandle) {
-        self.derive(None)
+        self.derive(None, None)
     }
 
     /// As [`with_deadline`](Self::with_deadline), `timeout` from now.
@@ -132,8 +133,36 @@ impl Context {
     ///
     /// Never parks.
     pub fn with_timeout(&self, timeout: Duration) -> (Self, CancelHandle) {
-        // A timeout that the clock cannot count to is none.
-        self.derive(Instant::now().checked_add(timeout))
+        self.derive(after(timeout), None)
+    }
+
+    /// As [`with_timeout`](Self::with_timeout), with a reason that [`cause`](Self::cause) tells when that timeout has ended the context, and not
+    /// the handle, a parent or a parent's earlier deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout_cause(Duration::from_millis(2), "the server is slow");
+    /// assert_eq!(ctx.sleep(Duration::from_secs(3600)), Err(ContextError::DeadlineExceeded));
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "the server is slow");
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `with_deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn with_timeout_cause(
+        &self,
+        timeout: Duration,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> (Self, CancelHandle) {
+        self.derive(after(timeout), Some(Arc::from(cause.into())))
     }
 
     /// A context that ends when this one does, by the handle, or at `deadline`. It can shorten this one's deadline, not extend it.
@@ -148,11 +177,29 @@ impl Context {
     ///
     /// Never parks.
     pub fn with_deadline(&self, deadline: Instant) -> (Self, CancelHandle) {
-        self.derive(Some(deadline))
+        self.derive(Some(deadline), None)
     }
 
-    fn derive(&self, deadline: Option<Instant>) -> (Self, CancelHandle) {
-        let node = Node::child_of([self.node.as_ref(), None], deadline);
+    /// As [`with_deadline`](Self::with_deadline), with a reason as in [`with_timeout_cause`](Self::with_timeout_cause).
+    ///
+    /// # Panics
+    ///
+    /// As `with_deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn with_deadline_cause(
+        &self,
+        deadline: Instant,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> (Self, CancelHandle) {
+        self.derive(Some(deadline), Some(Arc::from(cause.into())))
+    }
+
+    /// The cause is that of the deadline.
+    fn derive(&self, deadline: Option<Instant>, cause: Option<Cause>) -> (Self, CancelHandle) {
+        let node = Node::child_of([self.node.as_ref(), None], deadline.map(|deadline| (deadline, cause)));
         (Self { node: Some(Arc::clone(&node)), values: self.values.clone() }, CancelHandle { node: Some(node) })
     }
 
@@ -188,6 +235,9 @@ impl Context {
 
     /// Closes when the context ends; nothing is ever sent. Always the same channel.
     ///
+    /// A clone of it tells of the end also when the context itself has been dropped, and stays open for ever when nothing can end the context
+    /// any more.
+    ///
     /// # Blocking
     ///
     /// Never parks.
@@ -208,8 +258,8 @@ impl Context {
         self.failure().map(|failure| failure.error)
     }
 
-    /// What [`cancel_with`](CancelHandle::cancel_with) gave as the reason, here or in the context whose end ended this one; otherwise the
-    /// same as [`err`](Self::err). None while the context has not ended.
+    /// What [`cancel_with`](CancelHandle::cancel_with), or [`with_timeout_cause`](Self::with_timeout_cause) for its timeout, gave as the reason,
+    /// here or in the context whose end ended this one; otherwise the same as [`err`](Self::err). None while the context has not ended.
     ///
     /// # Blocking
     ///
@@ -248,8 +298,9 @@ impl Context {
 
     /// Starts `f` in a goroutine of its own when the context ends; at once if it has ended.
     ///
-    /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the handle leaves `f` to run. When
-    /// the context can no longer end, since it, its children and its handles are gone, `f` is dropped; so it is when its runtime is.
+    /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the handle leaves `f` to run, also
+    /// when nobody holds the context any more: it ends with the one it was made from. When it can no longer end, since those are gone too, with
+    /// their children and handles, `f` is dropped; so it is when its runtime is.
     ///
     /// # Examples
     ///
@@ -305,6 +356,11 @@ impl Context {
     }
 }
 
+/// A timeout that the clock cannot count to is none.
+fn after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
 /// A context that ends when one of two does, or by the handle; its values are `a`'s, then `b`'s.
 ///
 /// # Examples
@@ -358,6 +414,8 @@ impl Interrupt for Context {
 
 /// The right to end a context. Dropping it ends the context.
 ///
+/// It is not `Clone`, since a copy that goes out of scope would end the context for the others: whoever shares it does so by reference or `Arc`.
+///
 /// # Examples
 ///
 /// ```
@@ -398,7 +456,7 @@ impl CancelHandle {
         }
     }
 
-    /// Gives the right up: the context ends with the one it was made from, or at its deadline.
+    /// Gives the right up: the context ends with the one it was made from, or at its deadline, whether or not anybody still holds it.
     ///
     /// # Blocking
     ///

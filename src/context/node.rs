@@ -1,18 +1,28 @@
-//! What can be cancelled: a tree of nodes, in which an end runs downwards.
+//! What can be cancelled: a tree, in which an end runs downwards.
 //!
-//! - K1: a child keeps its parents alive; a parent knows its children weakly, and a child that ends or is dropped takes itself out. So a
-//!   context without handles costs its parent nothing.
+//! A context is two things. Its [`Node`] is what contexts, handles, alarms and the nodes below hold: who has it may yet end it, or make
+//! something from it. Its [`Core`] is what an end has to reach.
+//!
+//! - K1: a node keeps its parents alive. A core knows only the cores below, which it keeps, so there are no circles. A child that ends takes its
+//!   core out of its parents' lists, and so does one whose node is dropped: a context without handles costs its parent nothing. But where
+//!   somebody still has its `done`, or a function waits for its end, the core of a dropped node is left to its parents as an *orphan*, and so
+//!   are the orphans that were left to it: they end with those parents.
 //! - K2: `failure` is set once, and only by whoever then closes `done`, or sees to it that it is closed, before it returns. So does
 //!   whoever finds it set and is to tell of it. Readers believe it only when `done` is closed, so an error that can be seen is one whose
-//!   `done` is closed.
-//! - K3: once a node has a failure it takes no dependants: a child that comes too late ends at its birth, with the node's failure.
-//! - K4: a node's list of child nodes is emptied only after all below it are marked and closed. So a second canceller, who finds the mark but
-//!   not yet the end of the work, walks the same list and does the same work, and returns no earlier than what it promises.
-//! - K5: one lock is held at a time, and for list operations only. Wakes, closures, and drops of what others own happen outside (P6).
-//!   The walk is a loop over a list of its own: trees may be deep, and a goroutine's stack is small.
+//!   `done` is closed. Nothing but an end closes `done`: of a core that can no longer end the sender is kept for whoever listens (`kept_open`).
+//! - K3: once a core has a failure it takes no dependants: a child that comes too late ends at its birth, with the core's failure.
+//! - K4: a core's lists of cores are emptied only after all below it are marked and closed, and a node that is dropped meanwhile takes nothing
+//!   out that is not closed. So a second canceller, who finds the mark but not yet the end of the work, walks the same lists and does the same
+//!   work, and returns no earlier than what it promises.
+//! - K5: one lock is held at a time, and for list operations only; but orphans move under their old parent's lock and the new one's, child
+//!   before parent, so that a walk misses none. Wakes, closures, and drops of what others own happen outside (P6). The walk is a loop
+//!   over a list of its own: trees may be deep, and a goroutine's stack is small. It enters a core with two parents once, since the ways
+//!   through cores that have been merged again and again are too many to go.
+//! - K6: an orphan is dropped when it has nothing to do any more, since it has ended or nobody listens. Nobody tells of that, so a list of orphans
+//!   is looked through whenever it has doubled.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     mem,
     sync::{Arc, OnceLock, Weak},
     time::Instant,
@@ -20,7 +30,7 @@ use std::{
 
 use super::{Cause, ContextError};
 use crate::{
-    chan::{Receiver, Sender, unbuffered},
+    chan::{Receiver, Sender, never, unbuffered},
     runtime::{
         alarm::{Alarm, Home},
         park::{self, Wake},
@@ -36,15 +46,12 @@ pub(super) struct Failure {
     pub(super) cause: Option<Cause>,
 }
 
-/// One cancellable context.
+/// One cancellable context, for those who may end it or be below it.
 pub(crate) struct Node {
-    close: Sender<()>,
+    core: Arc<Core>,
     done: Receiver<()>,
-    failure: OnceLock<Failure>,
     deadline: Option<Instant>,
     parents: [Option<Parent>; 2],
-    /// A leaf: nothing else is taken under it.
-    state: Lock<State>,
 }
 
 struct Parent {
@@ -52,74 +59,83 @@ struct Parent {
     key: u64,
 }
 
+/// One cancellable context, for an end to reach.
+struct Core {
+    close: Sender<()>,
+    failure: OnceLock<Failure>,
+    /// A leaf, but for K5.
+    state: Lock<State>,
+}
+
 struct State {
     dependants: BTreeMap<u64, Dependant>,
     next_key: u64,
+    /// By their addresses: one that had two parents may be left twice to the same core.
+    orphans: BTreeMap<usize, Arc<Core>>,
+    /// K6: with more of them it is worth to look through them.
+    most_orphans: usize,
     alarm: Option<Alarm>,
+    /// Of a core with two parents that has not ended: which they are, and the keys by which they have it.
+    merged: Option<[(Weak<Core>, u64); 2]>,
 }
 
-/// What is told of a node's end.
+/// K6: fewer orphans are not looked through.
+const FEW: usize = 32;
+
+/// What is told of a core's end.
 enum Dependant {
-    Node(Weak<Node>),
+    Core(Arc<Core>),
     Func(Home, Box<dyn FnOnce() + Send>),
     Wait(&'static Unit, Ticket),
 }
 
 impl Node {
-    /// A node below up to two others, of which it takes the earliest deadline, with one of its own.
-    pub(super) fn child_of(parents: [Option<&Arc<Self>>; 2], deadline: Option<Instant>) -> Arc<Self> {
+    /// A node below up to two others, of which it takes the earliest deadline, with one of its own and the cause that counts if that one comes.
+    pub(super) fn child_of(parents: [Option<&Arc<Self>>; 2], deadline: Option<(Instant, Option<Cause>)>) -> Arc<Self> {
         let inherited = parents.iter().flatten().filter_map(|parent| parent.deadline).min();
         // Who has the later deadline needs no alarm: the parent's end reaches it.
-        let own = deadline.filter(|own| inherited.is_none_or(|inherited| *own < inherited));
+        let own = deadline.filter(|(own, _)| inherited.is_none_or(|inherited| *own < inherited));
         let (close, done) = unbuffered();
-        let node = Arc::new_cyclic(|node: &Weak<Self>| Self {
-            close,
-            done,
-            failure: OnceLock::new(),
-            deadline: own.or(inherited),
-            parents: parents.map(|parent| {
-                let key = parent?.add(Dependant::Node(Weak::clone(node))).ok()?;
-                Some(Parent { node: Arc::clone(parent?), key })
-            }),
-            state: Lock::new(State { dependants: BTreeMap::new(), next_key: 1, alarm: None }),
-        });
-        // K3, also for a parent whose walk came by before there was anything to upgrade. That walk marks and upgrades under the parent's lock:
-        // either we see its mark, or it sees our node.
-        for parent in parents.into_iter().flatten() {
-            let state = parent.state.lock();
-            let failure = parent.failure.get().cloned();
-            drop(state);
-            if let Some(failure) = failure {
-                node.cancel(failure);
+        let core = Arc::new(Core { close, failure: OnceLock::new(), state: Lock::new(State::new()) });
+        let mut node =
+            Self { core, done, deadline: own.as_ref().map(|(own, _)| *own).or(inherited), parents: [None, None] };
+        for (at, parent) in parents.into_iter().enumerate() {
+            let Some(parent) = parent else { continue };
+            match parent.core.add(Dependant::Core(Arc::clone(&node.core))) {
+                Ok(key) => node.parents[at] = Some(Parent { node: Arc::clone(parent), key }),
+                // K3.
+                Err(_) => node.core.cancel(parent.core.failure.get().expect("it takes no dependants").clone()),
             }
         }
-        if let Some(own) = own
-            && node.failure.get().is_none()
+        if let [Some(a), Some(b)] = &node.parents {
+            let place = |parent: &Parent| (Arc::downgrade(&parent.node.core), parent.key);
+            let merged = [place(a), place(b)];
+            node.core.state.lock().merged = Some(merged);
+        }
+        if node.core.failure.get().is_some() {
+            // The end may have come from one parent, before we were on the list of the other.
+            node.leave_lists();
+        }
+        let node = Arc::new(node);
+        if let Some((own, cause)) = own
+            && node.core.failure.get().is_none()
         {
-            node.end_at(own);
+            node.end_at(own, Failure { error: ContextError::DeadlineExceeded, cause });
         }
         node
     }
 
-    fn end_at(self: &Arc<Self>, deadline: Instant) {
-        let exceeded = || Failure { error: ContextError::DeadlineExceeded, cause: None };
+    fn end_at(self: &Arc<Self>, deadline: Instant, failure: Failure) {
         if deadline <= Instant::now() {
-            return self.cancel(exceeded());
+            return self.cancel(failure);
         }
         // Strong: a forgotten context ends at its deadline all the same.
         let node = Arc::clone(self);
-        let alarm = Alarm::set(deadline, move || node.cancel(exceeded()));
-        self.state.lock().alarm = Some(alarm);
+        let alarm = Alarm::set(deadline, move || node.cancel(failure));
+        self.core.state.lock().alarm = Some(alarm);
         // Ended meanwhile: either that end found the alarm, or we see its mark.
-        if self.failure.get().is_some() {
-            self.drop_alarm();
-        }
-    }
-
-    fn drop_alarm(&self) {
-        let alarm = self.state.lock().alarm.take();
-        if let Some(alarm) = alarm {
-            alarm.cancel();
+        if self.core.failure.get().is_some() {
+            self.core.drop_alarm();
         }
     }
 
@@ -133,9 +149,93 @@ impl Node {
 
     /// How the context has ended, if it has (K2).
     pub(super) fn failure(&self) -> Option<&Failure> {
-        if self.done.is_closed() { self.failure.get() } else { None }
+        if self.done.is_closed() { self.core.failure.get() } else { None }
     }
 
+    /// Takes out what was added. False: the end has come to it before.
+    pub(super) fn forget(&self, key: u64) -> bool {
+        self.core.forget(key)
+    }
+
+    /// See [`Interrupt::watch`](crate::runtime::interrupt::Interrupt::watch).
+    pub(super) fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
+        let key = self.core.add(Dependant::Wait(unit, ticket)).ok();
+        if key.is_none() {
+            // K2: marked, but whoever does it may not have come to closing yet, and the caller is going to say why.
+            let _ = self.core.close.close();
+        }
+        key
+    }
+
+    /// Ends this context and all below it.
+    pub(super) fn cancel(&self, failure: Failure) {
+        self.core.cancel(failure);
+        self.leave_lists();
+    }
+
+    /// Takes the core, which has ended, out of the parents' lists.
+    fn leave_lists(&self) {
+        for parent in self.parents.iter().flatten() {
+            parent.node.core.forget(parent.key);
+        }
+    }
+
+    /// Leaves the parents, once; they are given back for the caller to drop.
+    fn leave(&mut self) -> impl Iterator<Item = Arc<Self>> {
+        let parents = mem::take(&mut self.parents);
+        // From here on the channel is deaf unless somebody listens.
+        drop(mem::replace(&mut self.done, never()));
+        self.core.leave_to(&parents);
+        parents.into_iter().flatten().map(|parent| parent.node)
+    }
+
+    #[cfg(test)]
+    pub(super) fn dependants(&self) -> usize {
+        let state = self.core.state.lock();
+        state.dependants.len() + state.orphans.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_alarm(&self) -> bool {
+        self.core.state.lock().alarm.is_some_and(|alarm| alarm.is_set())
+    }
+}
+
+/// K1; a long line of ancestors that goes with it is dropped in a loop.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut ancestors: Vec<Arc<Self>> = self.leave().collect();
+        while let Some(ancestor) = ancestors.pop() {
+            if let Some(mut last) = Arc::into_inner(ancestor) {
+                ancestors.extend(last.leave());
+            }
+        }
+    }
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            dependants: BTreeMap::new(),
+            next_key: 1,
+            orphans: BTreeMap::new(),
+            most_orphans: FEW,
+            alarm: None,
+            merged: None,
+        }
+    }
+
+    fn take_orphans(&mut self, mut orphans: BTreeMap<usize, Arc<Core>>, most: usize) {
+        self.most_orphans = self.most_orphans.max(most);
+        if orphans.len() > self.orphans.len() {
+            mem::swap(&mut orphans, &mut self.orphans);
+        }
+        // What is there already is dropped here and stays there, so this drops nothing for good.
+        self.orphans.extend(orphans);
+    }
+}
+
+impl Core {
     /// Adds what is to be told of the end; given back when the end has come (K3).
     fn add(&self, dependant: Dependant) -> Result<u64, Dependant> {
         let mut state = self.state.lock();
@@ -148,55 +248,69 @@ impl Node {
         Ok(key)
     }
 
-    /// Takes out what was added. False: the end has come to it before.
-    pub(super) fn forget(&self, key: u64) -> bool {
+    fn forget(&self, key: u64) -> bool {
         let taken = self.state.lock().dependants.remove(&key);
         taken.is_some()
     }
 
-    /// See [`Interrupt::watch`](crate::runtime::interrupt::Interrupt::watch).
-    pub(super) fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
-        let key = self.add(Dependant::Wait(unit, ticket)).ok();
-        if key.is_none() {
-            // K2: marked, but whoever does it may not have come to closing yet, and the caller is going to say why.
-            let _ = self.close.close();
+    fn drop_alarm(&self) {
+        let alarm = self.state.lock().alarm.take();
+        if let Some(alarm) = alarm {
+            alarm.cancel();
         }
-        key
     }
 
-    /// Ends this context and all below it.
-    pub(super) fn cancel(self: &Arc<Self>, failure: Failure) {
+    /// Ends this and all below it.
+    fn cancel(self: &Arc<Self>, failure: Failure) {
+        if self.failure.get().is_some() && self.has_nothing_below() {
+            // K4: what there was has been closed; the rest of the work is that of whoever marked this.
+            let _ = self.close.close();
+            return;
+        }
         let mut found = vec![(Arc::clone(self), failure)];
         let mut told = Vec::new();
+        let mut entered = BTreeSet::new();
         let _p4 = park::no_switch();
         // Mark, parents before their children. The list grows while it is walked.
         let mut at = 0;
         while at < found.len() {
-            let (node, failure) = found[at].clone();
+            let (core, failure) = found[at].clone();
             at += 1;
-            let mut state = node.state.lock();
+            let mut state = core.state.lock();
+            if state.merged.is_some() && !entered.insert(core.address()) {
+                continue;
+            }
             // The first end counts, under the lock (K3).
-            let failure = node.failure.get_or_init(|| failure).clone();
+            let failure = core.failure.get_or_init(|| failure).clone();
+            found.extend(state.orphans.values().map(|orphan| (Arc::clone(orphan), failure.clone())));
             for (key, dependant) in mem::take(&mut state.dependants) {
                 match dependant {
-                    Dependant::Node(child) => {
-                        // One that cannot be upgraded is about to take itself out.
-                        found.extend(child.upgrade().map(|child| (child, failure.clone())));
-                        state.dependants.insert(key, Dependant::Node(child));
+                    Dependant::Core(child) => {
+                        found.push((Arc::clone(&child), failure.clone()));
+                        state.dependants.insert(key, Dependant::Core(child));
                     }
                     other => told.push(other),
                 }
             }
             drop(state);
         }
-        for (node, _) in &found {
-            let _ = node.close.close();
+        for (core, _) in &found {
+            let _ = core.close.close();
         }
-        for (node, _) in &found {
-            let emptied = mem::take(&mut node.state.lock().dependants);
+        for (core, _) in &found {
+            let mut state = core.state.lock();
+            let emptied = (mem::take(&mut state.dependants), mem::take(&mut state.orphans));
+            let (alarm, merged) = (state.alarm.take(), state.merged.take());
+            drop(state);
             drop(emptied);
-            node.drop_alarm();
-            node.leave_parents();
+            if let Some(alarm) = alarm {
+                alarm.cancel();
+            }
+            for (parent, key) in merged.into_iter().flatten() {
+                if let Some(parent) = parent.upgrade() {
+                    parent.forget(key);
+                }
+            }
         }
         for dependant in &told {
             if let Dependant::Wait(unit, ticket) = dependant
@@ -212,35 +326,101 @@ impl Node {
         }
     }
 
-    fn leave_parents(&self) {
-        for parent in self.parents.iter().flatten() {
-            parent.node.forget(parent.key);
+    /// Takes this out of its parents' lists, or leaves it and its orphans to them (K1). Nobody can add to it any more.
+    fn leave_to(self: &Arc<Self>, parents: &[Option<Parent>; 2]) {
+        if let [None, None] = parents {
+            return;
+        }
+        // Open means that somebody listens; what is on the list waits.
+        let listened = !self.close.is_closed();
+        let mut state = self.state.lock();
+        let needed = listened || !state.dependants.is_empty();
+        let left = needed || !state.orphans.is_empty();
+        if !left && self.failure.get().is_some() {
+            // Whoever ended it has taken it out, or is about to.
+            return;
+        }
+        let mut ending = false;
+        let mut each = parents.iter().flatten().peekable();
+        while let Some(parent) = each.next() {
+            let core = &parent.node.core;
+            let mut above = core.state.lock();
+            if left && core.failure.get().is_some() {
+                // K4: whoever ends it finds us on its list, which it empties.
+                ending = true;
+                continue;
+            }
+            above.dependants.remove(&parent.key);
+            if needed {
+                above.orphans.insert(self.address(), Arc::clone(self));
+            }
+            let orphans =
+                if ending || each.peek().is_some() { state.orphans.clone() } else { mem::take(&mut state.orphans) };
+            above.take_orphans(orphans, state.most_orphans);
+        }
+        drop(state);
+        if left {
+            parents.iter().flatten().for_each(|parent| parent.node.core.drop_idle_orphans());
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn dependants(&self) -> usize {
-        self.state.lock().dependants.len()
+    /// K6.
+    fn drop_idle_orphans(&self) {
+        let state = self.state.lock();
+        if state.orphans.len() <= state.most_orphans {
+            return;
+        }
+        let mut orphans: Vec<_> = state.orphans.values().cloned().collect();
+        drop(state);
+        orphans.retain(|orphan| orphan.is_idle());
+        let mut state = self.state.lock();
+        for orphan in &orphans {
+            state.orphans.remove(&orphan.address());
+        }
+        state.most_orphans = FEW.max(2 * state.orphans.len());
+        drop(state);
+        drop(orphans);
     }
 
-    #[cfg(test)]
-    pub(super) fn has_alarm(&self) -> bool {
-        self.state.lock().alarm.is_some_and(|alarm| alarm.is_set())
+    /// Whether nobody waits for the end of this, an orphan.
+    fn is_idle(&self) -> bool {
+        // Closed: it has ended, or nobody listens.
+        self.close.is_closed() && self.has_nothing_below()
+    }
+
+    fn has_nothing_below(&self) -> bool {
+        let state = self.state.lock();
+        state.dependants.is_empty() && state.orphans.is_empty()
+    }
+
+    fn address(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
     }
 }
 
-/// K1; a long line of ancestors that goes with it is dropped in a loop.
-impl Drop for Node {
+/// K2: it can no longer end, and whoever listens is to find it open.
+impl Drop for Core {
     fn drop(&mut self) {
-        self.leave_parents();
-        let mut ancestors: Vec<Arc<Self>> = self.parents.iter_mut().filter_map(Option::take).map(|p| p.node).collect();
-        while let Some(ancestor) = ancestors.pop() {
-            if let Some(mut last) = Arc::into_inner(ancestor) {
-                last.leave_parents();
-                ancestors.extend(last.parents.iter_mut().filter_map(Option::take).map(|p| p.node));
-            }
+        if self.failure.get().is_none() && !self.close.is_closed() {
+            keep_open(self.close.clone());
         }
     }
+}
+
+/// Keeps a channel open for as long as somebody listens; as K6.
+fn keep_open(sender: Sender<()>) {
+    static KEPT_OPEN: Lock<(Vec<Sender<()>>, usize)> = Lock::new((Vec::new(), FEW));
+    let mut kept = KEPT_OPEN.lock();
+    kept.0.push(sender);
+    if kept.0.len() <= kept.1 {
+        return;
+    }
+    let mut senders = mem::take(&mut kept.0);
+    drop(kept);
+    senders.retain(|sender| !sender.is_closed());
+    let mut kept = KEPT_OPEN.lock();
+    kept.0.append(&mut senders);
+    kept.1 = FEW.max(2 * kept.0.len());
 }
 
 /// A function that is to run when a context ends.
@@ -257,7 +437,7 @@ enum Kind {
 impl Registration {
     pub(super) fn new(node: Option<&Arc<Node>>, f: Box<dyn FnOnce() + Send>) -> Self {
         let Some(node) = node else { return Self(Kind::Never(Lock::new(Some(f)))) };
-        match node.add(Dependant::Func(Home::here(), f)) {
+        match node.core.add(Dependant::Func(Home::here(), f)) {
             Ok(key) => Self(Kind::Pending(Arc::clone(node), key)),
             Err(Dependant::Func(home, f)) => {
                 home.go(f);

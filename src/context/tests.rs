@@ -32,6 +32,37 @@ fn cx_04_who_has_ended_is_on_nobodys_list() {
 }
 
 #[test]
+fn cx_04_what_nobody_listens_to_any_more_does_not_pile_up() {
+    let (root, _cancel) = Context::background().with_cancel();
+    let (other, _other) = Context::background().with_cancel();
+    let (middle, handle) = root.with_cancel();
+    handle.forget();
+    let node = |ctx: &Context| Arc::clone(ctx.node.as_ref().unwrap());
+    let listen = |n| {
+        let (child, handle) = if n % 2 == 0 { middle.with_cancel() } else { merge(&middle, &other) };
+        handle.forget();
+        child.done().clone()
+    };
+    let kept: Vec<_> = (0..100).map(listen).collect();
+    let mut most = 0;
+    for n in 0..10_000 {
+        drop(listen(n));
+        most = most.max(node(&middle).dependants()).max(node(&other).dependants());
+    }
+    assert!((100..=1_000).contains(&most), "{most}");
+    drop(middle);
+    assert!((100..=1_000).contains(&node(&root).dependants()));
+    assert!(!kept.iter().any(crate::Receiver::is_closed));
+    drop(kept);
+    for _ in 0..1_000 {
+        let (child, handle) = root.with_cancel();
+        handle.forget();
+        drop(child.done().clone());
+    }
+    assert!(node(&root).dependants() < 1_000);
+}
+
+#[test]
 fn cx_12_an_end_takes_the_deadlines_alarm_back() {
     let (ctx, cancel) = Context::background().with_timeout(LONG);
     let (child, _forgotten) = ctx.with_timeout(LONG / 2);

@@ -2,6 +2,7 @@
 
 use std::{
     any::{Any, TypeId},
+    collections::BTreeSet,
     sync::Arc,
 };
 
@@ -41,6 +42,8 @@ impl Values {
 
     pub(super) fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         let mut lists = vec![];
+        // Lists that share others may be merged again and again: each is looked through once.
+        let mut seen = BTreeSet::new();
         let mut list = self;
         loop {
             let Some(link) = &list.0 else {
@@ -51,20 +54,30 @@ impl Values {
                 Content::Value(id, value) if *id == TypeId::of::<T>() => return Arc::clone(value).downcast().ok(),
                 Content::Value(..) => list = &link.next,
                 Content::List(inner) => {
-                    lists.push(&link.next);
-                    list = inner;
+                    if seen.insert(Arc::as_ptr(link)) {
+                        lists.push(&link.next);
+                        list = inner;
+                    } else {
+                        list = lists.pop()?;
+                    }
                 }
             }
         }
     }
 }
 
-/// A long list is dropped in a loop: a goroutine's stack is small.
+/// Lists that are long, or merged many times, are dropped in a loop: a goroutine's stack is small.
 impl Drop for Values {
     fn drop(&mut self) {
         let mut next = self.0.take();
-        while let Some(link) = next {
-            next = Arc::into_inner(link).and_then(|mut link| link.next.0.take());
+        let mut lists = vec![];
+        while let Some(link) = next.or_else(|| lists.pop()) {
+            next = Arc::into_inner(link).and_then(|mut link| {
+                if let Content::List(inner) = &mut link.content {
+                    lists.extend(inner.0.take());
+                }
+                link.next.0.take()
+            });
         }
     }
 }

@@ -3,9 +3,13 @@
 //! - E1: a task holds its place in the limit, if there is one, from before it starts until after its outcome is recorded.
 //! - E2: the first failure, an error or a panic, ends the context before the task counts itself out. So whoever has seen `wait` return has seen
 //!   the context end.
+//! - E3: the first error is claimed before its cause is made, so the cause of the context's end, unless that came from elsewhere, is made from
+//!   the error that `wait` gives.
 
 use std::{
-    fmt,
+    error::Error,
+    fmt, mem,
+    panic::{RefUnwindSafe, UnwindSafe},
     sync::{
         Arc,
         atomic::{
@@ -25,7 +29,10 @@ use crate::{
 /// Runs tasks as goroutines, waits for all, and gives the first error; Go's `errgroup.Group`.
 ///
 /// Its [context](Self::context) ends with the first error or panic, when [`wait`](Self::wait) returns, and when the group is dropped; tasks that
-/// have been started then go on by themselves.
+/// have been started then go on by themselves. The [cause](Context::cause) of an end by an error or a panic is [`TaskFailed`]. In Go it is the
+/// error; here errors need be neither [`Error`] nor `Clone`, so it is where [`set_cause`](Self::set_cause) says how.
+///
+/// For tasks that start tasks take [`scope_ctx`](crate::context::scope_ctx), whose scope is `Clone`.
 ///
 /// # Examples
 ///
@@ -48,13 +55,27 @@ pub struct ErrGroup<E> {
     tasks: WaitGroup,
     places: Option<Arc<Places>>,
     shared: Arc<Shared<E>>,
+    cause: Option<Arc<CauseOf<E>>>,
 }
+
+// What `set_cause` was given is called by tasks, whose panics are kept, and by nobody who holds this.
+impl<E> UnwindSafe for ErrGroup<E> {}
+impl<E> RefUnwindSafe for ErrGroup<E> {}
+
+type CauseOf<E> = dyn Fn(&E) -> Box<dyn Error + Send + Sync> + Send + Sync;
 
 struct Shared<E> {
     ctx: Context,
     cancel: CancelHandle,
-    /// A leaf; errors are dropped outside it.
-    first: Lock<Option<E>>,
+    /// A leaf.
+    first: Lock<First<E>>,
+}
+
+enum First<E> {
+    None,
+    /// E3: its task is about to put it here.
+    Claimed,
+    Some(E),
 }
 
 /// As many tokens fit into the channel as tasks may be active.
@@ -93,7 +114,8 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// Never parks.
     pub fn with_context(ctx: &Context) -> Self {
         let (ctx, cancel) = ctx.with_cancel();
-        Self { tasks: WaitGroup::new(), places: None, shared: Arc::new(Shared { ctx, cancel, first: Lock::new(None) }) }
+        let shared = Arc::new(Shared { ctx, cancel, first: Lock::new(First::None) });
+        Self { tasks: WaitGroup::new(), places: None, shared, cause: None }
     }
 
     /// Lets at most `limit` tasks be active at once, from now on. With 0 none can be started.
@@ -114,6 +136,34 @@ impl<E: Send + 'static> ErrGroup<E> {
         }
         let (enter, leave) = bounded(limit);
         self.places = Some(Arc::new(Places { limit, enter, leave, active: AtomicUsize::new(0) }));
+    }
+
+    /// Has the context's [cause](Context::cause) made from the first error, for tasks that are started from now on. It is called in the task that
+    /// failed; if it panics, the task does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::sync::ErrGroup;
+    ///
+    /// let mut group = ErrGroup::new();
+    /// group.set_cause(String::clone);
+    /// let ctx = group.context().clone();
+    /// group.go(|| Err("disk full".to_string()));
+    /// ctx.done().recv().unwrap_err();
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "disk full");
+    /// assert_eq!(group.wait(), Err("disk full".to_string()));
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn set_cause<F, C>(&mut self, cause: F)
+    where
+        F: Fn(&E) -> C + Send + Sync + 'static,
+        C: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.cause = Some(Arc::new(move |error: &E| cause(error).into()));
     }
 
     /// The group's context, for tasks to look at.
@@ -176,20 +226,20 @@ impl<E: Send + 'static> ErrGroup<E> {
     where
         F: FnOnce() -> Result<(), E> + Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
+        let (shared, cause) = (Arc::clone(&self.shared), self.cause.clone());
         // The WaitGroup keeps the first panic for `wait`.
         self.tasks.go(move || {
             let _place = place;
             let failing = EndContext(Some(&shared.cancel));
             match task() {
-                Ok(()) => failing.not_needed(),
-                Err(error) => {
-                    let mut first = shared.first.lock();
-                    let later = if first.is_none() { first.replace(error) } else { Some(error) };
-                    drop(first);
-                    drop(failing);
-                    drop(later);
+                Err(error) if shared.is_first() => {
+                    if let Some(cause) = cause {
+                        shared.cancel.cancel_with(cause(&error));
+                    }
+                    *shared.first.lock() = First::Some(error);
                 }
+                // Whoever was first ends the context.
+                Ok(()) | Err(_) => failing.not_needed(),
             }
         });
     }
@@ -211,8 +261,8 @@ impl<E: Send + 'static> ErrGroup<E> {
     pub fn wait(self) -> Result<(), E> {
         self.tasks.wait();
         self.shared.cancel.cancel();
-        let first = self.shared.first.lock().take();
-        first.map_or(Ok(()), Err)
+        let first = mem::replace(&mut *self.shared.first.lock(), First::None);
+        if let First::Some(error) = first { Err(error) } else { Ok(()) }
     }
 }
 
@@ -225,6 +275,18 @@ impl<E: Send + 'static> Default for ErrGroup<E> {
 impl<E> Drop for ErrGroup<E> {
     fn drop(&mut self) {
         self.shared.cancel.cancel();
+    }
+}
+
+impl<E> Shared<E> {
+    /// E3.
+    fn is_first(&self) -> bool {
+        let mut first = self.first.lock();
+        let is = matches!(*first, First::None);
+        if is {
+            *first = First::Claimed;
+        }
+        is
     }
 }
 
@@ -255,7 +317,8 @@ impl Drop for EndContext<'_> {
     }
 }
 
-/// The cause of the context's end when a task of an [`ErrGroup`] failed; the error itself comes from [`ErrGroup::wait`].
+/// The cause of the context's end when a task of an [`ErrGroup`] failed, unless [`ErrGroup::set_cause`] says otherwise; the error itself comes
+/// from [`ErrGroup::wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskFailed;

@@ -3,8 +3,10 @@
 //! - W1: permits free and the waiters' bit are one word. While the bit is set permits are taken and given under the gate only, so that nobody
 //!   overtakes, not even a small request a large one (SM-01, SM-02).
 //! - W2: a waiter leaves the queue with its permits in the same step; who withdraws looks whether those behind it can go on (SM-04).
-//! - W3 (P3, last touch): giving back without waiters is one compare-exchange, the last touch. With waiters all happens under the gate: what is
-//!   free then can be taken only by one who gets the gate after us, and what was given out belongs to waiters that are not woken yet.
+//! - W3 (P3, last touch): giving back without waiters is one compare-exchange, the last touch. With waiters all happens under the gate. A grant
+//!   that empties the queue clears the bit, and then others may take what is free by the word while the giver has still to leave the
+//!   gate. They cannot free the semaphore meanwhile: only permits are given back, and a permit borrows the semaphore, or shares it by an
+//!   `Arc`, until `give` has returned. (A `Mutex` has raw forms, which do not; see M3 there.)
 
 use std::{
     fmt,
@@ -59,18 +61,21 @@ unsafe impl Send for Semaphore {}
 unsafe impl Sync for Semaphore {}
 
 impl Semaphore {
+    /// The most permits that a semaphore can have: half of `usize::MAX`.
+    pub const MAX_PERMITS: usize = usize::MAX / ONE;
+
     const_new! {
         /// A semaphore with `size` permits, all free.
         ///
         /// # Panics
         ///
-        /// When `size` is more than half of `usize::MAX`.
+        /// When `size` is more than [`MAX_PERMITS`](Self::MAX_PERMITS). In a `const` or `static` that is an error of compiling.
         ///
         /// # Blocking
         ///
         /// Never parks.
         pub fn new(size: usize) -> Self {
-            assert!(size <= usize::MAX / ONE, "a semaphore of this size cannot be counted");
+            assert!(size <= Self::MAX_PERMITS, "a semaphore has Semaphore::MAX_PERMITS permits at most, half of usize::MAX");
             Self { size, word: AtomicUsize::new(size * ONE), gate: Lock::new(()), queue: WaitQueue::new() }
         }
     }
@@ -171,6 +176,68 @@ impl Semaphore {
     pub fn acquire_owned(self: &Arc<Self>, n: usize) -> OwnedPermit {
         let taken = self.take(n, Until::EVER);
         debug_assert!(taken);
+        self.owned(n)
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that keeps the semaphore alive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oxigo::sync::Semaphore;
+    ///
+    /// let slots = Arc::new(Semaphore::new(2));
+    /// let started = (0..10).filter(|_| match slots.try_acquire_owned(1) {
+    ///     Some(slot) => {
+    ///         oxigo::go(move || {
+    ///             // … at most two at a time, and the rest is turned away …
+    ///             drop(slot);
+    ///         });
+    ///         true
+    ///     }
+    ///     None => false,
+    /// });
+    /// assert!(started.count() >= 2);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn try_acquire_owned(self: &Arc<Self>, n: usize) -> Option<OwnedPermit> {
+        self.try_take(n).then(|| self.owned(n))
+    }
+
+    /// As [`acquire_timeout`](Self::acquire_timeout), with a permit that keeps the semaphore alive.
+    ///
+    /// # Panics
+    ///
+    /// As `acquire`.
+    ///
+    /// # Blocking
+    ///
+    /// As `acquire`.
+    #[track_caller]
+    pub fn acquire_owned_timeout(self: &Arc<Self>, n: usize, timeout: Duration) -> Option<OwnedPermit> {
+        self.take(n, Until::deadline(Instant::now().checked_add(timeout))).then(|| self.owned(n))
+    }
+
+    /// As [`acquire_deadline`](Self::acquire_deadline), with a permit that keeps the semaphore alive.
+    ///
+    /// # Panics
+    ///
+    /// As `acquire`.
+    ///
+    /// # Blocking
+    ///
+    /// As `acquire`.
+    #[track_caller]
+    pub fn acquire_owned_deadline(self: &Arc<Self>, n: usize, deadline: Instant) -> Option<OwnedPermit> {
+        self.take(n, Until::deadline(Some(deadline))).then(|| self.owned(n))
+    }
+
+    /// For permits that have been taken.
+    fn owned(self: &Arc<Self>, n: usize) -> OwnedPermit {
         OwnedPermit { semaphore: Arc::clone(self), n }
     }
 
@@ -224,7 +291,7 @@ impl Semaphore {
     #[track_caller]
     pub fn acquire_owned_ctx(self: &Arc<Self>, n: usize, ctx: &Context) -> Result<OwnedPermit, ContextError> {
         self.take_ctx(n, ctx)?;
-        Ok(OwnedPermit { semaphore: Arc::clone(self), n })
+        Ok(self.owned(n))
     }
 
     #[cfg(not(loom))]
