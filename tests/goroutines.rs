@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     cell::Cell,
+    process,
     rc::Rc,
     sync::{
         Arc,
@@ -247,15 +248,16 @@ fn g_11_a_signal_that_was_sent_is_no_overflow() {
             info.si_code = libc::SI_QUEUE;
             // In the guard of this goroutine, which has used little of its 192 KiB.
             let guard = (&raw const here).addr() - (200 << 10);
+            let words = (&raw mut info).cast::<[usize; 3]>();
             // SAFETY: three numbers and the padding behind them lie before the address, in a record that has room for it.
-            unsafe { (&raw mut info).cast::<usize>().add(2).write(guard) };
+            unsafe { (*words)[2] = guard };
+            let thread = rustix::thread::gettid().as_raw_nonzero().get();
             // SAFETY: the calling thread, and a record.
             unsafe {
-                let (process, thread) = (libc::getpid(), libc::gettid());
-                libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, libc::SIGSEGV, &raw const info)
+                libc::syscall(libc::SYS_rt_tgsigqueueinfo, process::id(), thread, libc::SIGSEGV, &raw const info)
             };
         });
-        std::process::exit(3);
+        process::exit(3);
     }
     let output = child(NAME);
     use std::os::unix::process::ExitStatusExt;

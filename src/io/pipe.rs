@@ -64,7 +64,7 @@ pub struct PipeReader {
 try_clone!(PipeReader);
 close!(PipeReader);
 read_limits!(PipeReader);
-reads!(PipeReader);
+reads!(PipeReader, read_bytes);
 descriptor_handle!(PipeReader, std::io::PipeReader);
 
 /// The end of a pipe that is written. Made by [`pipe`].

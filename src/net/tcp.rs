@@ -394,7 +394,7 @@ take_error!(TcpStream);
 try_clone!(TcpStream);
 read_limits!(TcpStream);
 write_limits!(TcpStream);
-reads!(TcpStream);
+reads!(TcpStream, receive_bytes);
 writes!(TcpStream, send_bytes, send_slices);
 with_ctx!(TcpStream, send_bytes, send_slices);
 debug_with_addresses!(TcpStream, "addr" = local_addr, "peer" = peer_addr);

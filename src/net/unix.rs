@@ -412,7 +412,7 @@ take_error!(UnixStream);
 try_clone!(UnixStream);
 read_limits!(UnixStream);
 write_limits!(UnixStream);
-reads!(UnixStream);
+reads!(UnixStream, receive_bytes);
 writes!(UnixStream, send_bytes, send_slices);
 with_ctx!(UnixStream, send_bytes, send_slices);
 debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
