@@ -76,7 +76,7 @@ fn g_05_when_main_returns_nobody_else_is_waited_for_or_unwound() {
             is_ready.recv().unwrap();
             std::mem::forget(tx);
         });
-        std::process::exit(0);
+        process::exit(0);
     }
     let output = child(NAME);
     assert!(output.status.success());
