@@ -67,3 +67,26 @@ fn every_file_says_what_it_is() {
         assert!(text.starts_with("//! "), "{} does not begin with what it is", path.display());
     }
 }
+
+#[test]
+fn docs_name_every_file_with_unsafe_code() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/unsafe.md")).unwrap();
+    let listed: Vec<_> = page.split('`').filter(|word| word.starts_with("src/") && word.ends_with(".rs")).collect();
+    let has_unsafe = |text: &str| {
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+        code.flat_map(str::split_whitespace).any(|word| word == "unsafe")
+    };
+    let mut found = Vec::new();
+    for (path, text) in sources("") {
+        let path = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_str().unwrap().to_owned();
+        if has_unsafe(&text) {
+            found.push(path);
+        }
+    }
+    for path in &found {
+        assert!(listed.contains(&path.as_str()), "{path} is not in docs/unsafe.md");
+    }
+    for path in listed {
+        assert!(found.iter().any(|found| found == path), "{path} is in docs/unsafe.md and has no unsafe code");
+    }
+}

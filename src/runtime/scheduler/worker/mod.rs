@@ -5,6 +5,7 @@
 //! - Everything in [`Worker`] belongs to its thread; goroutines of that thread reach it through a thread-local pointer. Its fields
 //!   are cells, and no borrow of them lives across a switch (P5).
 //! - What others may touch is in the worker's [`Processor`].
+//! - W1: a worker ends only when the last of its goroutines has, so it outlives every frame of theirs.
 //!
 //! # What runs next
 //!
@@ -181,8 +182,8 @@ impl Worker {
     #[inline]
     pub(crate) fn current<'a>() -> Option<&'a Self> {
         let worker = CURRENT.get();
-        // SAFETY: `run` sets the pointer for as long as the worker exists, and the worker outlives every frame of its goroutines
-        // (W1: it ends only when the last of them has). The lifetime is the caller's frame at most.
+        // SAFETY: `run` sets the pointer for as long as the worker exists, and the worker outlives every frame of its goroutines (W1). The
+        // lifetime is the caller's frame at most.
         unsafe { worker.as_ref() }
     }
 
