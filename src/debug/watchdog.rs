@@ -37,8 +37,8 @@ const HELD: u64 = 100;
 const HELD_CPU: u64 = 98_000_000;
 /// Ticks from which on a worker that is held is looked at more closely.
 const SUSPECT: u64 = 2;
-/// Ticks after which one that is held is no reason to let others wait.
-const HELD_LONG: u64 = 10;
+/// The processor time after which one that is held is no reason to let others wait, in nanoseconds.
+const HELD_LONG_CPU: u64 = 8_000_000;
 /// After this many reports there are no more, so that a program that is wrong throughout is not drowned in them.
 const MOST_REPORTS: usize = 1000;
 
@@ -97,14 +97,17 @@ pub(crate) fn look(processor: &Processor, now: u64) {
 }
 
 /// Whether one more worker may run beside this one though there be no core for it: a goroutine blocks its thread, so that it has not run since the
-/// clock thread asked the last time and does not wait for a processor; or has held it for as long as Go lets anybody run.
+/// clock thread asked the last time and does not wait for a processor; or it has computed for as long as Go lets anybody run.
 pub(crate) fn is_held(processor: &Processor) -> bool {
     let (watch, thread) = (&processor.watch, processor.thread());
-    let held = watch.held.load(Relaxed);
-    if held == 0 || held >= HELD_LONG {
-        return held > 0;
+    if watch.held.load(Relaxed) == 0 {
+        return false;
     }
     let Some(ran) = threads::cpu_time(thread) else { return true };
+    let noted = watch.cpu.load(Relaxed);
+    if noted != 0 && ran.saturating_sub(noted) >= HELD_LONG_CPU {
+        return true;
+    }
     let before = watch.ran.swap(ran, Relaxed);
     before == ran && threads::is_blocked(thread).unwrap_or(true)
 }

@@ -17,7 +17,7 @@ pub(super) use portable::LendCore;
 #[cfg(target_os = "linux")]
 mod linux {
     use std::{
-        cell::RefCell,
+        cell::{Cell, RefCell},
         sync::atomic::Ordering::{Acquire, Relaxed, Release},
         time::{Duration, Instant},
     };
@@ -35,6 +35,8 @@ mod linux {
         /// The processors that the worker's thread began with. Where a thread's are others now, somebody has chosen them, and it is left alone.
         allowed: Option<CpuSet>,
         seen: RefCell<Vec<Seen>>,
+        /// Whose turn it is to be looked at. One at a time: where there are many, their words are far.
+        turn: Cell<usize>,
     }
 
     /// What was seen of another worker: its count of scheduling points, since when it is so, and how long to wait before a look.
@@ -49,24 +51,28 @@ mod linux {
         /// On the worker's own thread.
         pub(crate) fn new(workers: usize, now: Instant) -> Self {
             let seen = Seen { rounds: 0, since: now, wait: WAIT };
-            Self { allowed: sched_getaffinity(None).ok(), seen: RefCell::new(vec![seen; workers]) }
+            Self { allowed: sched_getaffinity(None).ok(), seen: RefCell::new(vec![seen; workers]), turn: Cell::new(0) }
         }
 
-        /// Looks whether one of the others wants the core that the worker of `me` is about to give up.
+        /// Looks whether another one, each in its turn, wants the core that the worker of `me` is about to give up.
         pub(crate) fn offer(&self, me: &Processor, all: &[&'static Processor]) {
             let Some(allowed) = &self.allowed else { return };
-            for (other, seen) in all.iter().zip(self.seen.borrow_mut().iter_mut()) {
-                let rounds = other.rounds();
-                if std::ptr::eq(*other, me) || rounds != seen.rounds || other.doze().is_resting() {
-                    *seen = Seen { rounds, since: Instant::now(), wait: WAIT };
-                } else if seen.since.elapsed() >= seen.wait {
-                    if is_off_core(other) {
-                        // One that cannot be moved is tried again, but seldom.
-                        let _ = move_here(other, allowed);
-                    }
-                    seen.since = Instant::now();
-                    seen.wait = (seen.wait * 2).min(WAIT_MAX);
+            let turn = self.turn.replace((self.turn.get() + 1) % all.len());
+            let other = all[turn];
+            if std::ptr::eq(other, me) {
+                return;
+            }
+            let seen = &mut self.seen.borrow_mut()[turn];
+            let rounds = other.rounds();
+            if rounds != seen.rounds || other.doze().is_resting() {
+                *seen = Seen { rounds, since: Instant::now(), wait: WAIT };
+            } else if seen.since.elapsed() >= seen.wait {
+                if is_off_core(other) {
+                    // One that cannot be moved is tried again, but seldom.
+                    let _ = move_here(other, allowed);
                 }
+                seen.since = Instant::now();
+                seen.wait = (seen.wait * 2).min(WAIT_MAX);
             }
         }
 
