@@ -280,14 +280,23 @@ fn cx_08_done_stays_open_when_nothing_can_end_the_context_any_more() {
     assert_eq!(done[1].recv_timeout(ms(1)), Err(RecvTimeoutError::Timeout));
 }
 
-/// Whoever drops the last of a context while another thread ends its parent does not delay the closing of its `done`.
+/// Whoever drops the last of a context while another thread ends its parent neither delays the closing of its `done` nor loses its functions.
 #[test]
-fn cx_02_cancelling_closes_what_is_left_of_contexts_that_go_meanwhile() {
+fn cx_02_cx_17_cancelling_ends_what_is_left_of_contexts_that_go_meanwhile() {
     for round in 0..2_000_u32 {
         let (root, cancel) = Context::background().with_cancel();
         let (middle, handle) = root.with_cancel();
         handle.forget();
         let done = [listened(&middle, None), listened(&middle, None), middle.done().clone()];
+        let (tx, rx) = bounded(4);
+        let (below, handle) = middle.with_cancel();
+        handle.forget();
+        for ctx in [&middle, &below] {
+            let tx = tx.clone();
+            ctx.after_func(move || tx.send(()).unwrap());
+        }
+        drop(below);
+        drop(tx);
         let go = AtomicBool::new(false);
         thread::scope(|s| {
             s.spawn(|| {
@@ -301,6 +310,7 @@ fn cx_02_cancelling_closes_what_is_left_of_contexts_that_go_meanwhile() {
             cancel.cancel();
             assert!(done.iter().all(Receiver::is_closed));
         });
+        assert_eq!(rx.iter().count(), 2);
     }
 }
 
