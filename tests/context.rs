@@ -16,8 +16,10 @@ use common::{Counted, at_1_2_4, quiesce, rt};
 use oxigo::{
     WaitGroup, bounded,
     chan::{Receiver, RecvCtxError, RecvTimeoutError, SendCtxError, TryRecvError},
-    context::{Context, ContextError, ContextError::Canceled, ContextError::DeadlineExceeded, merge, scope_ctx},
-    go, unbuffered,
+    context::{
+        CancelHandle, Context, ContextError, ContextError::Canceled, ContextError::DeadlineExceeded, merge, scope_ctx,
+    },
+    go, unbounded, unbuffered,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -246,12 +248,16 @@ fn cx_08_done_closes_with_an_end_and_not_with_the_last_context() {
         let (other, _other) = Context::background().with_cancel();
         let (middle, handle) = root.with_cancel();
         handle.forget();
-        let merged = {
-            let (merged, handle) = merge(&other, &middle);
-            handle.forget();
-            merged.done().clone()
-        };
-        let all = [listened(&root, None), listened(&middle, None), listened(&middle, Some(LONG)), merged];
+        let (merged, handle) = merge(&other, &middle);
+        handle.forget();
+        let mut all = vec![
+            listened(&root, None),
+            listened(&middle, None),
+            listened(&middle, Some(LONG)),
+            listened(&merged, None),
+        ];
+        all.push(merged.done().clone());
+        drop(merged);
         drop(middle);
         assert!(!all.iter().any(Receiver::is_closed) && root.err().is_none());
         cancel.cancel();
@@ -274,14 +280,23 @@ fn cx_08_done_stays_open_when_nothing_can_end_the_context_any_more() {
     assert_eq!(done[1].recv_timeout(ms(1)), Err(RecvTimeoutError::Timeout));
 }
 
-/// Whoever drops the last of a context while another thread ends its parent does not delay the closing of its `done`.
+/// Whoever drops the last of a context while another thread ends its parent neither delays the closing of its `done` nor loses its functions.
 #[test]
-fn cx_02_cancelling_closes_what_is_left_of_contexts_that_go_meanwhile() {
+fn cx_02_cx_17_cancelling_ends_what_is_left_of_contexts_that_go_meanwhile() {
     for round in 0..2_000_u32 {
         let (root, cancel) = Context::background().with_cancel();
         let (middle, handle) = root.with_cancel();
         handle.forget();
         let done = [listened(&middle, None), listened(&middle, None), middle.done().clone()];
+        let (tx, rx) = bounded(4);
+        let (below, handle) = middle.with_cancel();
+        handle.forget();
+        for ctx in [&middle, &below] {
+            let tx = tx.clone();
+            ctx.after_func(move || tx.send(()).unwrap());
+        }
+        drop(below);
+        drop(tx);
         let go = AtomicBool::new(false);
         thread::scope(|s| {
             s.spawn(|| {
@@ -295,6 +310,7 @@ fn cx_02_cancelling_closes_what_is_left_of_contexts_that_go_meanwhile() {
             cancel.cancel();
             assert!(done.iter().all(Receiver::is_closed));
         });
+        assert_eq!(rx.iter().count(), 2);
     }
 }
 
@@ -500,6 +516,66 @@ fn cx_17_functions_that_can_no_longer_run_are_dropped() {
     assert_eq!(dropped.load(SeqCst), 0);
     drop(root);
     assert_eq!(dropped.load(SeqCst), 1);
+}
+
+/// Trees that grow and lose their contexts, handles and listeners at random, beside a plain account of who is below whom.
+#[test]
+fn cx_02_cx_08_cx_17_random_trees_end_as_their_account_says() {
+    struct Entry {
+        parents: Vec<usize>,
+        ended: bool,
+        ctx: Option<Context>,
+        handle: Option<CancelHandle>,
+        done: Option<Receiver<()>>,
+    }
+    for seed in 0..500_u64 {
+        let mut state = seed;
+        let mut random = move |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let (tx, rx) = unbounded();
+        let mut all: Vec<Entry> = Vec::new();
+        for step in 0..200 {
+            let at = random(all.len().max(1));
+            match (random(9), all.get_mut(at)) {
+                (0..3, _) => {
+                    let held: Vec<_> = (0..all.len()).filter(|n| all[*n].ctx.is_some()).collect();
+                    let parents: Vec<_> = (0..random(3).min(held.len()))
+                        .map(|_| held[held.len() - 1 - random(held.len().min(4))])
+                        .collect();
+                    let ctx = |n: usize| all[n].ctx.as_ref().unwrap();
+                    let (ctx, handle) = match *parents {
+                        [a, b] => merge(ctx(a), ctx(b)),
+                        [a] => ctx(a).with_cancel(),
+                        _ => Context::background().with_cancel(),
+                    };
+                    let (n, ran) = (all.len(), tx.clone());
+                    ctx.after_func(move || ran.send(n).unwrap());
+                    let (ended, done) = (parents.iter().any(|n| all[*n].ended), Some(ctx.done().clone()));
+                    all.push(Entry { parents, ended, ctx: Some(ctx), handle: Some(handle), done });
+                }
+                (3, Some(entry)) => drop(entry.done.take()),
+                (4..=5, Some(entry)) if !entry.parents.is_empty() => {
+                    entry.handle.take().into_iter().for_each(CancelHandle::forget)
+                }
+                (6, Some(entry)) if random(4) == 0 => entry.ended |= entry.handle.take().is_some(),
+                (_, Some(entry)) => drop(entry.ctx.take()),
+                (_, None) => {}
+            }
+            for n in 0..all.len() {
+                all[n].ended |= all[n].parents.iter().any(|parent| all[*parent].ended);
+                let closed = all[n].done.as_ref().map(Receiver::is_closed);
+                assert!(closed.is_none_or(|closed| closed == all[n].ended), "seed {seed}, step {step}, context {n}");
+            }
+        }
+        let ended: Vec<_> = (0..all.len()).filter(|n| all[*n].ended).collect();
+        all.iter_mut().filter_map(|entry| entry.handle.take()).for_each(CancelHandle::forget);
+        drop((all, tx));
+        let mut ran: Vec<_> = rx.iter().collect();
+        ran.sort_unstable();
+        assert_eq!(ran, ended, "seed {seed}");
+    }
 }
 
 #[test]
