@@ -116,7 +116,7 @@ impl<T> Drop for SendFrom<'_, T> {
     }
 }
 
-/// An arm of any kind, as the macro hands it over. Nobody else can implement it, since [`Arm`] has no public name.
+/// An arm of any kind, as the macro hands it over. Nobody else can implement it, since `Arm` has no public name.
 pub trait Place {
     /// # Panics
     ///
