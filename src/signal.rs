@@ -11,8 +11,8 @@
 //! - N4: the channel of [`notify`] holds no number twice, so there is room for each. Nobody else sends to it, and the oldest is received
 //!   first: what has not been received is what was sent last. A signal that finds its number there is told by that one, which will be
 //!   received after the signal came.
-//! - N5: a subscriber whose channel has no receiver any more is not known to the hub before the next of its signals. The detector of
-//!   deadlocks asks for the others (`is_listened`).
+//! - N5: a subscriber whose channel has no receiver any more is not known to the hub before the next of its signals, and one whose context
+//!   has ended stays. The detector of deadlocks asks for the others (`is_listened`).
 #![forbid(unsafe_code)]
 
 use std::{
@@ -32,7 +32,7 @@ use crate::{
     chan::{Receiver, Sender, TrySendError, bounded},
     context::{CancelHandle, Context},
     debug::quit,
-    runtime::alarm,
+    runtime::{alarm, clock},
 };
 
 /// A signal's number, with names for those that programs ask for.
@@ -200,7 +200,7 @@ pub fn context(signals: &[Signal]) -> (Context, Subscription) {
 pub fn context_below(parent: &Context, signals: &[Signal]) -> (Context, Subscription) {
     let (ctx, cancel) = parent.with_cancel();
     let cancel = Arc::new(cancel);
-    let id = subscribe(signals, Target::Context(Arc::clone(&cancel)));
+    let id = subscribe(signals, Target::Context { ctx: ctx.clone(), cancel: Arc::clone(&cancel) });
     (ctx, Subscription { id: Some(id), cancel: Some(cancel) })
 }
 
@@ -278,15 +278,18 @@ enum Target {
         tx: Sender<Signal>,
         unread: VecDeque<Signal>,
     },
-    Context(Arc<CancelHandle>),
+    Context {
+        ctx: Context,
+        cancel: Arc<CancelHandle>,
+    },
 }
 
 impl Target {
-    /// Whether anybody may still receive from it, or wait for it.
+    /// Whether a signal may still wake who waits for it.
     fn is_open(&self) -> bool {
         match self {
             Self::Channel(tx) | Self::OneOfEach { tx, .. } => !tx.is_closed(),
-            Self::Context(_) => true,
+            Self::Context { ctx, .. } => ctx.err().is_none(),
         }
     }
 }
@@ -377,7 +380,7 @@ fn deliver(mut signals: Signals) {
             let stays = match &mut subscriber.target {
                 Target::Channel(tx) => offer(tx, signal),
                 Target::OneOfEach { tx, unread } => offer_one(tx, unread, signal),
-                Target::Context(cancel) => {
+                Target::Context { cancel, .. } => {
                     contexts.push(Arc::clone(cancel));
                     true
                 }
@@ -385,10 +388,19 @@ fn deliver(mut signals: Signals) {
             found |= stays;
             stays
         });
-        drop(hub);
-        // N3.
-        for cancel in contexts {
-            crate::runtime::panics::quietly(|| cancel.cancel_with(SignalReceived(signal)));
+        if contexts.is_empty() {
+            drop(hub);
+        } else {
+            // A context has ended before all who wait for it are woken.
+            alarm::expect();
+            drop(hub);
+            // N3.
+            for cancel in contexts {
+                crate::runtime::panics::quietly(|| cancel.cancel_with(SignalReceived(signal)));
+            }
+            alarm::no_longer_expect();
+            // Perhaps nobody was woken, and the detector has given up looking meanwhile.
+            clock::active();
         }
         if !found && signal == Signal::QUIT {
             quit::unclaimed();

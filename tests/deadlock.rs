@@ -39,6 +39,7 @@ const CASES: &[Case] = cases![
     dd_05_an_alarm_taken_back_only_delays_the_report,
     dd_06_a_subscription_to_signals_suppresses_the_report_while_it_lasts,
     dd_06_a_subscription_without_a_receiver_does_not,
+    dd_06_a_context_that_a_signal_has_ended_does_not,
     dd_06_a_receiver_of_signals_that_a_thread_drops_only_delays_the_report,
     dd_07_a_foreign_thread_silences_it_until_it_has_ended,
     dd_07_main_asleep_elsewhere_is_foreign,
@@ -372,6 +373,24 @@ fn dd_06_a_subscription_without_a_receiver_does_not() {
         });
     }
     reported(NAME);
+}
+
+/// Whatever comes after the first signal is ignored: a program that hangs on its way to the end is told.
+fn dd_06_a_context_that_a_signal_has_ended_does_not() {
+    const NAME: &str = "dd_06_a_context_that_a_signal_has_ended_does_not";
+    if is_child(NAME) {
+        let (ctx, _until) = oxigo::signal::context(&[oxigo::signal::Signal::USR1]);
+        let kill = format!("sleep {}; kill -USR1 {}", LONG.as_secs_f64(), std::process::id());
+        let mut sender = std::process::Command::new("sh").args(["-c", &kill]).spawn().unwrap();
+        return run(move || {
+            ctx.done().recv().unwrap_err();
+            eprintln!("ended");
+            sender.wait().unwrap();
+            oxigo::park();
+        });
+    }
+    let text = reported(NAME);
+    assert!(text.find("ended").unwrap() < text.find(FATAL).unwrap(), "{text}");
 }
 
 /// As with an alarm that a thread takes back, nothing gets up.

@@ -380,6 +380,35 @@ fn unix_paths_that_std_refuses_are_refused_in_the_same_way() {
     drop(UnixListener::bind(&path.0).unwrap());
 }
 
+/// The kernel takes a name that fills its room without a zero byte, from who is no program of std's. Its address panicked whoever accepted the
+/// connection or received the message.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_whose_name_fills_the_room_is_served() {
+    use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, bind, connect, sendto, socket};
+    let directory = env::temp_dir();
+    let name = format!("{:x<1$}", process::id(), 107 - directory.as_os_str().len());
+    let peer = Path(directory.join(name));
+    let far = |kind| {
+        let _ = fs::remove_file(&peer.0);
+        let far = socket(AddressFamily::UNIX, kind, None).unwrap();
+        bind(&far, &SocketAddrUnix::new(&peer.0).unwrap()).unwrap();
+        far
+    };
+    let path = Path::new();
+    let address = SocketAddrUnix::new(&path.0).unwrap();
+    let listener = UnixListener::bind(&path.0).unwrap();
+    let client = far(SocketType::STREAM);
+    connect(&client, &address).unwrap();
+    let (near, from) = listener.accept().unwrap();
+    assert!(from.is_unnamed() && near.peer_addr().unwrap().is_unnamed());
+    drop(fs::remove_file(&path.0));
+    let receiver = UnixDatagram::bind(&path.0).unwrap();
+    sendto(far(SocketType::DGRAM), b"ping", SendFlags::empty(), &address).unwrap();
+    let (length, from) = receiver.recv_from(&mut [0; 4]).unwrap();
+    assert!(length == 4 && from.is_unnamed());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn unix_abstract_addresses() {

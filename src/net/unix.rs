@@ -1,6 +1,7 @@
 //! Sockets with names in the file system: the interface of `std::os::unix::net`, with deadlines.
 //!
-//! Addresses are `std`'s own, so that abstract names work through [`std::os::linux::net::SocketAddrExt`].
+//! Addresses are `std`'s own, so that abstract names work through [`std::os::linux::net::SocketAddrExt`]. A peer whose path takes all 108 bytes
+//! that the kernel has for it, without a zero byte at its end, appears without a name.
 
 use std::{
     ffi::OsStr,
@@ -69,6 +70,11 @@ fn path_to_system(path: &Path) -> io::Result<SocketAddrUnix> {
 fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
     let unnamed = || SocketAddr::from_pathname("");
     let Some(address) = address else { return unnamed() };
+    // A name for which there was no room with a zero byte behind it, which the kernel counts nevertheless: rustix would look for it, and
+    // nothing of std's makes an address of such a name.
+    if address.addr_len() as usize > size_of::<libc::sockaddr_un>() {
+        return unnamed();
+    }
     let address = SocketAddrUnix::try_from(address)?;
     if let Some(path) = address.path_bytes() {
         return SocketAddr::from_pathname(OsStr::from_bytes(path));
