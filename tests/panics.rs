@@ -4,7 +4,6 @@ mod common;
 
 use std::{
     fmt,
-    os::fd::{AsRawFd, OwnedFd},
     panic::{self, AssertUnwindSafe, catch_unwind},
     process::{self, Output},
     sync::{
@@ -83,6 +82,7 @@ fn pn_01_a_panic_is_printed_at_once_and_kept() {
 #[test]
 #[cfg(target_os = "linux")]
 fn pn_01_a_panic_is_kept_where_standard_error_cannot_be_written() {
+    use std::os::fd::{AsRawFd, OwnedFd};
     const NAME: &str = "pn_01_a_panic_is_kept_where_standard_error_cannot_be_written";
     if is_child(NAME) {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
