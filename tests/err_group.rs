@@ -52,6 +52,7 @@ fn eg_02_the_context_ends_with_the_first_error_and_when_wait_returns() {
         group.go(|| Err("no"));
         ctx.done().recv().unwrap_err();
         assert!(ctx.cause().unwrap().is::<TaskFailed>());
+        assert_eq!(ctx.cause().unwrap().to_string(), "a task of the group has failed: no");
         assert_eq!(group.wait(), Err("no"));
 
         let group = ErrGroup::<()>::new();
@@ -73,6 +74,29 @@ fn eg_02_the_context_ends_with_the_first_error_and_when_wait_returns() {
         let ctx = group.context().clone();
         drop(group);
         assert!(ctx.err().is_some());
+    });
+}
+
+/// Of what the cause says something: of errors whose types are well known.
+#[test]
+fn eg_02_the_cause_says_what_the_error_says() {
+    fn cause_of<E: Send + 'static>(error: E) -> String {
+        let group = ErrGroup::new();
+        let ctx = group.context().clone();
+        group.go(move || Err(error));
+        assert!(group.wait().is_err());
+        ctx.cause().unwrap().to_string()
+    }
+    struct Opaque;
+    at_1_2_4(|| {
+        assert_eq!(cause_of("a"), "a task of the group has failed: a");
+        assert_eq!(cause_of(String::from("b")), "a task of the group has failed: b");
+        assert_eq!(cause_of(std::io::Error::other("c")), "a task of the group has failed: c");
+        assert_eq!(
+            cause_of::<Box<dyn std::error::Error + Send + Sync>>("d".into()),
+            "a task of the group has failed: d"
+        );
+        assert_eq!(cause_of(Opaque), "a task of the group has failed");
     });
 }
 

@@ -7,8 +7,9 @@
 //!   the error that `wait` gives.
 
 use std::{
+    any::Any,
     error::Error,
-    fmt, mem,
+    fmt, io, mem,
     panic::{RefUnwindSafe, UnwindSafe},
     sync::{
         Arc,
@@ -30,7 +31,8 @@ use crate::{
 ///
 /// Its [context](Self::context) ends with the first error or panic, when [`wait`](Self::wait) returns, and when the group is dropped; tasks that
 /// have been started then go on by themselves. The [cause](Context::cause) of an end by an error or a panic is [`TaskFailed`]. In Go it is the
-/// error; here errors need be neither [`Error`] nor `Clone`, so it is where [`set_cause`](Self::set_cause) says how.
+/// error; here errors need be neither [`Error`] nor `Clone`, so it only says what the error says, as far as it knows the type, and
+/// [`set_cause`](Self::set_cause) makes another.
 ///
 /// For tasks that start tasks take [`scope_ctx`](crate::context::scope_ctx), whose scope is `Clone`.
 ///
@@ -233,8 +235,9 @@ impl<E: Send + 'static> ErrGroup<E> {
             let failing = EndContext(Some(&shared.cancel));
             match task() {
                 Err(error) if shared.is_first() => {
-                    if let Some(cause) = cause {
-                        shared.cancel.cancel_with(cause(&error));
+                    match cause {
+                        Some(cause) => shared.cancel.cancel_with(cause(&error)),
+                        None => shared.cancel.cancel_with(TaskFailed { error: text_of(&error) }),
                     }
                     *shared.first.lock() = First::Some(error);
                 }
@@ -312,21 +315,36 @@ impl EndContext<'_> {
 impl Drop for EndContext<'_> {
     fn drop(&mut self) {
         if let Some(cancel) = self.0 {
-            cancel.cancel_with(TaskFailed);
+            cancel.cancel_with(TaskFailed { error: None });
         }
     }
 }
 
 /// The cause of the context's end when a task of an [`ErrGroup`] failed, unless [`ErrGroup::set_cause`] says otherwise; the error itself comes
 /// from [`ErrGroup::wait`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TaskFailed;
+///
+/// Its text has that of the error where the group's errors are texts, `std::io::Error`s or `Box<dyn Error + Send + Sync>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskFailed {
+    error: Option<Box<str>>,
+}
 
 impl fmt::Display for TaskFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad("a task of the group has failed")
+        match &self.error {
+            Some(error) => write!(f, "a task of the group has failed: {error}"),
+            None => f.pad("a task of the group has failed"),
+        }
     }
+}
+
+/// What an error of a well-known type says: nothing is asked of the others.
+fn text_of(error: &dyn Any) -> Option<Box<str>> {
+    let text = error.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| error.downcast_ref::<String>().cloned());
+    let text = text.or_else(|| error.downcast_ref::<io::Error>().map(ToString::to_string));
+    let text = text.or_else(|| error.downcast_ref::<Box<dyn Error + Send + Sync>>().map(ToString::to_string));
+    text.map(Into::into)
 }
 
 impl std::error::Error for TaskFailed {}
