@@ -88,10 +88,11 @@ mod linux {
         }
     }
 
-    /// Whether the worker's thread does not run now.
+    /// Whether the worker's thread does not run now, but would. One that a goroutine blocks is left alone: the interruption might end a call
+    /// that does not expect it.
     fn is_off_core(other: &Processor) -> bool {
         let ran = || threads::cpu_time(other.thread());
-        ran().is_some_and(|before| ran() == Some(before))
+        ran().is_some_and(|before| ran() == Some(before)) && threads::is_blocked(other.thread()) == Some(false)
     }
 
     fn move_here(other: &Processor, allowed: &CpuSet) -> rustix::io::Result<()> {
