@@ -37,8 +37,10 @@ const HELD: u64 = 100;
 const HELD_CPU: u64 = 98_000_000;
 /// Ticks from which on a worker that is held is looked at more closely.
 const SUSPECT: u64 = 2;
-/// The processor time after which one that is held is no reason to let others wait, in nanoseconds.
+/// The processor time after which one that is held is no reason to let others wait, in nanoseconds, and the ticks, for one that has to
+/// share its core or gives it up again and again.
 const HELD_LONG_CPU: u64 = 8_000_000;
+const HELD_LONG: u64 = 20;
 /// After this many reports there are no more, so that a program that is wrong throughout is not drowned in them.
 const MOST_REPORTS: usize = 1000;
 
@@ -100,8 +102,9 @@ pub(crate) fn look(processor: &Processor, now: u64) {
 /// clock thread asked the last time and does not wait for a processor; or it has computed for as long as Go lets anybody run.
 pub(crate) fn is_held(processor: &Processor) -> bool {
     let (watch, thread) = (&processor.watch, processor.thread());
-    if watch.held.load(Relaxed) == 0 {
-        return false;
+    let held = watch.held.load(Relaxed);
+    if held == 0 || held >= HELD_LONG {
+        return held > 0;
     }
     let Some(ran) = threads::cpu_time(thread) else { return true };
     let noted = watch.cpu.load(Relaxed);

@@ -540,6 +540,10 @@ impl RuntimeBuilder {
     /// How many worker threads run goroutines. Default: `OXIGO_WORKERS`, else the processors that the process may use: as many as its
     /// affinity mask has, and no more than its cgroup's quota rounded up, which counts for two at least. The number never changes.
     ///
+    /// Of more workers than that, the others start goroutines only while some are held by theirs, which block the thread or compute for
+    /// milliseconds; and those that are placed there with [`spread`](crate::Builder::spread), [`near`](crate::Builder::near), or as the
+    /// handlers of connections.
+    ///
     /// # Blocking
     ///
     /// Never parks.
