@@ -64,7 +64,7 @@ pub(crate) fn is_unwinding() -> bool {
     slot.unwinds().get() || worker.parked_unwinding().get() == 0
 }
 
-/// Remembers whether the calling goroutine unwinds, until it is seen not to (`scheduler::switch`).
+/// Remembers whether the calling goroutine unwinds, until its worker sees that it does not (`Worker::execute`).
 fn mark_unwinding(unwinds: bool) {
     if let Some(slot) = Worker::current().and_then(Worker::running_or_panicking) {
         slot.unwinds().set(unwinds);

@@ -261,7 +261,7 @@ impl Slot {
         &self.accepted
     }
 
-    /// Whether this goroutine is known to unwind.
+    /// Whether this goroutine is known to unwind; while it is suspended its worker counts it then.
     #[inline]
     pub(crate) fn unwinds(&self) -> &Cell<bool> {
         &self.unwinds

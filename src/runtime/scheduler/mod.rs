@@ -35,7 +35,6 @@ mod native {
             trace,
         },
         runtime::{
-            panics,
             park::{Parked, Wake},
             slot::Slot,
             task::TaskRef,
@@ -83,35 +82,9 @@ mod native {
         NoSwitch::check();
         #[cfg(feature = "tracing")]
         let spans = crate::debug::spans::leave();
-        if std::thread::panicking() {
-            switch_unwinding(slot);
-        } else {
-            slot.unwinds().set(false);
-            slot.suspend();
-        }
+        slot.suspend();
         #[cfg(feature = "tracing")]
         spans.enter();
-    }
-
-    /// Switches where somebody on this thread unwinds: the others are to know whether that is the caller, since the thread's count of panics
-    /// is theirs as well (`panics::is_unwinding`).
-    #[cold]
-    fn switch_unwinding(slot: &'static Slot) {
-        let unwinds = panics::is_unwinding();
-        slot.unwinds().set(unwinds);
-        let parked = |change: u32| {
-            if let Some(worker) = Worker::current() {
-                let parked = worker.parked_unwinding();
-                parked.set(parked.get().wrapping_add(change));
-            }
-        };
-        if unwinds {
-            parked(1);
-            slot.suspend();
-            parked(1_u32.wrapping_neg());
-        } else {
-            slot.suspend();
-        }
     }
 
     #[inline]

@@ -53,6 +53,7 @@ use crate::{
         clock,
         driver::{poller::Events, timers::Timers},
         lifecycle::{self, Shared},
+        panics,
         park::Wake,
         slot::Slot,
         task::TaskRef,
@@ -228,13 +229,31 @@ impl Worker {
         if hooks::on(TRACE) {
             trace::resumes(self.processor, slot);
         }
+        // Whoever unwinds has been counted as it suspended.
+        if slot.unwinds().get() {
+            self.parked_unwinding.set(self.parked_unwinding.get() - 1);
+        }
         let ended = slot.resume();
+        if std::thread::panicking() || slot.unwinds().get() {
+            self.note_unwinding(slot, ended);
+        }
         self.current.set(None);
         if hooks::on(TRACE) {
             trace::suspends(self.processor, slot, ended);
         }
         if ended {
             self.retire(slot);
+        }
+    }
+
+    /// Where a goroutine of this thread unwinds: whether it is this one, which has suspended or ended, and is still the current one. The others are
+    /// to know, since the thread's count of panics is theirs as well (`panics::is_unwinding`).
+    #[cold]
+    fn note_unwinding(&self, slot: &'static Slot, ended: bool) {
+        let unwinds = !ended && panics::is_unwinding();
+        slot.unwinds().set(unwinds);
+        if unwinds {
+            self.parked_unwinding.set(self.parked_unwinding.get() + 1);
         }
     }
 
