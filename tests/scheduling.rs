@@ -293,6 +293,38 @@ fn s_10_work_from_outside_is_not_starved_by_a_busy_queue() {
     busy.into_iter().for_each(|handle| handle.join().unwrap());
 }
 
+/// Workers that are never out of work, one of them less loaded: many closures that have waited start on the worker that has them, since the other
+/// one never comes.
+#[test]
+fn s_10_closures_start_though_every_worker_always_has_somebody_ready() {
+    rt(2, || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let busy = |builder: Builder| {
+            let stop = Arc::clone(&stop);
+            let yields = move || {
+                while !stop.load(SeqCst) {
+                    oxigo::yield_now()
+                }
+            };
+            builder.spawn(yields).unwrap()
+        };
+        let me = oxigo::current();
+        let mut all: Vec<_> = (0..4).map(|_| busy(Builder::new().near(&me))).collect();
+        all.push(busy(Builder::new().spread()));
+        for _ in 0..20 {
+            let closures: Vec<_> = (0..50).map(|i| go(move || i)).collect();
+            for (i, closure) in closures.into_iter().enumerate() {
+                while !closure.is_finished() {
+                    oxigo::yield_now();
+                }
+                assert_eq!(closure.join().unwrap(), i);
+            }
+        }
+        stop.store(true, SeqCst);
+        all.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}
+
 /// Two closures from a thread while one worker searches and the other sleeps: whoever takes the first, which holds its worker, leaves the
 /// second to the sleeper. Likewise when an answer ends the search.
 #[test]

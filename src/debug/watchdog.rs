@@ -68,6 +68,11 @@ impl Watch {
         Duration::from_millis(self.longest.load(Relaxed))
     }
 
+    /// Whether the worker had come to no scheduling point between the last two looks.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Relaxed) > 0
+    }
+
     pub(crate) fn reset(&self) {
         for word in [&self.thread, &self.rounds, &self.since, &self.held, &self.ran, &self.cpu, &self.longest] {
             word.store(0, Relaxed);

@@ -109,6 +109,12 @@ impl Doze {
         self.0.load(Relaxed) != AWAKE
     }
 
+    #[cfg(not(loom))]
+    pub(crate) fn has_ended(&self) -> bool {
+        // ORDERING: Relaxed. A hint.
+        self.0.load(Relaxed) == ENDED
+    }
+
     /// Whether the worker sleeps, or has ended.
     #[inline]
     pub(crate) fn is_asleep(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Fresh closures: which one is started next, and where.
 //!
-//! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the
-//!   oldest may start, at most every other round, and only where no other worker is less loaded; otherwise a less loaded one is
-//!   made sure to be awake, and takes it.
+//! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
+//!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
+//!   takes half of the difference when it looks around, and one that a goroutine holds does not count.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), others may take them, one at a time, the oldest. Fewer are taken only from an owner that has stood still for a
 //!   while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
@@ -158,14 +158,45 @@ impl Worker {
             return None;
         }
         let mine = self.queue.len();
-        // One that sleeps is of no use where there is no core for it.
-        let useful = |p: &Processor| !p.doze().is_asleep() || self.runtime.has_free_core();
-        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine && useful(p)) {
+        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
             self.runtime.wake_one();
             return None;
         }
         self.fresh_credit.set(self.fresh_credit.get() - 1);
         steal(|| self.processor.stealer.steal())
+    }
+
+    /// Whether a less loaded worker takes what is left here before long: it is woken, or looks around (`take_from_more_loaded`).
+    fn will_come(&self, other: &Processor) -> bool {
+        if other.doze().is_asleep() {
+            !other.doze().has_ended() && self.runtime.has_free_core()
+        } else {
+            !other.watch.is_held()
+        }
+    }
+
+    /// B1, seen from the other side: half of the difference, from a worker that has more to run and leaves fresh closures behind.
+    pub(super) fn take_from_more_loaded(&self) -> Option<TaskRef> {
+        let mine = self.queue.len();
+        let more =
+            |p: &&'static Processor| p.leaves_fresh() && p.load() > mine + 1 && !std::ptr::eq(*p, self.processor);
+        let victim = self.runtime.processors().iter().copied().filter(more).max_by_key(|p| p.load())?;
+        let take = || {
+            let task = steal(|| victim.stealer.steal())?;
+            self.note_steal(&task, victim);
+            Some(task)
+        };
+        for _ in 1..(victim.load().saturating_sub(mine) / 2) {
+            self.fresh.push(take()?);
+        }
+        take()
+    }
+
+    fn note_steal(&self, task: &TaskRef, victim: &Processor) {
+        count(&self.processor.published.steals);
+        if hooks::on(TRACE) {
+            trace::steals(task, victim);
+        }
     }
 
     /// A fresh closure from anywhere but the own deque.
@@ -211,10 +242,7 @@ impl Worker {
                 }
             }
             if let Some(task) = &found {
-                count(&self.processor.published.steals);
-                if hooks::on(TRACE) {
-                    trace::steals(task, victim);
-                }
+                self.note_steal(task, victim);
                 return found;
             }
         }

@@ -526,7 +526,7 @@ impl Worker {
         if rounds.is_multiple_of(2) {
             steal(|| self.processor.given.steal()).or_else(|| self.take_injected())
         } else {
-            None
+            self.take_from_more_loaded()
         }
     }
 
