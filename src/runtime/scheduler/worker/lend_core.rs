@@ -18,7 +18,11 @@ pub(super) use portable::LendCore;
 mod linux {
     use std::{
         cell::{Cell, RefCell},
-        sync::atomic::Ordering::{Acquire, Relaxed, Release},
+        env, fs,
+        sync::{
+            OnceLock,
+            atomic::Ordering::{Acquire, Relaxed, Release},
+        },
         time::{Duration, Instant},
     };
 
@@ -51,7 +55,8 @@ mod linux {
         /// On the worker's own thread.
         pub(crate) fn new(workers: usize, now: Instant) -> Self {
             let seen = Seen { rounds: 0, since: now, wait: WAIT };
-            Self { allowed: sched_getaffinity(None).ok(), seen: RefCell::new(vec![seen; workers]), turn: Cell::new(0) }
+            let allowed = if is_wanted() { sched_getaffinity(None).ok() } else { None };
+            Self { allowed, seen: RefCell::new(vec![seen; workers]), turn: Cell::new(0) }
         }
 
         /// Looks whether another one, each in its turn, wants the core that the worker of `me` is about to give up.
@@ -88,6 +93,23 @@ mod linux {
         }
     }
 
+    /// `OXIGO_LEND_CORES`, looked up once: `on`, or `off`. Otherwise off where a seccomp filter has been set by then, since it may end a process
+    /// that changes masks; systemd's `~@resources` does.
+    fn is_wanted() -> bool {
+        static WANTED: OnceLock<bool> = OnceLock::new();
+        *WANTED.get_or_init(|| match env::var_os("OXIGO_LEND_CORES") {
+            Some(value) if value == "on" => true,
+            Some(value) if value == "off" => false,
+            _ => fs::read_to_string("/proc/self/status").is_ok_and(|status| !is_filtered(&status)),
+        })
+    }
+
+    /// Whether a status, as `/proc` has it, tells of a seccomp filter, or of the strict mode.
+    fn is_filtered(status: &str) -> bool {
+        let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+        mode.is_some_and(|mode| mode.trim() != "0")
+    }
+
     /// Whether the worker's thread does not run now, but would. One that a goroutine blocks is left alone: the interruption might end a call
     /// that does not expect it.
     fn is_off_core(other: &Processor) -> bool {
@@ -113,6 +135,20 @@ mod linux {
         sched_setaffinity(Some(thread), &here)?;
         // Most often the thread has this core now, and we come here when it is done.
         sched_setaffinity(Some(thread), allowed)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::is_filtered;
+
+        #[test]
+        fn a_filter_is_seen_in_the_status() {
+            assert!(!is_filtered("Name:\tx\nSeccomp:\t0\nSeccomp_filters:\t0\n"));
+            assert!(is_filtered("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"));
+            assert!(is_filtered("Seccomp:\t1\n"));
+            // A kernel without any.
+            assert!(!is_filtered("Name:\tx\n"));
+        }
     }
 }
 
