@@ -2,7 +2,7 @@
 //!
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
-//!   takes half of the difference when it looks around, and one that a goroutine holds does not count.
+//!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine holds does not count.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), others may take them, one at a time, the oldest. Fewer are taken only from an owner that has stood still for a
 //!   while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
@@ -175,21 +175,15 @@ impl Worker {
         }
     }
 
-    /// B1, seen from the other side: half of the difference, from a worker that has more to run and leaves fresh closures behind.
+    /// B1, seen from the other side: one, from a worker that has more to run and leaves fresh closures behind.
     pub(super) fn take_from_more_loaded(&self) -> Option<TaskRef> {
         let mine = self.queue.len();
         let more =
             |p: &&'static Processor| p.leaves_fresh() && p.load() > mine + 1 && !std::ptr::eq(*p, self.processor);
         let victim = self.runtime.processors().iter().copied().filter(more).max_by_key(|p| p.load())?;
-        let take = || {
-            let task = steal(|| victim.stealer.steal())?;
-            self.note_steal(&task, victim);
-            Some(task)
-        };
-        for _ in 1..(victim.load().saturating_sub(mine) / 2) {
-            self.fresh.push(take()?);
-        }
-        take()
+        let task = steal(|| victim.stealer.steal())?;
+        self.note_steal(&task, victim);
+        Some(task)
     }
 
     fn note_steal(&self, task: &TaskRef, victim: &Processor) {
