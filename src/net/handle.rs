@@ -92,7 +92,7 @@ impl Descriptor {
         self.drain_into(ctx, buf, |fd, buf| Ok(rustix::io::read(fd, buf)?))
     }
 
-    /// Reads from sockets: past the layer of files, which costs a fiftieth of an answer.
+    /// Reads from sockets: past the layer of files, which costs a hundredth of an answer.
     #[inline]
     pub(crate) fn receive_bytes(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
         self.drain_into(ctx, buf, |fd, buf| Ok(rustix::net::recv(fd, buf, RecvFlags::empty())?.0))
