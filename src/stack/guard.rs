@@ -58,14 +58,21 @@ impl Guards {
         }
     }
 
-    /// Makes several guards, the first at `start` and each `stride` after the one before; how many, at least one.
-    pub(crate) fn install_some(self, start: usize, stride: usize, count: usize) -> io::Result<usize> {
+    /// Makes the guards that begin at `starts`, in turn up to the first that fails; how many, or the error when it was none.
+    pub(crate) fn install_all(self, starts: impl Iterator<Item = usize>) -> io::Result<usize> {
         match self {
-            Self::Markers => {
-                let guards: Vec<_> = (0..count).map(|i| Range::new(start + i * stride, SIZE)).collect();
-                markers::install(&guards)
+            Self::Markers => markers::install(&starts.map(|start| Range::new(start, SIZE)).collect::<Vec<_>>()),
+            Self::Protection => {
+                let mut made = 0;
+                for start in starts {
+                    match self.install(start) {
+                        Ok(()) => made += 1,
+                        Err(error) if made == 0 => return Err(error),
+                        Err(_) => break,
+                    }
+                }
+                Ok(made)
             }
-            Self::Protection => self.install(start).map(|()| 1),
         }
     }
 }

@@ -31,7 +31,7 @@ use std::{
 };
 
 pub(crate) use self::cache::Cache;
-use self::{advice::Range, overflow::RawStderr, slab::Slab};
+use self::{advice::Range, guard::Guards, overflow::RawStderr, slab::Slab};
 
 /// What the runtime keeps beside each stack.
 pub(crate) trait Metadata: Sync + Sized + 'static {
@@ -85,6 +85,8 @@ impl Bounds {
 
 /// Dirty slots that keep their pages, so that the next burst finds warm stacks.
 const WARM: usize = 512;
+/// New slots that are made in one go, with one call for their guards.
+const NEW: usize = 32;
 
 /// All stacks of one size. Lives as long as the process.
 pub(crate) struct Pool<M: Metadata> {
@@ -100,6 +102,8 @@ struct State<M: Metadata> {
     dirty: VecDeque<&'static M>,
     /// Idle, without pages.
     clean: Vec<&'static M>,
+    /// New, without a guard, for which the kernel had no memory (S4).
+    bare: Vec<&'static M>,
     /// Slots that the slabs can hand out in all.
     capacity: usize,
     /// Slots promised to closures (S5).
@@ -111,8 +115,15 @@ impl<M: Metadata> Pool<M> {
     pub(crate) fn new(size: usize) -> Self {
         let least = guard::SIZE + 64 * 1024;
         let stride = size.next_multiple_of(64 * 1024).max(least);
-        let state =
-            State { slabs: Vec::new(), cursor: 0, dirty: VecDeque::new(), clean: Vec::new(), capacity: 0, reserved: 0 };
+        let state = State {
+            slabs: Vec::new(),
+            cursor: 0,
+            dirty: VecDeque::new(),
+            clean: Vec::new(),
+            bare: Vec::new(),
+            capacity: 0,
+            reserved: 0,
+        };
         Self { stride, state: Mutex::new(state) }
     }
 
@@ -140,31 +151,62 @@ impl<M: Metadata> Pool<M> {
         state.reserved -= count;
     }
 
-    /// Moves up to `want` idle slots into `cache`, warm ones first; an error when not even one could be had, which with slots
-    /// reserved happens only when the kernel itself is out of memory.
-    ///
-    /// The idle slots may all be in the caches of other workers, of this runtime or another one, which do not give them back: the pool
-    /// grows then.
+    /// Moves idle slots into `cache`, warm ones first, about `want` of them; an error when not even one could be had, which with slots reserved
+    /// happens only when the kernel itself is out of memory.
     pub(crate) fn refill(&self, cache: &mut Cache<M>, want: usize) -> io::Result<()> {
-        let mut state = self.lock();
-        if !state.has_one() {
-            let wanted = state.capacity + 1;
-            state.grow_to(wanted, self.stride)?;
-        }
-        for i in 0..want {
-            match state.take() {
-                Ok(slot) => cache.accept(slot),
-                Err(error) if i == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
+        self.take(want)?.into_iter().for_each(|slot| cache.accept(slot));
         Ok(())
     }
 
     /// Reserves and takes one slot.
     pub(crate) fn take_one(&self) -> io::Result<&'static M> {
         self.reserve(1)?;
-        self.lock().take().inspect_err(|_| self.unreserve(1))
+        let mut slots = self.take(1).map_err(|error| {
+            self.unreserve(1);
+            // The kernel's own word says nothing of what was wanted.
+            if error.raw_os_error().is_none() {
+                return error;
+            }
+            limits::exhausted("no memory is left for the guard of a stack")
+        })?;
+        let slot = slots.pop().expect("at least one is taken");
+        if !slots.is_empty() {
+            self.lock().clean.append(&mut slots);
+        }
+        Ok(slot)
+    }
+
+    /// Takes up to `want` idle slots, or some new ones when none is idle; at least one.
+    ///
+    /// The idle slots may all be in the caches of other workers, of this runtime or another one, which do not give them back: the pool
+    /// grows then.
+    fn take(&self, want: usize) -> io::Result<Vec<&'static M>> {
+        let (slots, guards) = {
+            let mut state = self.lock();
+            if !state.has_one() {
+                let wanted = state.capacity + 1;
+                state.grow_to(wanted, self.stride)?;
+            }
+            let idle = state.take_idle(want);
+            if !idle.is_empty() {
+                return Ok(idle);
+            }
+            state.take_new()?
+        };
+        match guards {
+            Guards::Markers => self.guard(slots),
+            Guards::Protection => Ok(slots),
+        }
+    }
+
+    /// S4: puts markers below new slots. Without the lock, so that workers do it side by side: it takes longer than all else here.
+    fn guard(&self, mut slots: Vec<&'static M>) -> io::Result<Vec<&'static M>> {
+        let made = Guards::Markers.install_all(slots.iter().map(|slot| slot.bounds().start()));
+        let mut bare = slots.split_off(*made.as_ref().unwrap_or(&0));
+        if !bare.is_empty() {
+            self.lock().bare.append(&mut bare);
+        }
+        made.map(|_| slots)
     }
 
     /// Takes back what [`take_one`](Self::take_one) gave.
@@ -232,20 +274,30 @@ impl<M: Metadata> State<M> {
         Ok(())
     }
 
-    /// Whether [`take`](Self::take) would find a slot.
+    /// Whether there is a slot to take.
     fn has_one(&self) -> bool {
-        !self.dirty.is_empty() || !self.clean.is_empty() || self.slabs[self.cursor..].iter().any(Slab::has_room)
+        !self.dirty.is_empty()
+            || !self.clean.is_empty()
+            || !self.bare.is_empty()
+            || self.slabs[self.cursor..].iter().any(Slab::has_room)
     }
 
-    fn take(&mut self) -> io::Result<&'static M> {
-        if let Some(slot) = self.dirty.pop_back().or_else(|| self.clean.pop()) {
-            return Ok(slot);
+    /// Up to `want`, the warmest first.
+    fn take_idle(&mut self, want: usize) -> Vec<&'static M> {
+        let (warm, cold) = (&mut self.dirty, &mut self.clean);
+        std::iter::from_fn(|| warm.pop_back().or_else(|| cold.pop())).take(want).collect()
+    }
+
+    /// Some, and how the guards are made that they have, or with markers are still to get.
+    fn take_new(&mut self) -> io::Result<(Vec<&'static M>, Guards)> {
+        if !self.bare.is_empty() {
+            return Ok((self.bare.split_off(self.bare.len().saturating_sub(NEW)), Guards::Markers));
         }
         while self.cursor + 1 < self.slabs.len() && self.slabs[self.cursor].is_used_up() {
             self.cursor += 1;
         }
         match self.slabs.get_mut(self.cursor) {
-            Some(slab) if slab.has_room() => slab.hand_out(),
+            Some(slab) if slab.has_room() => Ok((slab.hand_out(NEW), slab.guards())),
             _ => Err(limits::exhausted("no stack is left")),
         }
     }

@@ -10,8 +10,6 @@ pub(crate) const FIRST_SIZE: usize = 16 << 20;
 const LAST_SIZE: usize = 1 << 30;
 /// The fewest stacks that are worth a slab.
 const FEWEST: usize = 4;
-/// Guards of the cheap kind that are made in one call.
-const GUARDS: usize = 32;
 /// Tops differ by multiples of a cache line, of which there are this many: all stay within the top page.
 const STAGGER: usize = 16;
 const LINE: usize = 64;
@@ -21,7 +19,7 @@ pub(crate) struct Slab<M: Metadata> {
     stride: usize,
     slots: usize,
     metadata: NonNull<M>,
-    /// Slots whose guard is in place.
+    /// Slots whose guard is in place, where that is made ahead.
     prepared: usize,
     /// Slots that were handed out once; their metadata is made.
     used: usize,
@@ -91,23 +89,29 @@ impl<M: Metadata> Slab<M> {
         self.used == self.slots
     }
 
-    /// Hands out a slot for the first time.
-    pub(crate) fn hand_out(&mut self) -> io::Result<&'static M> {
-        debug_assert!(self.has_room());
-        let index = self.used;
-        let start = self.start + index * self.stride;
-        if index == self.prepared {
-            // S4.
-            self.prepared += self.guards.install_some(start, self.stride, GUARDS.min(self.slots - index))?;
-        }
-        let bounds = Bounds::new(start, self.stride, (index % STAGGER) * LINE);
-        // SAFETY: the mapping has room for one record for each slot, and `index < slots`.
-        let place = unsafe { self.metadata.add(index) };
-        // SAFETY: the place is mapped, aligned (mappings begin at pages) and has not been used yet.
-        unsafe { place.write(M::new(bounds)) };
-        self.used += 1;
-        // SAFETY: made just now; never freed (S1), and shared from here on.
-        Ok(unsafe { place.as_ref() })
+    /// Hands out the next slots for the first time, `count` at most. Those of a slab with markers have no guard yet (S4).
+    pub(crate) fn hand_out(&mut self, count: usize) -> Vec<&'static M> {
+        let until = match self.guards {
+            Guards::Markers => self.slots,
+            Guards::Protection => self.prepared,
+        };
+        let indices = self.used..until.min(self.used + count);
+        self.used = indices.end;
+        let make = |index| {
+            let bounds = Bounds::new(self.start + index * self.stride, self.stride, (index % STAGGER) * LINE);
+            // SAFETY: the mapping has room for one record for each slot, and `index < slots`.
+            let place = unsafe { self.metadata.add(index) };
+            // SAFETY: the place is mapped, aligned (mappings begin at pages) and has not been used yet.
+            unsafe { place.write(M::new(bounds)) };
+            // SAFETY: made just now; never freed (S1), and shared from here on.
+            unsafe { place.as_ref() }
+        };
+        indices.map(make).collect()
+    }
+
+    /// How its guards are made: markers when the slots are handed out, the others before.
+    pub(crate) fn guards(&self) -> Guards {
+        self.guards
     }
 
     pub(crate) fn each(&self, each: &mut impl FnMut(&'static M)) {

@@ -122,6 +122,31 @@ fn both_kinds_of_guard_fault_and_the_stack_does_not() {
     }
 }
 
+/// S4: a slot whose guard cannot be made is not handed out, is not lost either, and gets its guard later.
+#[test]
+fn slots_without_a_guard_wait_until_one_can_be_made() {
+    let pool = pool(256 * 1024);
+    let mut slots = taken(pool, NEW);
+    let start = slots.iter().map(|slot| slot.bounds.start()).min().unwrap();
+    // Where the guard of a slot will be that has not been made yet. Markers are refused in locked memory.
+    let (stride, unmade) = (pool.stack_size(), NEW + 8);
+    let locked = std::ptr::with_exposed_provenance(start + unmade * stride);
+    // SAFETY: a page of the test's own pool, which nobody uses.
+    if unsafe { libc::mlock(locked, 4096) } != 0 || pool.lock().slabs[0].guards() == Guards::Protection {
+        return;
+    }
+    slots.extend(taken(pool, 8));
+    assert_eq!(pool.take_one().map(drop).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::munlock(locked, 4096) }, 0);
+    slots.extend(taken(pool, 24));
+    let indices: BTreeSet<_> = slots.iter().map(|slot| (slot.bounds.start() - start) / stride).collect();
+    assert_eq!(indices, (0..unmade + 24).collect());
+    for slot in slots {
+        assert!(faults(slot.bounds.start()), "a slot has no guard");
+    }
+}
+
 #[test]
 fn sizes_are_rounded_up_and_have_room_for_the_guard() {
     assert_eq!(pool(1).stack_size(), guard::SIZE + 64 * 1024);
