@@ -199,7 +199,7 @@ fn ma_03_waiting_for_locks_and_groups_allocates_nothing() {
     });
 }
 
-/// Its closure's and its result's place, and nothing else. The deque of closures that wait grows and shrinks now and then.
+/// Its closure's and its result's place, where that is large, and nothing else. The deque of closures that wait grows and shrinks now and then.
 #[test]
 fn ma_04_a_goroutine_allocates_once_at_most() {
     let _alone = alone();
@@ -213,10 +213,14 @@ fn ma_04_a_goroutine_allocates_once_at_most() {
             group.wait();
         };
         let allocations = fewest(batch);
-        assert!(allocations <= N + N / 20, "{allocations} allocations for {N} goroutines");
+        // Small ones have blocks of the runtime's own.
+        assert!(allocations <= N / 20, "{allocations} allocations for {N} goroutines");
+        let large = || (0..N).for_each(|n| assert_eq!(go(move || [n; 100]).join().unwrap()[99], n));
+        let allocations = fewest(large);
+        assert!(allocations <= N + N / 20, "{allocations} allocations for {N} goroutines with large results");
         let joined = || (0..N).for_each(|n| assert_eq!(go(move || n).join().unwrap(), n));
         let allocations = fewest(joined);
-        assert!(allocations <= N + N / 20, "{allocations} allocations for {N} goroutines that are joined");
+        assert!(allocations <= N / 20, "{allocations} allocations for {N} goroutines that are joined");
     });
 }
 

@@ -50,7 +50,8 @@ thread_local! {
 fn of_thread() -> Goroutine {
     let name = thread::current().name().map(Into::into);
     // SAFETY: closure and result are 'static.
-    let (task, goroutine) = unsafe { TaskRef::new(|| (), (), lifecycle::single_id(), name, Location::caller()) };
+    let made = unsafe { TaskRef::new(|| (), (), lifecycle::single_id(), name, Location::caller()) };
+    let (task, goroutine) = made.expect("memory for a thread's handle");
     task.set_unit(runtime::park::current());
     task.abandon();
     goroutine

@@ -201,7 +201,8 @@ impl Builder {
             worker.reserve()?;
             let id = id.unwrap_or_else(|| worker.new_id());
             // SAFETY: by the caller.
-            let (task, goroutine) = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+            let made = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+            let (task, goroutine) = made.inspect_err(|_| worker.credit())?;
             debug::born(&task);
             worker.push_fresh(task);
             return Ok(goroutine);
@@ -252,7 +253,14 @@ impl Builder {
         };
         let id = id.unwrap_or_else(lifecycle::single_id);
         // SAFETY: by the caller.
-        let (task, goroutine) = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+        let made = unsafe { TaskRef::new(f, exit, id, self.name, location) };
+        let (task, goroutine) = made.inspect_err(|_| match slot {
+            Some(slot) => {
+                slot.own_stack().take();
+                lifecycle::stack_pool_of(slot).put_one(slot);
+            }
+            None => runtime.give_back_credits(1),
+        })?;
         debug::born(&task);
         if let Some(slot) = slot {
             task.set_unit(slot.unit());

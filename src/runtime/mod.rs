@@ -45,6 +45,8 @@ pub(crate) mod slot;
 #[cfg(not(loom))]
 pub(crate) mod task;
 #[cfg(not(loom))]
+pub(crate) mod task_memory;
+#[cfg(not(loom))]
 mod thread_end;
 #[cfg(not(loom))]
 pub(crate) mod threads;

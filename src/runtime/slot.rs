@@ -31,7 +31,11 @@ use crate::{
         wait::{Reason, Wait},
     },
     stack::{Bounds, Metadata, overflow::RawStderr},
+    util::prefetch,
 };
+
+/// Bytes in which a slot remembers the depth of its frames: a mebibyte can be told.
+const UNIT: usize = 16;
 
 /// See the module.
 #[repr(C, align(64))]
@@ -48,6 +52,8 @@ pub(crate) struct Slot {
     accepted: Cell<bool>,
     own_stack: Cell<bool>,
     unwinds: Cell<bool>,
+    /// Where the frames of a goroutine that has suspended begin: the lower bits of the address in units of `UNIT`.
+    frames: Cell<u16>,
     timer: Cell<u32>,
     /// The tick in which the wait began, cut to 32 bits.
     wait_since: Cell<u32>,
@@ -75,6 +81,7 @@ impl Metadata for Slot {
             accepted: Cell::new(false),
             own_stack: Cell::new(false),
             unwinds: Cell::new(false),
+            frames: Cell::new(0),
             timer: Cell::new(NOWHERE),
             wait_since: Cell::new(0),
             bounds,
@@ -175,7 +182,23 @@ impl Slot {
     pub(crate) fn suspend(&'static self) {
         // SAFETY: the yielder lives at the root of this goroutine's stack for as long as the goroutine does.
         let yielder = unsafe { &*self.yielder.get() };
+        let here = 0_u8;
+        self.frames.set(((&raw const here).addr() / UNIT) as u16);
         coroutine::suspend(yielder);
+    }
+
+    /// Asks for the memory that this goroutine, which is suspended, touches first when it goes on.
+    #[inline]
+    pub(crate) fn fetch_frames(&self) {
+        /// Of the frames, the innermost: from where a shallow goroutine waits to its end.
+        const LINES: usize = 12;
+        let top = self.bounds.top();
+        // What lies deeper than the bits can tell is missed.
+        let depth = usize::from(((top / UNIT) as u16).wrapping_sub(self.frames.get())) * UNIT;
+        prefetch::fetch_lines(ptr::without_provenance::<u8>(top - depth), depth.div_ceil(64).min(LINES));
+        if let Some(task) = self.task.get() {
+            task.fetch();
+        }
     }
 
     /// The frames of this goroutine. Called by its worker's loop between goroutines, when it has started: so it is suspended.

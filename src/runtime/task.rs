@@ -18,8 +18,9 @@
 //!   result that nobody can take before that.
 
 use std::{
+    alloc::Layout,
     any::Any,
-    fmt,
+    fmt, io,
     mem::ManuallyDrop,
     panic::{self, AssertUnwindSafe, Location},
     ptr::{self, NonNull},
@@ -40,10 +41,11 @@ use crate::{
         locals::Locals,
         panics,
         park::{self, Wake},
-        scheduler,
+        scheduler, task_memory,
         unit::{Ticket, Unit},
         wait::Reason,
     },
+    util::prefetch,
 };
 
 /// What a goroutine ended with.
@@ -120,6 +122,10 @@ unsafe impl Send for TaskRef {}
 impl TaskRef {
     /// Makes a task and its two references: the runner's, and the handle's.
     ///
+    /// # Errors
+    ///
+    /// `OutOfMemory`.
+    ///
     /// # Safety
     ///
     /// `F` and `T` must stay valid until the task has ended and no handle is left: either they are `'static`, or the caller
@@ -131,13 +137,14 @@ impl TaskRef {
         id: u64,
         name: Option<Box<str>>,
         location: &'static Location<'static>,
-    ) -> (Self, Goroutine)
+    ) -> io::Result<(Self, Goroutine)>
     where
         F: FnOnce() -> T + Send,
         T: Send,
         E: Exit,
     {
-        let task = Box::new(Task::<F, T, E> {
+        let place = task_memory::allocate(Layout::new::<Task<F, T, E>>())?.cast::<Task<F, T, E>>();
+        let task = Task {
             header: Header {
                 state: AtomicUsize::new(2 * REFERENCE),
                 vtable: const {
@@ -158,9 +165,10 @@ impl TaskRef {
             },
             exit: Some(exit),
             stage: Stage::Fresh(closure),
-        });
-        let header = NonNull::from(Box::leak(task)).cast::<Header>();
-        (Self(header), Goroutine(header))
+        };
+        // SAFETY: new memory of this layout.
+        unsafe { place.write(task) };
+        Ok((Self(place.cast()), Goroutine(place.cast())))
     }
 
     #[inline]
@@ -249,6 +257,12 @@ impl TaskRef {
         // ORDERING: Acquire. Pairs with the Release of the handles that are gone: what they did to the token is seen below.
         let alone = self.header().state.load(Acquire) / REFERENCE == 2;
         alone && self.header().token.load(Relaxed) > NOTIFIED
+    }
+
+    /// Asks for the task's memory: the common part and what follows.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        prefetch::fetch_lines(self.0.as_ptr(), 2);
     }
 
     /// Where the task lies: numbers to compare, not to follow.
@@ -420,9 +434,11 @@ unsafe fn release(header: NonNull<Header>) {
 ///
 /// `header` is a `Task<F, T, E>` without references.
 unsafe fn free<F, T, E>(header: NonNull<Header>) {
-    // SAFETY: the allocation came from a `Box` of this type, and nobody has a reference any more.
-    let task = unsafe { Box::from_raw(header.cast::<Task<F, T, E>>().as_ptr()) };
-    let Task { header, exit, stage } = *task;
+    // SAFETY: nobody has a reference any more, and the place is given back before anything else is done.
+    let task = unsafe { header.cast::<Task<F, T, E>>().read() };
+    // SAFETY: memory from `TaskRef::new`, for a task of this type.
+    unsafe { task_memory::free(header.cast(), Layout::new::<Task<F, T, E>>()) };
+    let Task { header, exit, stage } = task;
     drop(header);
     drop(exit);
     match stage {
@@ -643,7 +659,7 @@ mod tests {
     fn more_handles_than_can_be_counted_end_the_process() {
         const CHILD: &str = "OXIGO_TEST_COUNT";
         // SAFETY: closure and result are 'static.
-        let (task, handle) = unsafe { TaskRef::new(|| (), (), 0, None, Location::caller()) };
+        let (task, handle) = unsafe { TaskRef::new(|| (), (), 0, None, Location::caller()) }.unwrap();
         task.abandon();
         if env::var_os(CHILD).is_none() {
             let name = "runtime::task::tests::more_handles_than_can_be_counted_end_the_process";

@@ -1,8 +1,9 @@
-//! Small tools that know nothing of goroutines: locks that never park, a back-off, and words to standard error.
+//! Small tools that know nothing of goroutines: locks that never park, a back-off, prefetching, and words to standard error.
 
 pub(crate) mod backoff;
 pub(crate) mod biased;
 pub(crate) mod lock;
+pub(crate) mod prefetch;
 #[cfg(not(loom))]
 pub(crate) mod stderr;
 

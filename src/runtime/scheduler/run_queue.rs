@@ -46,6 +46,13 @@ impl<T: Linked> RunQueue<T> {
         Some(first)
     }
 
+    /// The node that [`pop_front`](Self::pop_front) would give, and the address of the one behind it, null for none.
+    #[inline]
+    pub(crate) fn first_two(&self) -> (Option<&'static T>, *const T) {
+        let first = self.head.get();
+        (first, first.map_or(ptr::null(), |first| first.link().load(Relaxed)))
+    }
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head.get().is_none()

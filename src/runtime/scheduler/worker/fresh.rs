@@ -67,8 +67,9 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes a reservation back.
     #[inline]
-    pub(super) fn credit(&self) {
+    pub(crate) fn credit(&self) {
         let credits = self.credits.get() + 1;
         if credits >= 256 {
             self.runtime.give_back_credits(128);

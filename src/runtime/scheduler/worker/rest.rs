@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Worker, fresh::STALL};
-use crate::runtime::{clock, scheduler::processor::Processor};
+use crate::runtime::{clock, scheduler::processor::Processor, task_memory};
 
 /// The longest search before sleep.
 pub(super) const SEARCH_MAX: Duration = Duration::from_micros(50);
@@ -21,6 +21,8 @@ const NAP_MIN: Duration = Duration::from_micros(20);
 const NAP_MAX: Duration = Duration::from_millis(2);
 /// Idle stacks given back to the kernel between two looks for work.
 const TRIM_BATCH: usize = 64;
+/// Magazines of idle task memory that are sorted between two looks for work.
+const TRIM_MAGAZINES: usize = 4;
 /// How long a worker that has more to give back sleeps while others are at work.
 const TRIM_PAUSE: Duration = Duration::from_millis(1);
 /// Ticks between two times at which a worker gives back what deep calls have touched, as far as it is busy in between.
@@ -210,9 +212,10 @@ impl Worker {
         while !self.has_work() {
             let alone = self.runtime.idle().sleeping() + 1 >= workers;
             if !alone && self.last_trim.replace(now) == now {
-                return self.runtime.stacks().has_surplus().then_some(TRIM_PAUSE).or(pause);
+                let surplus = self.runtime.stacks().has_surplus() || task_memory::has_surplus();
+                return surplus.then_some(TRIM_PAUSE).or(pause);
             }
-            if self.runtime.stacks().trim(TRIM_BATCH) == 0 {
+            if self.runtime.stacks().trim(TRIM_BATCH) + task_memory::trim(TRIM_MAGAZINES) == 0 {
                 break;
             }
         }
