@@ -272,6 +272,71 @@ fn s_09_a_pair_that_talks_lets_a_third_run() {
     });
 }
 
+fn compute(time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+/// Each turn of the pair is longer than a slice: whoever is woken does not run on what is left of it.
+#[test]
+fn s_09_a_pair_with_long_turns_lets_a_third_run_after_each() {
+    rt(1, || {
+        let turns = Arc::new(AtomicU32::new(0));
+        let (tx, rx) = unbuffered::<()>();
+        let (back, returned) = unbuffered::<()>();
+        let turn = |turns: &AtomicU32| {
+            compute(Duration::from_millis(5));
+            turns.fetch_add(1, SeqCst);
+        };
+        let count = Arc::clone(&turns);
+        let answers = go(move || {
+            for () in &rx {
+                turn(&count);
+                back.send(()).unwrap();
+            }
+        });
+        let count = Arc::clone(&turns);
+        let asks = go(move || {
+            while count.load(SeqCst) < 100 {
+                turn(&count);
+                tx.send(()).unwrap();
+                returned.recv().unwrap();
+            }
+        });
+        let mut most = 0;
+        while !asks.is_finished() {
+            let before = turns.load(SeqCst);
+            oxigo::yield_now();
+            most = most.max(turns.load(SeqCst) - before);
+        }
+        assert!(most <= 4, "{most} turns of a pair without the third");
+        asks.join().unwrap();
+        answers.join().unwrap();
+    });
+}
+
+/// Who was woken before somebody yielded runs before that one goes on, also when the slice was over by then.
+#[test]
+fn s_06_a_yield_lets_run_whom_the_caller_has_woken() {
+    rt(1, || {
+        let (tx, rx) = oxigo::unbounded::<u32>();
+        let got = Arc::new(AtomicU32::new(0));
+        let set = Arc::clone(&got);
+        let receives = go(move || rx.iter().for_each(|value| set.store(value, SeqCst)));
+        oxigo::yield_now();
+        for value in 1..=20 {
+            compute(Duration::from_millis(5));
+            tx.send(value).unwrap();
+            oxigo::yield_now();
+            assert_eq!(got.load(SeqCst), value);
+        }
+        drop(tx);
+        receives.join().unwrap();
+    });
+}
+
 #[test]
 fn s_10_work_from_outside_is_not_starved_by_a_busy_queue() {
     let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
@@ -319,6 +384,44 @@ fn s_10_closures_start_though_every_worker_always_has_somebody_ready() {
                 }
                 assert_eq!(closure.join().unwrap(), i);
             }
+        }
+        stop.store(true, SeqCst);
+        all.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+}
+
+/// The same with a single closure and long turns: the less loaded worker comes for it.
+#[test]
+fn s_10_a_closure_starts_though_turns_are_long_and_nobody_is_ever_out_of_work() {
+    rt(2, || {
+        let (stop, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let busy = |builder: Builder| {
+            let (stop, begun) = (Arc::clone(&stop), Arc::clone(&begun));
+            let yields = move || {
+                begun.fetch_add(1, SeqCst);
+                while !stop.load(SeqCst) {
+                    compute(Duration::from_micros(500));
+                    oxigo::yield_now()
+                }
+            };
+            builder.spawn(yields).unwrap()
+        };
+        let me = oxigo::current();
+        let mut all: Vec<_> = (0..3).map(|_| busy(Builder::new().near(&me))).collect();
+        all.push(busy(Builder::new().spread()));
+        while begun.load(SeqCst) < 4 {
+            oxigo::yield_now();
+        }
+        for _ in 0..20 {
+            let closure = go(|| ());
+            let mut turns = 0;
+            while !closure.is_finished() {
+                oxigo::yield_now();
+                turns += 1;
+                // Each is some 1.5 ms.
+                assert!(turns < 200, "a closure waits behind those who yield");
+            }
+            closure.join().unwrap();
         }
         stop.store(true, SeqCst);
         all.into_iter().for_each(|handle| handle.join().unwrap());

@@ -23,6 +23,34 @@ fn burn(time: Duration) {
     }
 }
 
+/// Two that answer each other pass through no queue, and yet nobody holds the worker.
+#[test]
+fn a_pair_that_talks_holds_no_worker() {
+    const NAME: &str = "a_pair_that_talks_holds_no_worker";
+    if is_child(NAME) {
+        rt(1, || {
+            let (tx, rx) = unbuffered::<()>();
+            let (back, returned) = unbuffered::<()>();
+            let answers = go(move || {
+                for () in &rx {
+                    burn(Duration::from_millis(10));
+                    back.send(()).unwrap();
+                }
+            });
+            for _ in 0..50 {
+                tx.send(()).unwrap();
+                returned.recv().unwrap();
+            }
+            drop(tx);
+            answers.join().unwrap();
+        });
+        return;
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    assert!(output.status.success() && !text.contains("has held its worker"), "{text}");
+}
+
 #[test]
 fn a_goroutine_that_holds_its_worker_is_named_once() {
     const NAME: &str = "a_goroutine_that_holds_its_worker_is_named_once";

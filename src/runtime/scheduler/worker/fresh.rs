@@ -4,8 +4,8 @@
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
 //!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine holds does not count.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
-//!   (at least `MANY`), others may take them, one at a time, the oldest. Fewer are taken only from an owner that has stood still for a
-//!   while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
+//!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
+//!   stood still for a while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
 //!   is left to its worker unless that one stands still for long (`STALL_PLACED`).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections.
@@ -17,7 +17,7 @@ use std::{
 
 use crossbeam_deque::Steal;
 
-use super::Worker;
+use super::{SLICE, Worker};
 use crate::{
     debug::{
         hooks::{self, TRACE},
@@ -38,6 +38,22 @@ const PATIENCE: u32 = 16;
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
 const STALL_PLACED: Duration = Duration::from_millis(10);
+
+/// What a worker was found at (B2).
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    rounds: u64,
+    /// A worker that has nothing to do polls before it rests.
+    polls: u64,
+    /// When it was first found so.
+    since: Instant,
+}
+
+impl Seen {
+    pub(super) fn nothing(now: Instant) -> Self {
+        Self { rounds: 0, polls: 0, since: now }
+    }
+}
 
 impl Worker {
     /// An id for a closure that this worker's goroutine starts.
@@ -106,11 +122,12 @@ impl Worker {
         }
     }
 
-    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, and wakes one when some are left.
+    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, or others over a few for long, and wakes one when some
+    /// are left.
     #[inline]
     pub(super) fn publish_fresh(&self, now: u64) {
         let left = self.fresh.len();
-        let many = left >= MANY;
+        let many = left >= MANY || (left > 0 && self.fresh_waits(now));
         let flag = &self.processor.published.fresh_left;
         // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
         if many != flag.load(Relaxed) {
@@ -120,6 +137,12 @@ impl Worker {
         if left > 0 && self.runtime.idle().wants_waking() && (many || self.few_woken.replace(now) != now) {
             self.runtime.wake_one();
         }
+    }
+
+    /// B1: whether fresh closures have waited behind the run queue for more than a tick.
+    #[inline]
+    fn fresh_waits(&self, now: u64) -> bool {
+        self.fresh_credit.get() > 0 && now.wrapping_sub(self.fresh_since.get()) >= 2
     }
 
     /// B2: when a few fresh closures have been passed over by a number of quick scheduling points, the newest. Its owner would be back
@@ -142,6 +165,15 @@ impl Worker {
         if few < MANY { self.fresh.pop() } else { None }
     }
 
+    /// B1: hand-offs have used up a slice, which fresh closures have waited for as for a queue. It is their turn.
+    pub(super) fn fresh_has_waited(&self, now: u64) {
+        if self.fresh_credit.get() == 0 && !self.fresh.is_empty() {
+            self.fresh_credit.set(self.fresh.len());
+            self.fresh_since.set(now.saturating_sub(SLICE));
+            self.fresh_turn.set(false);
+        }
+    }
+
     /// B1. Called with a run queue and fresh closures that wait behind it.
     pub(super) fn fresh_before_queue(&self, now: u64) -> Option<TaskRef> {
         // Whoever yields with nobody else ready waits for something, perhaps for a closure of its own.
@@ -155,7 +187,7 @@ impl Worker {
             self.fresh_credit.set(self.fresh.len());
             return None;
         }
-        if !turn || now.wrapping_sub(self.fresh_since.get()) < 2 {
+        if !turn || !self.fresh_waits(now) {
             return None;
         }
         let mine = self.queue.len();
@@ -244,22 +276,27 @@ impl Worker {
         None
     }
 
-    /// B2: for how long the victim has had closures to start and has not come to a scheduling point. One that rests does not count: it has
-    /// no closures of its own, and whoever placed one there has notified it.
+    /// B2: for how long the victim has had closures to start and has not come to a scheduling point, or for how long it has run between two of
+    /// those since the last look, if it has not looked around meanwhile. One that rests does not count: it has no closures of its own, and
+    /// whoever placed one there has notified it.
     pub(super) fn stall(&self, index: usize, victim: &Processor) -> Duration {
         if victim.doze().is_resting() || (victim.stealer.is_empty() && victim.given.is_empty()) {
             return Duration::ZERO;
         }
-        // ORDERING: Relaxed. A hint.
-        let rounds = victim.published.rounds.load(Relaxed);
+        // ORDERING: Relaxed. Hints.
+        let (rounds, polls) = (victim.published.rounds.load(Relaxed), victim.published.polls.load(Relaxed));
         let mut watched = self.watched.borrow_mut();
-        let (seen, since) = &mut watched[index];
-        if *seen != rounds {
-            *seen = rounds;
-            *since = Instant::now();
-            return Duration::ZERO;
+        let seen = &mut watched[index];
+        let (points, passed) = (rounds.wrapping_sub(seen.rounds), seen.since.elapsed());
+        if points == 0 {
+            return passed;
         }
-        since.elapsed()
+        let busy = polls == seen.polls;
+        *seen = Seen { rounds, polls, since: Instant::now() };
+        match u32::try_from(points) {
+            Ok(points) if busy => passed / points,
+            _ => Duration::ZERO,
+        }
     }
 
     fn random(&self, below: usize) -> usize {

@@ -39,7 +39,7 @@ use std::{
 use crossbeam_deque::Worker as Deque;
 
 pub(crate) use self::fresh::steal;
-use self::{give_way::GiveWay, lend_core::LendCore, rest::SEARCH_MAX};
+use self::{fresh::Seen, give_way::GiveWay, lend_core::LendCore, rest::SEARCH_MAX};
 use super::{
     processor::{Processor, count},
     run_queue::RunQueue,
@@ -71,9 +71,11 @@ const SLICE: u64 = 3;
 const CALL: u32 = BUDGET / 32;
 /// Rounds after which a worker looks at everything else first, as Go's scheduler does.
 const LOOK_AROUND: u32 = 61;
-/// Rounds after which a worker that is never out of work takes a closure from one that is more loaded. Seldom: what waits can still go to whoever is
-/// out of work first, and what has started cannot (`unequal`: 0.98 of the cores busy, and 0.79 when half of the difference was taken each tick).
+/// Rounds after which a worker that is never out of work takes a closure from one that is more loaded, and the ticks, for long rounds. Seldom: what
+/// waits can still go to whoever is out of work first, and what has started cannot (`unequal`: 0.98 of the cores busy, and 0.79 when half of the
+/// difference was taken each tick).
 const HELP_OUT: u32 = 4 * LOOK_AROUND;
+const HELP_OUT_TICKS: u64 = 8;
 
 /// Ready goroutines beyond which the next ones' memory is asked for ahead of their turn: it has left the caches since they last ran.
 const FAR: u32 = 32;
@@ -97,7 +99,11 @@ pub(crate) struct Worker {
     budget: Cell<u32>,
     slice_start: Cell<u64>,
     rounds: Cell<u32>,
+    /// The tick in which a hand-off was last counted as a round.
+    counted: Cell<u64>,
     last_look: Cell<u64>,
+    /// The tick in which it last looked whether another worker is more loaded.
+    helped: Cell<u64>,
     /// B1: since when fresh closures wait behind the queue, how many of them did then, and whose turn it is.
     fresh_since: Cell<u64>,
     fresh_credit: Cell<usize>,
@@ -126,8 +132,8 @@ pub(crate) struct Worker {
     vain: Cell<u32>,
     give_way: RefCell<GiveWay>,
     lend_core: LendCore,
-    /// For B2: what each other worker's round count was, and when it was first seen so.
-    watched: RefCell<Vec<(u64, Instant)>>,
+    /// For B2: what each other worker was last found at.
+    watched: RefCell<Vec<Seen>>,
     seed: Cell<u32>,
     in_hook: Cell<bool>,
     /// Goroutines that wait while they unwind.
@@ -157,7 +163,9 @@ impl Worker {
             budget: Cell::new(BUDGET),
             slice_start: Cell::new(0),
             rounds: Cell::new(0),
+            counted: Cell::new(0),
             last_look: Cell::new(0),
+            helped: Cell::new(0),
             fresh_since: Cell::new(0),
             fresh_credit: Cell::new(0),
             fresh_turn: Cell::new(false),
@@ -178,7 +186,7 @@ impl Worker {
             vain: Cell::new(0),
             give_way: RefCell::new(GiveWay::new(now)),
             lend_core: LendCore::new(workers, now),
-            watched: RefCell::new(vec![(0, now); workers]),
+            watched: RefCell::new(vec![Seen::nothing(now); workers]),
             seed: Cell::new(0x9E37_79B9 ^ (index as u32 + 1)),
             in_hook: Cell::new(false),
             parked_unwinding: Cell::new(0),
@@ -362,6 +370,13 @@ impl Worker {
     /// Puts the running goroutine behind all that are ready; it suspends next.
     #[inline]
     pub(crate) fn requeue(&self, slot: &'static Slot) {
+        // Who was woken before that and cannot run on what is left of the slice stands before it.
+        if self.handoff.get().is_some()
+            && !self.has_slice_left(clock::now())
+            && let Some(woken) = self.handoff.take()
+        {
+            self.queue.push_back(woken);
+        }
         self.queue.push_back(slot);
         self.yielded.set(true);
     }
@@ -383,6 +398,12 @@ impl Worker {
         self.slice_start.set(now);
         let rounds = self.count_round();
         rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get()
+    }
+
+    /// Whether the slice lasts for one more operation.
+    #[inline]
+    fn has_slice_left(&self, now: u64) -> bool {
+        self.budget.get() > 1 && now.wrapping_sub(self.slice_start.get()) < SLICE
     }
 
     /// Counts one scheduling point.
@@ -442,15 +463,19 @@ impl Worker {
         {
             return Some(Next::Fresh(task));
         }
+        let now = clock::now();
         if let Some(slot) = self.handoff.take() {
-            let budget = self.budget.get();
-            if budget > 1 && (!budget.is_multiple_of(16) || clock::now().wrapping_sub(self.slice_start.get()) < SLICE) {
-                self.budget.set(budget - 1);
+            if self.has_slice_left(now) {
+                self.budget.set(self.budget.get() - 1);
+                // Once a tick, so that nobody takes the worker for held.
+                if now != self.counted.replace(now) {
+                    self.count_round();
+                }
                 return Some(Next::Started(slot));
             }
             self.queue.push_back(slot);
+            self.fresh_has_waited(now);
         }
-        let now = clock::now();
         self.budget.set(BUDGET);
         self.slice_start.set(now);
         let rounds = self.count_round();
@@ -556,7 +581,12 @@ impl Worker {
                 return task;
             }
         }
-        if rounds.is_multiple_of(HELP_OUT) { self.take_from_more_loaded() } else { None }
+        let now = clock::now();
+        if rounds.is_multiple_of(HELP_OUT) || now.wrapping_sub(self.helped.get()) >= HELP_OUT_TICKS {
+            self.helped.set(now);
+            return self.take_from_more_loaded();
+        }
+        None
     }
 
     /// Wakes the goroutines whose time has come.
