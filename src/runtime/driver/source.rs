@@ -24,6 +24,9 @@
 //! - D5: *a descriptor outlives the worker that watches it.* A worker that ends first says so and then counts an event on all sources
 //!   it watched. Whoever waits asks after R1 whether the source is watched, and has its own worker adopt it if not. One who was told that
 //!   it is watched, and parks all the same, has read the tick before that event, and is woken by it (D1).
+//! - D7: *an event on a side that was READY already wakes nobody*: whoever has joined the queue found it not READY, so an event after that has
+//!   set it, and that one's V2 takes or has taken them. Most events are of this kind: with each that comes in, a socket says that it is still
+//!   writable.
 //! - D6: *a short read is as good as `WouldBlock`* on a TCP stream: it has emptied what was there, and what comes later is a new edge. So
 //!   the side is cleared after it as in R3, and the next read waits without a try; but only one without a limit, whose own worker polls
 //!   for it: the others must find what is there now. Not after an event with `LAST`: the end of the stream
@@ -142,7 +145,11 @@ impl Side {
         let bits = if last { READY | LAST } else { READY };
         // ORDERING: AcqRel. V1, before the lock of V2.
         let update = |word: u64| Some((word | bits).wrapping_add(TICK));
-        let _ = self.word.fetch_update(AcqRel, Acquire, update);
+        let before = self.word.fetch_update(AcqRel, Acquire, update);
+        if before.is_ok_and(|word| word & READY != 0) {
+            // D7.
+            return;
+        }
         let woken = self.waiters.lock().claim_all(Outcome::Done);
         woken.wake();
     }
@@ -394,6 +401,26 @@ mod loom_source {
             read(&pipe);
             read(&pipe);
             other.join().unwrap();
+        });
+    }
+
+    /// D7: two who signal at the same time, as the poller and a close do. The one whose event finds the side READY leaves the waking to the other.
+    #[test]
+    fn no_event_of_two_signallers_is_lost() {
+        loom::model(|| {
+            let pipe = Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let others: Vec<_> = (0..2)
+                .map(|_| {
+                    let poller = pipe.clone();
+                    thread::spawn(move || {
+                        poller.bytes.fetch_add(1, AcqRel);
+                        poller.side.signal();
+                    })
+                })
+                .collect();
+            read(&pipe);
+            read(&pipe);
+            others.into_iter().for_each(|other| other.join().unwrap());
         });
     }
 
