@@ -11,7 +11,10 @@
 
 use std::{cell::Cell, marker::PhantomPinned, ptr, ptr::NonNull};
 
-use crate::runtime::unit::{Ticket, Unit};
+use crate::{
+    runtime::unit::{Ticket, Unit},
+    util::prefetch,
+};
 
 /// How a node's wait stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +262,8 @@ impl Claimed {
     fn push(&mut self, node: &Node, outcome: Outcome) {
         node.outcome.set(outcome);
         node.next.set(ptr::null());
+        // The wake begins there.
+        prefetch::fetch_lines(node.unit, 1);
         // SAFETY: the chain's nodes are claimed and not woken.
         match unsafe { self.tail.as_ref() } {
             None => self.head = node,

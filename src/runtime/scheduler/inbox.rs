@@ -53,12 +53,12 @@ impl<T: Linked> Inbox<T> {
         self.head.load(Relaxed).is_null()
     }
 
-    /// Takes everything and gives it to `each`, oldest first. Called by the owner only.
+    /// Takes everything, linked from the oldest to the newest. Called by the owner only.
     #[inline]
-    pub(crate) fn take(&self, mut each: impl FnMut(&'static T)) {
+    pub(crate) fn take(&self) -> Option<Chain<T>> {
         // ORDERING: Acquire. Takes over links and what the wakers did.
-        let mut newest = NonNull::new(self.head.swap(ptr::null_mut(), Acquire));
-        let mut oldest: *mut T = ptr::null_mut();
+        let last = NonNull::new(self.head.swap(ptr::null_mut(), Acquire))?;
+        let (mut newest, mut oldest, mut len) = (Some(last), ptr::null_mut(), 0);
         while let Some(node) = newest {
             // SAFETY: nodes are `'static`, and the push gave them to us (I2).
             let link = unsafe { node.as_ref() }.link();
@@ -66,15 +66,21 @@ impl<T: Linked> Inbox<T> {
             newest = NonNull::new(link.load(Relaxed));
             link.store(oldest, Relaxed);
             oldest = node.as_ptr();
+            len += 1;
         }
-        while let Some(node) = NonNull::new(oldest) {
-            // SAFETY: as above.
-            let node: &'static T = unsafe { node.as_ref() };
-            // Read first: `each` may pass the node on.
-            oldest = node.link().load(Relaxed);
-            each(node);
-        }
+        // SAFETY: the node that was taken last; as above.
+        let first = unsafe { &*oldest };
+        // SAFETY: as above.
+        let last = unsafe { last.as_ref() };
+        Some(Chain { first, last, len })
     }
+}
+
+/// Nodes that are linked, each to the next; the last to none.
+pub(crate) struct Chain<T: 'static> {
+    pub(crate) first: &'static T,
+    pub(crate) last: &'static T,
+    pub(crate) len: u32,
 }
 
 #[cfg(all(test, loom))]
@@ -115,11 +121,22 @@ mod loom_inbox {
                 })
                 .collect();
             let mut seen = Vec::new();
-            inbox.take(|n| seen.push(n.value));
+            let mut take = || {
+                let Some(Chain { first, last, len }) = inbox.take() else { return };
+                let begin = seen.len();
+                let mut next: *const Node = first;
+                while let Some(node) = unsafe { next.as_ref() } {
+                    seen.push(node.value);
+                    assert!(!node.link().load(Relaxed).is_null() || ptr::eq(node, last));
+                    next = node.link().load(Relaxed);
+                }
+                assert_eq!(seen.len() - begin, len as usize);
+            };
+            take();
             for pusher in pushers {
                 pusher.join().unwrap();
             }
-            inbox.take(|n| seen.push(n.value));
+            take();
             let order = |base| seen.iter().copied().filter(|v| v / 10 == base).collect::<Vec<_>>();
             assert_eq!(order(1), [10, 11]);
             assert_eq!(order(2), [20, 21]);

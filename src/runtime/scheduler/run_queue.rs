@@ -8,7 +8,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-use super::inbox::Linked;
+use super::inbox::{Chain, Linked};
 
 pub(crate) struct RunQueue<T: Linked> {
     head: Cell<Option<&'static T>>,
@@ -30,6 +30,16 @@ impl<T: Linked> RunQueue<T> {
             Some(last) => last.link().store(ptr::from_ref(node).cast_mut(), Relaxed),
         }
         self.len.set(self.len.get() + 1);
+    }
+
+    /// Adds nodes that are linked already.
+    #[inline]
+    pub(crate) fn append(&self, chain: Chain<T>) {
+        match self.tail.replace(Some(chain.last)) {
+            None => self.head.set(Some(chain.first)),
+            Some(last) => last.link().store(ptr::from_ref(chain.first).cast_mut(), Relaxed),
+        }
+        self.len.set(self.len.get() + chain.len);
     }
 
     #[inline]

@@ -128,6 +128,9 @@ pub(crate) struct Worker {
     last_id: Cell<u64>,
     events: RefCell<Events>,
     search: Cell<Duration>,
+    /// Searches in a row that ended before an answer came in the sleep that followed; and for how many such sleeps more there is no search.
+    outlasted: Cell<u32>,
+    unsearched: Cell<u32>,
     /// How many times in a row the worker went to sleep without having found anything before.
     vain: Cell<u32>,
     give_way: RefCell<GiveWay>,
@@ -183,6 +186,8 @@ impl Worker {
             last_id: Cell::new(0),
             events: RefCell::new(Events::new()),
             search: Cell::new(SEARCH_MAX / 2),
+            outlasted: Cell::new(0),
+            unsearched: Cell::new(0),
             vain: Cell::new(0),
             give_way: RefCell::new(GiveWay::new(now)),
             lend_core: LendCore::new(workers, now),
@@ -557,7 +562,9 @@ impl Worker {
 
     #[inline]
     fn drain_inbox(&self) {
-        self.processor.inbox().take(|slot| self.queue.push_back(slot));
+        if let Some(chain) = self.processor.inbox().take() {
+            self.queue.append(chain);
+        }
     }
 
     /// Looks at everything that a busy worker would otherwise pass over.

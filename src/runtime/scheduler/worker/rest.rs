@@ -14,6 +14,9 @@ use crate::runtime::{clock, scheduler::processor::Processor, task_memory};
 pub(super) const SEARCH_MAX: Duration = Duration::from_micros(50);
 /// The shortest search that is worth beginning.
 const SEARCH_MIN: Duration = Duration::from_micros(2);
+/// Searches in a row that answers outlast before the worker does without, and for how many sleeps that answers end.
+const OUTLASTED: u32 = 4;
+const UNSEARCHED: u32 = 256;
 /// Looks at the inbox between two looks everywhere, with a pause after each.
 const ANSWER_LOOKS: u32 = 16;
 /// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
@@ -74,19 +77,37 @@ impl Worker {
     /// Searches, then sleeps, until there may be something to do.
     #[cold]
     pub(super) fn rest(&self) {
-        let looks = self.looks_before_sleep();
+        let searches = self.looks_before_sleep() && self.may_search() && self.unsearched.get() == 0;
         self.vain.set(self.vain.get().wrapping_add(1));
-        if looks && self.may_search() && self.search() {
+        if searches && self.search() {
             self.vain.set(0);
+            self.outlasted.set(0);
             return;
         }
         let begin = Instant::now();
         self.sleep();
-        // A search as long as this sleep would have paid.
         let slept = begin.elapsed();
         if slept < SEARCH_MAX && !self.processor.inbox().is_empty() {
             self.vain.set(0);
+            self.answered_in_sleep(searches, slept);
+        }
+    }
+
+    /// An answer came soon after the worker had gone to sleep. A search as long as the sleep would have paid, if who answered has a core of its own.
+    /// If search after search ends just before the answer, it came because the core was free: some other process has the other one.
+    fn answered_in_sleep(&self, searched: bool, slept: Duration) {
+        let unsearched = self.unsearched.get();
+        if unsearched > 0 {
+            self.unsearched.set(unsearched - 1);
+            return;
+        }
+        let outlasted = if searched { self.outlasted.get() + 1 } else { 0 };
+        if outlasted < OUTLASTED {
+            self.outlasted.set(outlasted);
             self.search.set(slept.max(SEARCH_MIN));
+        } else {
+            self.outlasted.set(0);
+            self.unsearched.set(UNSEARCHED);
         }
     }
 
