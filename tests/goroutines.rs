@@ -232,6 +232,33 @@ fn g_11_an_overflow_is_reported_and_ends_the_process() {
     }
 }
 
+/// The thread is one of a pool: whose call it ran is what matters.
+#[test]
+#[cfg(target_os = "linux")]
+fn g_11_an_overflow_in_a_blocking_call_names_its_goroutine() {
+    const NAME: &str = "g_11_an_overflow_in_a_blocking_call_names_its_goroutine";
+    #[allow(unconditional_recursion, reason = "the point of the test")]
+    fn endless(n: u64) -> u64 {
+        std::hint::black_box(endless(n + 1)) + std::hint::black_box(n)
+    }
+    if is_child(NAME) {
+        oxigo::run(|| {
+            // Another call of the same thread has ended well.
+            oxigo::blocking(|| ());
+            let deep = Builder::new().name("deep".into()).spawn(|| oxigo::blocking(|| endless(0))).unwrap();
+            let _ = deep.join();
+        });
+        unreachable!();
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(6), "{text}");
+    for words in ["goroutine ", "[deep]", "goroutines.rs:", "`blocking`", " KiB", "stack overflow", "RUST_MIN_STACK"] {
+        assert!(text.contains(words), "{words} is missing in: {text}");
+    }
+}
+
 /// Where a fault has its address, a signal that was sent has its sender, or what that one has put there. It ends the process as it would
 /// without us.
 #[test]
