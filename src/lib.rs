@@ -142,6 +142,13 @@ pub use sync::WaitGroup;
 /// in order, on entry; a value that was not sent is dropped before the chosen arm's body runs, unless it came `from` a slot. Bodies are
 /// plain code: `break`, `continue`, `return` and `?` work in them. An arm is disabled by receiving from [`never()`](chan::never).
 ///
+/// An operand is an end of a channel or a reference to one; a [`Chan`] is neither, so it is `recv(chan.receiver())` and
+/// `send(chan.sender(), value)`.
+///
+/// Arms may share a slot, to offer one value to whoever takes it first: it goes to one of them at most. They do if they name it in the same
+/// words, and these are a variable, a field (`self.slot`, `pair.0`), or what such a place refers to (`*slot`). The slot is borrowed when the
+/// first of them is evaluated, so later operands cannot look at it.
+///
 /// # Examples
 ///
 /// ```
@@ -165,6 +172,29 @@ pub use sync::WaitGroup;
 ///     }
 /// }
 /// assert_eq!(sum, 6);
+/// ```
+///
+/// One value for whoever takes it first:
+///
+/// ```
+/// use oxigo::{WaitGroup, select, unbuffered};
+///
+/// let (first, from_first) = unbuffered();
+/// let (second, from_second) = unbuffered();
+/// let tasks = WaitGroup::new();
+/// for requests in [from_first, from_second] {
+///     tasks.go(move || requests.iter().for_each(|n| println!("{n}")));
+/// }
+/// for n in 1..=3 {
+///     let mut request = Some(n);
+///     select! {
+///         send(first, from request) -> sent => sent.unwrap(),
+///         send(second, from request) -> sent => sent.unwrap(),
+///     }
+///     assert_eq!(request, None);
+/// }
+/// drop((first, second));
+/// tasks.wait();
 /// ```
 ///
 /// # Panics

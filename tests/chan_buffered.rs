@@ -329,6 +329,42 @@ fn cl_03_elements_may_be_large() {
     });
 }
 
+/// What docs/stacks.md says of a default stack, in a debug build too: each operation in a goroutine of its own.
+#[test]
+fn cl_03_elements_of_four_kib_fit_a_default_stack() {
+    type Large = [u8; 4096];
+    fn large(n: u8) -> Large {
+        std::hint::black_box([n; 4096])
+    }
+    rt(1, || {
+        let (one, two, three) = (bounded::<Large>(3), bounded::<Large>(3), bounded::<Large>(3));
+        let (tx, rx) = one.clone();
+        go(move || tx.send(large(1)).unwrap()).join().unwrap();
+        go(move || assert_eq!(rx.recv().unwrap()[4095], 1)).join().unwrap();
+        let captured = large(2);
+        go(move || assert_eq!(captured[4095], 2)).join().unwrap();
+        go(move || assert_eq!(go(|| large(3)).join().unwrap()[4095], 3)).join().unwrap();
+        let ((tx, rx), (tx2, rx2), (tx3, rx3)) = (one.clone(), two.clone(), three.clone());
+        let sends = move || {
+            select! {
+                send(tx, large(4)) -> sent => sent.unwrap(),
+                send(tx2, large(4)) -> sent => sent.unwrap(),
+                send(tx3, large(4)) -> sent => sent.unwrap(),
+            }
+        };
+        go(sends).join().unwrap();
+        let receives = move || {
+            let value = select! {
+                recv(rx) -> value => value.unwrap(),
+                recv(rx2) -> value => value.unwrap(),
+                recv(rx3) -> value => value.unwrap(),
+            };
+            assert_eq!(value[4095], 4);
+        };
+        go(receives).join().unwrap();
+    });
+}
+
 #[test]
 fn cl_04_copies_are_the_same_channel() {
     let (tx, rx) = bounded::<u8>(1);

@@ -232,6 +232,33 @@ fn g_11_an_overflow_is_reported_and_ends_the_process() {
     }
 }
 
+/// The thread is one of a pool: whose call it ran is what matters.
+#[test]
+#[cfg(target_os = "linux")]
+fn g_11_an_overflow_in_a_blocking_call_names_its_goroutine() {
+    const NAME: &str = "g_11_an_overflow_in_a_blocking_call_names_its_goroutine";
+    #[allow(unconditional_recursion, reason = "the point of the test")]
+    fn endless(n: u64) -> u64 {
+        std::hint::black_box(endless(n + 1)) + std::hint::black_box(n)
+    }
+    if is_child(NAME) {
+        oxigo::run(|| {
+            // Another call of the same thread has ended well.
+            oxigo::blocking(|| ());
+            let deep = Builder::new().name("deep".into()).spawn(|| oxigo::blocking(|| endless(0))).unwrap();
+            let _ = deep.join();
+        });
+        unreachable!();
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(6), "{text}");
+    for words in ["goroutine ", "[deep]", "goroutines.rs:", "`blocking`", " KiB", "stack overflow", "RUST_MIN_STACK"] {
+        assert!(text.contains(words), "{words} is missing in: {text}");
+    }
+}
+
 /// Where a fault has its address, a signal that was sent has its sender, or what that one has put there. It ends the process as it would
 /// without us.
 #[test]
@@ -600,24 +627,46 @@ fn wrong_options_are_refused_with_words() {
         let error = builder.build().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     }
-    const NAME: &str = "wrong_options_are_refused_with_words";
+}
+
+/// A runtime of one's own falls back; the default one says what is wrong, and in which variable. An empty variable is as good as none.
+#[test]
+fn wrong_variables_are_named_and_empty_ones_are_none() {
+    const NAME: &str = "wrong_variables_are_named_and_empty_ones_are_none";
     if is_child(NAME) {
-        return;
+        let own = Runtime::builder().build().unwrap();
+        println!("{own:?}");
+        assert_eq!(own.run(|| 1), 1);
+        let default = std::panic::catch_unwind(|| oxigo::run(|| 1));
+        oxigo::exit(if default.is_ok() { 0 } else { 2 });
     }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "rt_01_the_count_is_one_in_a_fresh_main", "--nocapture"])
-        .env("OXIGO_STACK_SIZE", "lots")
-        .output()
-        .unwrap();
-    // A runtime of one's own falls back; the default one says what is wrong.
-    assert!(output.status.success());
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "run_borrows_returns_and_resumes_panics", "--nocapture"])
-        .env("OXIGO_WORKERS", "many")
-        .output()
-        .unwrap();
-    let text = stderr(&output);
-    assert!(text.contains("OXIGO_WORKERS=many is not a positive number"), "{text}");
+    let run = |variables: &[(&str, &str)]| {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env("OXIGO_TEST_CHILD", NAME)
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap()
+    };
+    let wrong = [
+        ("OXIGO_WORKERS", "many", "OXIGO_WORKERS=many is not a positive number"),
+        ("OXIGO_WORKERS", "0", "OXIGO_WORKERS=0 is not a positive number"),
+        ("OXIGO_WORKERS", "99999999", "OXIGO_WORKERS=99999999: 99999999 workers are more than 1024"),
+        ("OXIGO_STACK_SIZE", "lots", "OXIGO_STACK_SIZE=lots is not a positive number"),
+        ("OXIGO_STACK_SIZE", "4096M", "OXIGO_STACK_SIZE=4096M: a stack of 4294967296 bytes cannot be had"),
+        ("OXIGO_ANCESTORS", "all", "OXIGO_ANCESTORS=all is not a positive number"),
+    ];
+    for (variable, value, words) in wrong {
+        let output = run(&[(variable, value)]);
+        let text = stderr(&output);
+        assert!(output.status.code() == Some(2) && text.contains(words), "{variable}={value}: {text}");
+        let own = String::from_utf8_lossy(&output.stdout);
+        assert!(own.contains("workers: ") && !own.contains("workers: 1024"), "{own}");
+    }
+    let all =
+        ["WORKERS", "STACK_SIZE", "ANCESTORS", "TRACE", "WATCHDOG", "LEND_CORES"].map(|name| format!("OXIGO_{name}"));
+    let output = run(&all.each_ref().map(|name| (name.as_str(), "")));
+    assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
 }
 
 #[test]

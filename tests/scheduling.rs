@@ -19,10 +19,12 @@ use oxigo::{
     context::Context,
     go,
     net::{
-        TcpListener, TcpStream, lookup_host_ctx,
+        TcpListener, TcpStream, UdpSocket, lookup_host, lookup_host_ctx,
         unix::{UnixDatagram, UnixStream},
     },
-    select, time, unbuffered,
+    select,
+    sync::{Barrier, Condvar, ErrGroup, Mutex, MutexCtx, Once, OnceLock, RwLock, RwLockCtx, Semaphore, SingleFlight},
+    time, unbuffered,
 };
 
 /// Go's TestGoroutineParallelism: as many as there are workers make progress at once, by turns that nobody yields in.
@@ -114,22 +116,25 @@ fn s_06_a_loop_that_yields_sees_what_others_send() {
     });
 }
 
-/// S-07: there is no preemption. The documented fallback: a goroutine that computes holds its own worker, and the others' goroutines go
-/// on.
+/// Makes `call` again and again until another goroutine of the only worker has run.
+fn lets_others_run(what: &str, mut call: impl FnMut()) {
+    let ran = Arc::new(AtomicBool::new(false));
+    let other = Arc::clone(&ran);
+    let other = go(move || other.store(true, SeqCst));
+    let begin = Instant::now();
+    while !ran.load(SeqCst) {
+        call();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{what} holds its worker");
+    }
+    other.join().unwrap();
+}
+
 /// Calls that might have waited, but fail at once for a limit that has passed or for want of a peer, spend their caller's slice as others do:
 /// a loop that just tries again held its worker for ever.
 #[test]
 fn s_06_calls_that_fail_at_once_let_others_run() {
     fn lets_others_run<T>(what: &str, call: impl Fn() -> io::Result<T>) {
-        let ran = Arc::new(AtomicBool::new(false));
-        let other = Arc::clone(&ran);
-        let other = go(move || other.store(true, SeqCst));
-        let begin = Instant::now();
-        while !ran.load(SeqCst) {
-            assert!(call().is_err(), "{what}");
-            assert!(begin.elapsed() < Duration::from_secs(5), "{what} holds its worker");
-        }
-        other.join().unwrap();
+        self::lets_others_run(what, || assert!(call().is_err(), "{what}"));
     }
     rt(1, || {
         let past = Some(Instant::now());
@@ -169,6 +174,161 @@ fn s_06_calls_that_fail_at_once_let_others_run() {
     });
 }
 
+/// Go parks where these return at once, or its clock takes the processor away.
+#[test]
+fn s_06_sleeps_that_are_over_let_others_run() {
+    rt(1, || {
+        let begin = Instant::now();
+        lets_others_run("a sleep of nothing", || time::sleep(Duration::ZERO));
+        lets_others_run("a sleep of a nanosecond", || time::sleep(Duration::from_nanos(1)));
+        lets_others_run("a sleep of ten nanoseconds", || time::sleep(Duration::from_nanos(10)));
+        lets_others_run("a sleep until what is over", || time::sleep_until(begin));
+    });
+}
+
+/// Waits for what is there already, or for no time.
+#[test]
+fn s_06_waits_that_are_over_let_others_run() {
+    rt(1, || {
+        const NONE: Duration = Duration::ZERO;
+        let begin = Instant::now();
+        let (ended, cancel) = Context::background().with_cancel();
+        cancel.cancel();
+
+        let mutex = Mutex::new(());
+        lets_others_run("a mutex that is free", || drop(mutex.lock()));
+        lets_others_run("a mutex with a context", || assert!(mutex.lock_ctx(&ended).is_err()));
+        let held = mutex.lock();
+        lets_others_run("a mutex that is held, with a limit", || assert!(mutex.try_lock_for(NONE).is_none()));
+        lets_others_run("a mutex that is held, with a deadline", || assert!(mutex.try_lock_until(begin).is_none()));
+        drop(held);
+
+        let lock = RwLock::new(());
+        lets_others_run("a read lock", || drop(lock.read()));
+        lets_others_run("a recursive read lock", || drop(lock.read_recursive()));
+        lets_others_run("an upgradable read lock", || drop(lock.upgradable_read()));
+        lets_others_run("a write lock", || drop(lock.write()));
+        lets_others_run("a read lock with a context", || assert!(lock.read_ctx(&ended).is_err()));
+        lets_others_run("an upgradable lock with a context", || assert!(lock.upgradable_read_ctx(&ended).is_err()));
+        lets_others_run("a write lock with a context", || assert!(lock.write_ctx(&ended).is_err()));
+        let held = lock.write();
+        lets_others_run("a read lock with a limit", || assert!(lock.try_read_for(NONE).is_none()));
+        lets_others_run("a write lock with a limit", || assert!(lock.try_write_for(NONE).is_none()));
+        drop(held);
+
+        let semaphore = Arc::new(Semaphore::new(1));
+        lets_others_run("a permit that is free", || drop(semaphore.acquire(1)));
+        lets_others_run("an owned permit", || drop(semaphore.acquire_owned(1)));
+        lets_others_run("a permit with a context", || assert!(semaphore.acquire_ctx(1, &ended).is_err()));
+        lets_others_run("an owned permit with a context", || assert!(semaphore.acquire_owned_ctx(1, &ended).is_err()));
+        let taken = semaphore.acquire(1);
+        lets_others_run("a permit with a limit", || assert!(semaphore.acquire_timeout(1, NONE).is_none()));
+        drop(taken);
+
+        let group = WaitGroup::new();
+        lets_others_run("a group of nobody", || group.wait());
+        lets_others_run("a group of nobody, with a context", || assert!(group.wait_ctx(&ended).is_err()));
+        group.add(1);
+        lets_others_run("a group with a limit", || assert!(!group.wait_timeout(NONE)));
+        group.done();
+        lets_others_run("a group of fallible tasks", || ErrGroup::<()>::new().wait().unwrap());
+
+        let barrier = Barrier::new(1);
+        lets_others_run("a barrier", || assert!(barrier.wait().is_leader()));
+
+        let once = Once::new();
+        once.call_once(|| {});
+        lets_others_run("a run that is over", || once.wait());
+        lets_others_run("a run that is over, whatever came of it", || once.wait_force());
+        let value = OnceLock::new();
+        lets_others_run("a value that is missing", || assert!(value.wait_timeout(NONE).is_none()));
+        value.set(1).unwrap();
+        lets_others_run("a value that is there", || assert_eq!(*value.wait(), 1));
+        lets_others_run("a value that is there, with a limit", || assert!(value.wait_timeout(NONE).is_some()));
+
+        let (changed, mut held) = (Condvar::new(), mutex.lock());
+        lets_others_run("a change with a limit", || assert!(changed.wait_for(&mut held, NONE).timed_out()));
+        lets_others_run("a change with a deadline", || assert!(changed.wait_until(&mut held, begin).timed_out()));
+        lets_others_run("a condition with a limit", || {
+            assert!(changed.wait_while_for(&mut held, |()| true, NONE).timed_out());
+        });
+        lets_others_run("a change with a context", || assert!(changed.wait_ctx(&mut held, &ended).is_err()));
+        drop(held);
+        // The mutex is given up meanwhile, as it is by a wait.
+        let other = Arc::new(Mutex::new(false));
+        let shared = Arc::clone(&other);
+        let sets = go(move || *shared.lock() = true);
+        let mut set = other.lock();
+        let started = Instant::now();
+        while !*set {
+            assert!(changed.wait_while_ctx(&mut set, |set| !*set, &ended).is_err() || *set);
+            assert!(started.elapsed() < Duration::from_secs(5), "the mutex stays held");
+        }
+        sets.join().unwrap();
+
+        let flights = SingleFlight::new();
+        lets_others_run("a flight of one", || assert_eq!(flights.work("key", || 1), (1, false)));
+    });
+}
+
+/// Sockets that are ready, or at their end.
+#[test]
+fn s_06_sockets_that_do_not_wait_let_others_run() {
+    rt(1, || {
+        let (near, far) = UnixStream::pair().unwrap();
+        lets_others_run("a read of no bytes", || assert_eq!((&near).read(&mut []).unwrap(), 0));
+        lets_others_run("reads of no bytes", || assert_eq!((&near).read_vectored(&mut []).unwrap(), 0));
+        lets_others_run("a write of no bytes", || assert_eq!((&near).write(&[]).unwrap(), 0));
+        (&far).write_all(&[1]).unwrap();
+        lets_others_run("a look at what is there", || assert_eq!(near.peek(&mut [0]).unwrap(), 1));
+        lets_others_run("a wait for what is there", || near.readable().unwrap());
+        lets_others_run("a wait for room that is there", || near.writable().unwrap());
+        drop(far);
+        (&near).read_exact(&mut [0]).unwrap();
+        lets_others_run("a read at the end", || assert_eq!((&near).read(&mut [0]).unwrap(), 0));
+        lets_others_run("a write to nobody", || assert!((&near).write(&[1]).is_err()));
+        let (near, far) = oxigo::net::pipe();
+        lets_others_run("a read of no bytes in memory", || assert_eq!((&near).read(&mut []).unwrap(), 0));
+        lets_others_run("a write of no bytes in memory", || assert_eq!((&near).write(&[]).unwrap(), 0));
+        drop(far);
+        lets_others_run("a read at the end in memory", || assert_eq!((&near).read(&mut [0]).unwrap(), 0));
+        lets_others_run("a write to nobody in memory", || assert!((&near).write(&[1]).is_err()));
+        let packets = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = packets.local_addr().unwrap();
+        lets_others_run("a packet", || assert_eq!(packets.send_to(&[1], address).unwrap(), 1));
+        lets_others_run("a look-up of an address", || assert_eq!(lookup_host("127.0.0.1:1").unwrap().count(), 1));
+    });
+}
+
+/// P4: what only tries, and what lets go, never gives way.
+#[test]
+fn s_06_tries_and_unlocks_do_not_give_way() {
+    rt(1, || {
+        let ran = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&ran);
+        let other = go(move || other.store(true, SeqCst));
+        let (mutex, lock, semaphore, group) = (Mutex::new(()), RwLock::new(()), Semaphore::new(1), WaitGroup::new());
+        let (changed, value) = (Condvar::new(), OnceLock::new());
+        let (tx, rx) = bounded(1);
+        for i in 0..100_000 {
+            drop(mutex.try_lock().unwrap());
+            drop(lock.try_read().unwrap());
+            drop(lock.try_write().unwrap());
+            drop(semaphore.try_acquire(1).unwrap());
+            group.add(1);
+            group.done();
+            changed.notify_all();
+            let _ = (value.set(i), value.get());
+            tx.try_send(i).unwrap();
+            assert_eq!(rx.try_recv(), Ok(i));
+        }
+        assert!(!ran.load(SeqCst), "something gave way");
+        other.join().unwrap();
+    });
+}
+
+/// S-07: there is no preemption. The documented fallback: a goroutine that computes holds its own worker, and the others' goroutines go
+/// on.
 #[test]
 fn s_07_a_hog_holds_only_its_own_worker() {
     rt(2, || {

@@ -257,6 +257,35 @@ fn is_operation(tokens: &[TokenTree], at: usize) -> bool {
     word && matches!(tokens.get(at + 1), Some(TokenTree::Group(_))) && is_thin_arrow(tokens, at + 2)
 }
 
+/// What tells a slot that is a plain variable, a field of one, or what such a place refers to, from the others: its tokens, each with where
+/// it is resolved, since two variables of one name may come from a macro and from its caller. Other slots have no name.
+///
+/// Only a span's debug form says where an identifier is resolved (`#3 bytes(5..9)`). Should it read otherwise one day, slots have no names and
+/// arms do not share them, which the borrow checker then reports; no arm ever takes another one's slot.
+fn slot_name(slot: &TokenStream) -> Option<String> {
+    let tokens: Vec<TokenTree> = slot.clone().into_iter().collect();
+    let place = tokens.iter().position(|token| !is_punct(Some(token), '*'))?;
+    let is_path = tokens[place..].iter().enumerate().all(|(i, token)| match token {
+        TokenTree::Ident(_) => i % 2 == 0,
+        TokenTree::Literal(_) => i % 2 == 0 && i > 0,
+        token => i % 2 == 1 && is_punct(Some(token), '.'),
+    });
+    if !is_path {
+        return None;
+    }
+    let mut name = String::new();
+    for token in &tokens {
+        name.push_str(&token.to_string());
+        if let TokenTree::Ident(word) = token {
+            let span = format!("{:?}", word.span());
+            let (resolved, _) = span.split_once(" bytes(").filter(|(resolved, _)| resolved.starts_with('#'))?;
+            name.push_str(resolved);
+        }
+        name.push(' ');
+    }
+    Some(name)
+}
+
 struct Out {
     tokens: Vec<TokenTree>,
     at: Span,
@@ -329,10 +358,13 @@ fn respan(mut token: TokenTree, at: Span) -> TokenTree {
 impl Arms {
     /// ```text
     /// {
-    ///     match (&(rx), &(tx), value, …) { (end0, end1, value1, …) => {
+    ///     match (&(rx), &(tx), value, &(one), &mut (slot), &(other), …) { (end0, end1, value1, end2, value2, end3, …) => {
     ///         let mut place0 = macros::Recv::new(end0);
     ///         let mut place1 = macros::Send::new(end1, value1);
-    ///         match macros::run([&mut place0, &mut place1], biased, otherwise) {
+    ///         let slot2 = macros::Slot::new(end2, value2);
+    ///         let mut place2 = macros::SendFrom::new(&slot2, end2);
+    ///         let mut place3 = macros::SendFrom::new(&slot2, end3);
+    ///         match macros::run([&mut place0, &mut place1, &mut place2, &mut place3], biased, otherwise) {
     ///             0 => { let pattern = { drop(place1); place0.finish() }; body }
     ///             …
     ///         }
@@ -344,7 +376,7 @@ impl Arms {
         let macros = |out: &mut Out, rest: &str| {
             out.stream(path.clone()).text("::__private::macros::").text(rest);
         };
-        // The whole call is shown at the first operand, and with it an error about the arguments.
+        // The whole call is shown at an operand, and with it an error about the arguments.
         let constructor = |name: &str, arguments: Out| {
             let mut out = Out { tokens: Vec::new(), at: arguments.at };
             out.stream(located(&path, out.at)).text("::__private::macros::").text(name).text("::new");
@@ -358,36 +390,43 @@ impl Arms {
         }
 
         let (mut operands, mut names, mut places, mut list) = (Out::new(), Out::new(), Out::new(), Out::new());
+        let mut slots = Vec::new();
         for (i, arm) in self.arms.iter().enumerate() {
             list.text("&mut").local("place", i).text(",");
-            places.text("let mut").local("place", i).text("=");
-            match &arm.kind {
-                Kind::Recv(receiver) => {
-                    operands.extend(borrowed(receiver, "&")).text(",");
-                    names.local("end", i).text(",");
-                    let mut arguments = Out::at(receiver);
+            let (Kind::Recv(end) | Kind::Send(end, _) | Kind::SendFrom(end, _)) = &arm.kind;
+            operands.extend(borrowed(end, "&")).text(",");
+            names.local("end", i).text(",");
+            let mut arguments = Out::at(end);
+            let name = match &arm.kind {
+                Kind::Recv(_) => {
                     arguments.local("end", i);
-                    places.extend(constructor("Recv", arguments)).text(";");
+                    "Recv"
                 }
-                Kind::Send(sender, value) | Kind::SendFrom(sender, value) => {
-                    let from = matches!(arm.kind, Kind::SendFrom(..));
-                    operands.extend(borrowed(sender, "&")).text(",");
-                    if from {
-                        operands.extend(borrowed(value, "&mut")).text(",");
-                    } else {
-                        operands.stream(value.clone()).text(",");
+                Kind::Send(_, value) => {
+                    operands.stream(value.clone()).text(",");
+                    names.local("value", i).text(",");
+                    arguments.local("end", i).text(",").extend(local_at(value, "value", i));
+                    "Send"
+                }
+                Kind::SendFrom(_, slot) => {
+                    let name = slot_name(slot);
+                    let known = slots.iter().find(|(_, known)| name.is_some() && *known == name);
+                    let first = known.map_or(i, |(first, _)| *first);
+                    if first == i {
+                        slots.push((i, name));
+                        operands.extend(borrowed(slot, "&mut")).text(",");
+                        names.local("value", i).text(",");
+                        let mut arguments = Out::at(end);
+                        arguments.local("end", i).text(",").extend(local_at(slot, "value", i));
+                        places.text("let").local("slot", i).text("=");
+                        places.extend(constructor("Slot", arguments)).text(";");
                     }
-                    names.local("end", i).text(",").local("value", i).text(",");
-                    let mut arguments = Out::at(sender);
-                    arguments.local("end", i).text(",");
-                    arguments.extend({
-                        let mut out = Out::at(value);
-                        out.local("value", i);
-                        out
-                    });
-                    places.extend(constructor(if from { "SendFrom" } else { "Send" }, arguments)).text(";");
+                    arguments.text("&").local("slot", first).text(",").local("end", i);
+                    "SendFrom"
                 }
-            }
+            };
+            places.text("let mut").local("place", i).text("=");
+            places.extend(constructor(name, arguments)).text(";");
         }
         let mut otherwise = Out::new();
         match &self.default {
@@ -413,9 +452,11 @@ impl Arms {
         arguments.extend(otherwise);
         run.group(Delimiter::Parenthesis, arguments);
 
-        let count = self.arms.len();
+        // What is sent from a slot stays there: such a place has nothing to drop.
+        let owners: Vec<usize> =
+            (0..self.arms.len()).filter(|i| !matches!(self.arms[*i].kind, Kind::SendFrom(..))).collect();
         let drop_others = |out: &mut Out, kept: usize| {
-            for i in (0..count).filter(|i| *i != kept) {
+            for &i in owners.iter().filter(|i| **i != kept) {
                 let mut argument = Out::new();
                 argument.local("place", i);
                 out.text("::core::mem::drop").group(Delimiter::Parenthesis, argument).text(";");
@@ -455,6 +496,12 @@ impl Arms {
         block.group(Delimiter::Brace, whole);
         block.tokens.into_iter().collect()
     }
+}
+
+fn local_at(operand: &TokenStream, name: &str, number: usize) -> Out {
+    let mut out = Out::at(operand);
+    out.local(name, number);
+    out
 }
 
 fn borrowed(operand: &TokenStream, how: &str) -> Out {

@@ -5,6 +5,9 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use crate::runtime::lifecycle;
 
 /// What [`metrics()`] has counted over all runtimes of the process that have not ended.
+///
+/// A runtime that was dropped has ended when its last goroutine has, and its workers after it; a goroutine that waits for ever keeps it in the
+/// sums. When it has ended, what it had counted is no longer in them, so numbers of what has happened "so far" become smaller then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
@@ -27,7 +30,7 @@ pub struct Metrics {
     pub longest_run: Duration,
 }
 
-/// Counts goroutines, workers and what the scheduler has done.
+/// Counts goroutines, workers and what the scheduler has done, in all runtimes of the process together.
 ///
 /// The numbers are read one after another while the program runs, so they may be off by what happens meanwhile. Cheap enough to be
 /// called many times a second.

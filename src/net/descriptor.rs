@@ -278,11 +278,11 @@ impl Descriptor {
             }
             let (Some((registration, side)), Some(tick)) = (watched, tick) else {
                 // Registered now, and tried once more before waiting.
-                self.register()?;
+                self.register().inspect_err(|_| park::spend_call())?;
                 continue;
             };
             if !registration.is_watched() {
-                self.adopt(registration)?;
+                self.adopt(registration).inspect_err(|_| park::spend_call())?;
             }
             side.clear(tick);
             if !side.wait(Until::new(deadline, limit.interrupt()), reason) {

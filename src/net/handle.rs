@@ -53,6 +53,7 @@ impl Descriptor {
         mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if empty {
+            park::spend();
             return Ok(0);
         }
         self.perform(Direction::Read, Reason::Read, self.limit(Direction::Read, ctx), |fd| {
@@ -70,6 +71,10 @@ impl Descriptor {
         total: usize,
         mut write: impl FnMut(BorrowedFd<'_>, usize) -> io::Result<usize>,
     ) -> Written {
+        if total == 0 {
+            // A turn that is free is all that this takes.
+            park::spend();
+        }
         let limit = self.limit(Direction::Write, ctx);
         let _turn = match self.writers.take(Reason::Write, limit.interrupt(), || limit.check()) {
             Ok(turn) => turn,
@@ -106,6 +111,7 @@ impl Descriptor {
         mut read: impl FnMut(BorrowedFd<'_>, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         if buf.is_empty() {
+            park::spend();
             return Ok(0);
         }
         self.drain(self.limit(Direction::Read, ctx), buf.len(), |fd| if self.is_shut() { Ok(0) } else { read(fd, buf) })

@@ -44,7 +44,7 @@ use crate::{
 ///
 /// Parks the goroutine, or blocks the thread.
 pub fn lookup_host<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<SocketAddr>> {
-    Ok(host.resolve()?.into_iter())
+    addresses_of(host, &Patience::endless())
 }
 
 /// As [`lookup_host`], for `timeout` at most.
@@ -58,7 +58,7 @@ pub fn lookup_host<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<Socket
 /// Parks the goroutine, or blocks the thread.
 pub fn lookup_host_timeout<A: ToSocketAddrs>(host: A, timeout: Duration) -> io::Result<vec::IntoIter<SocketAddr>> {
     let patience = Patience { deadline: Instant::now().checked_add(timeout), ..Patience::endless() };
-    Ok(host.resolve_within(&patience)?.into_iter())
+    addresses_of(host, &patience)
 }
 
 /// As [`lookup_host`], until `cancelled` has a value or is closed. The value is left there.
@@ -85,7 +85,7 @@ pub fn lookup_host_unless<A: ToSocketAddrs, T>(
     cancelled: &Receiver<T>,
 ) -> io::Result<vec::IntoIter<SocketAddr>> {
     let patience = Patience { cancelled: Some(cancelled), ..Patience::endless() };
-    Ok(host.resolve_within(&patience)?.into_iter())
+    addresses_of(host, &patience)
 }
 
 /// As [`lookup_host`], until `ctx` ends at the latest. A context that has ended already comes before an answer.
@@ -112,7 +112,13 @@ pub fn lookup_host_unless<A: ToSocketAddrs, T>(
 /// Parks the goroutine, or blocks the thread.
 pub fn lookup_host_ctx<A: ToSocketAddrs>(host: A, ctx: &Context) -> io::Result<vec::IntoIter<SocketAddr>> {
     ctx.check().inspect_err(|_| park::spend())?;
-    Ok(host.resolve_within(&Patience::of_context(ctx))?.into_iter())
+    addresses_of(host, &Patience::of_context(ctx))
+}
+
+fn addresses_of<A: ToSocketAddrs>(host: A, patience: &Patience<'_>) -> io::Result<vec::IntoIter<SocketAddr>> {
+    // An address is known at once.
+    park::spend();
+    Ok(host.resolve_within(patience)?.into_iter())
 }
 
 /// Until when an answer is waited for.

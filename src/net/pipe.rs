@@ -123,6 +123,7 @@ impl Half {
 
     fn read(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
+            park::spend();
             return Ok(0);
         }
         let (count, all) = perform(&self.offered, self.read.begin(ctx), Reason::PipeRead, || {
@@ -150,6 +151,9 @@ impl Half {
     }
 
     fn write(&self, ctx: Option<&Context>, buf: &[u8]) -> Written {
+        if buf.is_empty() {
+            park::spend();
+        }
         let limit = self.write.begin(ctx);
         let _turn = match self.writers.take(Reason::PipeWrite, limit.interrupt(), || limit.check()) {
             Ok(turn) => turn,
@@ -174,7 +178,11 @@ impl Half {
         limit.check()?;
         let mut state = self.state.lock();
         debug_assert!(state.piece.is_empty(), "I1");
-        state.error_for_writer()?;
+        if let Err(error) = state.error_for_writer() {
+            drop(state);
+            park::spend();
+            return Err(error);
+        }
         state.piece.extend_from_slice(piece);
         state.taken = 0;
         drop(state);

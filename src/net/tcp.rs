@@ -297,7 +297,8 @@ impl TcpStream {
         race: Option<&Race>,
         ctx: Option<&Context>,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP));
+        let socket = socket.inspect_err(|_| park::spend_call())?;
         let connected = socket.connect(&address.into());
         park::spend_call();
         let stream = Self { descriptor: Arc::new(Descriptor::tcp(socket.into())) };

@@ -355,7 +355,8 @@ impl UnixStream {
     }
 
     fn connect_system(address: &SocketAddrUnix, ctx: Option<&Context>) -> io::Result<Self> {
-        let stream = Self { descriptor: Arc::new(Descriptor::new(new_socket(SocketType::STREAM)?)) };
+        let socket = new_socket(SocketType::STREAM).inspect_err(|_| park::spend_call())?;
+        let stream = Self { descriptor: Arc::new(Descriptor::new(socket)) };
         let limit = stream.descriptor.limit(Direction::Write, ctx);
         match until_peer_has_room(limit, || connect(&stream, address)) {
             // Linux connects at once or not at all; elsewhere the rest is waited for.

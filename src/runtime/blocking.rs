@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use crate::runtime::{
-    alarm, clock, panics,
-    park::{self, Wake},
-    scheduler,
-    task::TaskRef,
-    threads::Ours,
-    unit::Unit,
-    wait::Reason,
+use crate::{
+    runtime::{
+        alarm, clock, panics,
+        park::{self, Wake},
+        scheduler,
+        task::TaskRef,
+        threads::Ours,
+        unit::Unit,
+        wait::Reason,
+    },
+    stack::overflow::{self, AltStack},
 };
 
 /// The most threads at a time.
@@ -28,6 +31,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// For calls that would hold a worker, and with it every goroutine that lives there: file systems, databases, C libraries,
 /// `std::sync` waits. On a goroutine `f` runs on a thread of a pool (at most 512 threads, which end when idle; more calls queue);
 /// on a plain thread it runs in place. `f` may borrow, since the caller waits.
+///
+/// The pool's threads have stacks of the standard library's size: 2 MiB, or `RUST_MIN_STACK`. An overflow there is reported as the goroutine's,
+/// and ends the process.
 ///
 /// # Examples
 ///
@@ -204,6 +210,8 @@ impl Pool {
     fn serve(&self) {
         scheduler::block_signals();
         let _ours = Ours::register();
+        let _alternate_stack = AltStack::install();
+        overflow::watch_thread(panics::report_blocking_overflow);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(job) = state.jobs.pop_front() {

@@ -608,8 +608,8 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for no workers, more than 1,024 or a stack size below 64 KiB; otherwise what the system refused: threads,
-    /// descriptors or memory.
+    /// `InvalidInput` for no workers, more than 1,024 or a stack size above 2 GiB; otherwise what the system refused: threads, descriptors
+    /// or memory.
     ///
     /// # Blocking
     ///

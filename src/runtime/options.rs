@@ -48,14 +48,13 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         // A wrong environment is reported where it is first read with an error to return.
-        let stack_size = from_env("OXIGO_STACK_SIZE").ok().flatten().unwrap_or(DEFAULT_STACK_SIZE);
         Self {
             workers: None,
-            stack_size,
+            stack_size: stack_size_from_env().ok().flatten().unwrap_or(DEFAULT_STACK_SIZE),
             name: "oxigo".into(),
             panic: PanicPolicy::default(),
             deadlock: Deadlock::default(),
-            ancestors: from_env("OXIGO_ANCESTORS").ok().flatten().unwrap_or(0),
+            ancestors: ancestors_from_env().ok().flatten().unwrap_or(0),
         }
     }
 }
@@ -63,43 +62,62 @@ impl Default for Options {
 impl Options {
     /// Defaults and environment, checked.
     pub(crate) fn from_environment() -> io::Result<Self> {
-        let options = Self { workers: from_env("OXIGO_WORKERS")?, ..Self::default() };
-        from_env("OXIGO_STACK_SIZE")?;
-        from_env("OXIGO_ANCESTORS")?;
-        options.check()?;
+        let options = Self { workers: workers_from_env()?, ..Self::default() };
+        stack_size_from_env()?;
+        ancestors_from_env()?;
         Ok(options)
     }
 
     pub(crate) fn check(&self) -> io::Result<()> {
-        let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        match self.workers {
-            Some(0) => return invalid("a runtime needs at least one worker".into()),
-            Some(n) if n > MOST_WORKERS => return invalid(format!("{n} workers are more than {MOST_WORKERS}")),
-            _ => {}
+        if let Some(workers) = self.workers {
+            check_workers(workers)?;
         }
         check_stack_size(self.stack_size)
     }
 
     pub(crate) fn workers_or_default(&self) -> usize {
         self.workers
-            .or_else(|| from_env("OXIGO_WORKERS").ok().flatten())
+            .or_else(|| workers_from_env().ok().flatten())
             .unwrap_or_else(cores::available)
             .clamp(1, MOST_WORKERS)
+    }
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+fn check_workers(workers: usize) -> io::Result<()> {
+    match workers {
+        0 => Err(invalid("a runtime needs at least one worker".into())),
+        1..=MOST_WORKERS => Ok(()),
+        _ => Err(invalid(format!("{workers} workers are more than {MOST_WORKERS}"))),
     }
 }
 
 /// Less than the least is no error, as with std's threads: the pool rounds it up.
 pub(crate) fn check_stack_size(bytes: usize) -> io::Result<()> {
     if bytes > MOST_STACK_SIZE {
-        let text = format!("a stack of {bytes} bytes cannot be had; the most is {MOST_STACK_SIZE}");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        return Err(invalid(format!("a stack of {bytes} bytes cannot be had; the most is {MOST_STACK_SIZE}")));
     }
     Ok(())
 }
 
-/// A positive number from the environment, with K or M for sizes.
-fn from_env(variable: &str) -> io::Result<Option<usize>> {
-    let Some(text) = env::var_os(variable) else { return Ok(None) };
+fn workers_from_env() -> io::Result<Option<usize>> {
+    from_env("OXIGO_WORKERS", check_workers)
+}
+
+fn stack_size_from_env() -> io::Result<Option<usize>> {
+    from_env("OXIGO_STACK_SIZE", check_stack_size)
+}
+
+fn ancestors_from_env() -> io::Result<Option<usize>> {
+    from_env("OXIGO_ANCESTORS", |_| Ok(()))
+}
+
+/// A positive number from the environment, with K or M for sizes. An empty variable is as good as none. Errors name the variable.
+fn from_env(variable: &str, check: impl Fn(usize) -> io::Result<()>) -> io::Result<Option<usize>> {
+    let Some(text) = env::var_os(variable).filter(|text| !text.is_empty()) else { return Ok(None) };
     let parsed = text.to_str().map(str::trim).and_then(|text| {
         let (digits, factor) = match text.as_bytes().last()? {
             b'k' | b'K' => (&text[..text.len() - 1], 1024),
@@ -108,11 +126,8 @@ fn from_env(variable: &str) -> io::Result<Option<usize>> {
         };
         digits.parse::<usize>().ok()?.checked_mul(factor).filter(|n| *n > 0)
     });
-    match parsed {
-        Some(number) => Ok(Some(number)),
-        None => {
-            let text = format!("{variable}={} is not a positive number (K and M may follow)", text.to_string_lossy());
-            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-        }
-    }
+    let set = || format!("{variable}={}", text.to_string_lossy());
+    let number = parsed.ok_or_else(|| invalid(format!("{} is not a positive number (K and M may follow)", set())))?;
+    check(number).map_err(|error| invalid(format!("{}: {error}", set())))?;
+    Ok(Some(number))
 }

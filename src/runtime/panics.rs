@@ -121,26 +121,39 @@ fn discard(payload: Box<dyn Any + Send>) {
 /// Says whose stack overflowed. Runs in a signal handler: no allocation, no lock.
 pub(crate) fn report_overflow(slot: &Slot, out: &mut RawStderr) {
     let bounds = slot.bounds();
-    out.write_str("\ngoroutine ");
     match slot.task() {
-        Some(task) => {
-            out.write_usize(task.id() as usize);
-            if let Some(name) = task.name() {
-                out.write_str(" [");
-                out.write_str(name);
-                out.write_str("]");
-            }
-            let location = task.location();
-            out.write_str(", started at ");
-            out.write_str(location.file());
-            out.write_str(":");
-            out.write_usize(location.line() as usize);
-        }
-        None => out.write_str("(ended)"),
+        Some(task) => tell(task, out),
+        None => out.write_str("\ngoroutine (ended)"),
     }
     out.write_str(",\nhas overflowed its stack of ");
     out.write_usize((bounds.top() - bounds.limit()) / 1024);
     out.write_str(
         " KiB\nfatal: stack overflow; raise it with Builder::stack_size, Runtime::builder().stack_size or OXIGO_STACK_SIZE\n",
     );
+}
+
+/// The same for a thread of the pool, whose stack has so many bytes.
+pub(crate) fn report_blocking_overflow(size: usize, out: &mut RawStderr) {
+    match CALLER.get() {
+        Some(task) => tell(task, out),
+        None => out.write_str("\na call that no goroutine waits for"),
+    }
+    out.write_str(",\nhas overflowed the stack of the thread that runs its `blocking` call, ");
+    out.write_usize(size / 1024);
+    out.write_str(" KiB\nfatal: stack overflow; raise it with RUST_MIN_STACK, or call on a thread of your own with a larger stack\n");
+}
+
+fn tell(task: TaskRef, out: &mut RawStderr) {
+    out.write_str("\ngoroutine ");
+    out.write_usize(task.id() as usize);
+    if let Some(name) = task.name() {
+        out.write_str(" [");
+        out.write_str(name);
+        out.write_str("]");
+    }
+    let location = task.location();
+    out.write_str(", started at ");
+    out.write_str(location.file());
+    out.write_str(":");
+    out.write_usize(location.line() as usize);
 }

@@ -2,10 +2,13 @@
 //!
 //! - M1: a place is run until it is chosen, and not again. The macro runs each once; since others can name these functions, and need no
 //!   `unsafe` for it, [`Place::arm`] sees to it: what was sent is no longer in the place, and what was received must not be written over.
+//! - M2: the arms that share a slot are all run by one run, which is over once one of them is chosen; and only then does anybody write to the
+//!   slot. `Place::arm` sees to this as well. Two runs at a time, of goroutines of one worker, would send one value twice.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "macro code only")]
 
 use std::{
+    cell::Cell,
     mem::{ManuallyDrop, MaybeUninit},
     time::{Duration, Instant},
 };
@@ -84,34 +87,50 @@ impl<T> Drop for Send<'_, T> {
     }
 }
 
-/// A sending arm whose value stays in the user's slot unless it is chosen.
-pub struct SendFrom<'a, T> {
-    arm: Option<Send<'a, T>>,
-    slot: &'a mut Option<T>,
+/// A slot that the sending arms which name it share. The value stays where it is until one of them is chosen.
+pub struct Slot<'a, T> {
+    value: &'a Cell<Option<T>>,
+    /// The run that the slot is lent to (M2): the address of its list, [`FREE`](Self::FREE) before and [`OVER`](Self::OVER) after it.
+    lent: Cell<usize>,
 }
 
-impl<'a, T> SendFrom<'a, T> {
+impl<'a, T> Slot<'a, T> {
+    /// No list is there.
+    const FREE: usize = 0;
+    /// Nor here: a list is aligned.
+    const OVER: usize = 1;
+
+    /// The sender is that of the first arm, and says what the slot has to hold.
+    ///
     /// # Panics
     ///
     /// When the slot is empty.
     #[track_caller]
-    pub fn new(to: &'a Sender<T>, slot: &'a mut Option<T>) -> Self {
-        let value = slot.take().expect("select!: the slot of `send(tx, from slot)` is empty");
-        Self { arm: Some(Send::new(to, value)), slot }
-    }
-
-    /// What became of the chosen arm's value.
-    pub fn finish(mut self) -> Result<(), SendError<T>> {
-        self.arm.take().expect("finished once").finish()
+    pub fn new(_: &Sender<T>, slot: &'a mut Option<T>) -> Self {
+        assert!(slot.is_some(), "select!: the slot of `send(tx, from slot)` is empty");
+        Self { value: Cell::from_mut(slot), lent: Cell::new(Self::FREE) }
     }
 }
 
-impl<T> Drop for SendFrom<'_, T> {
-    fn drop(&mut self) {
-        if let Some(arm) = self.arm.take()
-            && let Err(SendError(value)) = arm.finish()
-        {
-            *self.slot = Some(value);
+/// A sending arm whose value stays in the user's slot unless it is chosen.
+pub struct SendFrom<'s, 'a, T> {
+    slot: &'s Slot<'a, T>,
+    to: &'s Sender<T>,
+    state: State,
+}
+
+impl<'s, 'a, T> SendFrom<'s, 'a, T> {
+    pub fn new(slot: &'s Slot<'a, T>, to: &'s Sender<T>) -> Self {
+        Self { slot, to, state: State::Passed }
+    }
+
+    /// What became of the chosen arm's value.
+    pub fn finish(self) -> Result<(), SendError<T>> {
+        match self.state {
+            State::Done => Ok(()),
+            // M2: the run is over, and there is no other.
+            State::Closed => Err(SendError(self.slot.value.take().expect("not sent"))),
+            State::Passed | State::Granted(_) => unreachable!("an arm of a select that was not chosen"),
         }
     }
 }
@@ -120,15 +139,19 @@ impl<T> Drop for SendFrom<'_, T> {
 pub trait Place {
     /// # Panics
     ///
-    /// When the arm was chosen before (M1).
+    /// When the arm was chosen before (M1), or its slot has been lent to another run (M2).
     #[doc(hidden)]
-    fn arm(&mut self) -> Arm<'_>;
+    fn arm(&mut self, run: Run) -> Arm<'_>;
     #[doc(hidden)]
     fn set(&mut self, chosen: Chosen);
 }
 
 /// How the chosen arm ended.
 pub struct Chosen(State);
+
+/// Which run it is, among those that have not ended: the address of its list, which lies in its frame.
+#[derive(Clone, Copy)]
+pub struct Run(usize);
 
 /// M1.
 #[inline]
@@ -137,7 +160,7 @@ fn not_chosen_yet(state: State) {
 }
 
 impl<T> Place for Recv<'_, T> {
-    fn arm(&mut self) -> Arm<'_> {
+    fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(self.state);
         let handle: &dyn Handle = self.from;
         // SAFETY: room for a `T`, without a value (M1), in a place that is borrowed until the select has ended.
@@ -150,7 +173,7 @@ impl<T> Place for Recv<'_, T> {
 }
 
 impl<T> Place for Send<'_, T> {
-    fn arm(&mut self) -> Arm<'_> {
+    fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(self.state);
         let handle: &dyn Handle = self.to;
         // SAFETY: a `T` that has not been moved (M1), in a place that is borrowed until the select has ended.
@@ -162,20 +185,36 @@ impl<T> Place for Send<'_, T> {
     }
 }
 
-impl<T> Place for SendFrom<'_, T> {
-    fn arm(&mut self) -> Arm<'_> {
-        self.arm.as_mut().expect("not finished yet").arm()
+impl<T> Place for SendFrom<'_, '_, T> {
+    fn arm(&mut self, run: Run) -> Arm<'_> {
+        not_chosen_yet(self.state);
+        let lent = self.slot.lent.get();
+        assert!(lent == Slot::<T>::FREE || lent == run.0, "a slot is lent to one run of one select");
+        self.slot.lent.set(run.0);
+        // SAFETY: nobody writes to the slot before the run is over (M2), and until then there are shared references to it only.
+        let value = unsafe { &*self.slot.value.as_ptr() };
+        let value = std::ptr::from_ref(value.as_ref().expect("looked at by `Slot::new`"));
+        let handle: &dyn Handle = self.to;
+        // SAFETY: a `T` that has not been moved, in a slot that is borrowed until the select has ended. What is sent is read there. Of the arms
+        // that share it one is chosen at most (X4 of `engine`), so it is moved once.
+        unsafe { Arm::new(handle, value.cast_mut().cast()) }
     }
 
     fn set(&mut self, chosen: Chosen) {
-        self.arm.as_mut().expect("not finished yet").set(chosen);
+        self.state = chosen.0;
+        self.slot.lent.set(Slot::<T>::OVER);
+        if matches!(self.state, State::Done) {
+            // SAFETY: the run is over, and we are on the thread that has the slot. The value was moved out of it, so it is not dropped.
+            unsafe { self.slot.value.as_ptr().write(None) };
+        }
     }
 }
 
 /// Runs the select; the index of the chosen arm, or `N` for the default.
 pub fn run<const N: usize>(mut places: [&mut dyn Place; N], biased: bool, otherwise: Otherwise) -> usize {
     let (chosen, state) = {
-        let mut arms = places.each_mut().map(|place| place.arm());
+        let run = Run(places.as_ptr().addr());
+        let mut arms = places.each_mut().map(|place| place.arm(run));
         match engine::run(&mut arms, biased, otherwise, Purpose::Complete) {
             Some(index) => (index, arms[index].state()),
             None => (N, State::Passed),

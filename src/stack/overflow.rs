@@ -1,14 +1,16 @@
 //! What happens when a stack overflows: a clear report, and the end of the process.
 //!
 //! The handler of SIGSEGV and SIGBUS runs on an alternate stack that every worker has for itself. It acts only on faults inside our
-//! guards, and passes all others on to the handler that stood before, such as the standard library's. It allocates nothing, takes no
-//! lock and never returns into the goroutine: frames that have overflowed cannot be dropped, so there is no way to go on.
+//! guards, and those of threads that asked for it, and passes all others on to the handler that stood before, such as the standard library's.
+//! It allocates nothing, takes no lock and never returns into the goroutine: frames that have overflowed cannot be dropped, so there is no
+//! way to go on.
 //!
 //! - O1: the table of slabs only grows, and an entry is complete before it is published. So the handler may read it at any moment. A place
 //!   whose slab is still being registered is null: it says nothing of those behind it.
 //! - O2: a signal that somebody has sent has no address, though its record may look as if it had one. It is passed on as well.
 
 use std::{
+    cell::Cell,
     io,
     mem::MaybeUninit,
     ptr::{self, NonNull},
@@ -76,6 +78,52 @@ fn find(address: usize) -> Option<(&'static Entry, usize)> {
     None
 }
 
+/// A thread with a stack of the system's, and who tells whose overflow it is.
+#[derive(Clone, Copy)]
+struct Watched {
+    guard: (usize, usize),
+    size: usize,
+    report: fn(usize, &mut RawStderr),
+}
+
+thread_local! {
+    static WATCHED: Cell<Option<Watched>> = const { Cell::new(None) };
+}
+
+/// Has an overflow of the calling thread's own stack told by `report`, which gets the size and runs in the handler. Does nothing where the
+/// system does not say where the stack is.
+pub(crate) fn watch_thread(report: fn(usize, &mut RawStderr)) {
+    #[cfg(target_os = "linux")]
+    if let Some((stack, guard)) = own_stack() {
+        // Whether the guard is counted among the stack depends on the C library. Nothing else faults in the pages of either side.
+        let guard = (stack.start - guard, stack.start + guard);
+        WATCHED.set(Some(Watched { guard, size: stack.len(), report }));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = report;
+}
+
+/// Where the calling thread's stack is, and the size of its guard.
+#[cfg(target_os = "linux")]
+fn own_stack() -> Option<(std::ops::Range<usize>, usize)> {
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let attributes = attributes.as_mut_ptr();
+    // SAFETY: nothing is asked of the caller.
+    let thread = unsafe { libc::pthread_self() };
+    // SAFETY: a thread that runs, and room for its attributes.
+    if unsafe { libc::pthread_getattr_np(thread, attributes) } != 0 {
+        return None;
+    }
+    let (mut start, mut size, mut guard) = (ptr::null_mut(), 0, 0);
+    // SAFETY: written by the call above.
+    let stack_known = unsafe { libc::pthread_attr_getstack(attributes, &raw mut start, &raw mut size) } == 0;
+    // SAFETY: as above.
+    let guard_known = unsafe { libc::pthread_attr_getguardsize(attributes, &raw mut guard) } == 0;
+    // SAFETY: as above; the last use.
+    unsafe { libc::pthread_attr_destroy(attributes) };
+    (stack_known && guard_known).then(|| (start.addr()..start.addr() + size, guard))
+}
+
 /// The actions that stood before ours.
 static BEFORE: [AtomicPtr<libc::sigaction>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
@@ -124,11 +172,23 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
         // SAFETY: an address in a slot's guard is touched by code on that slot's stack, so the slot was handed out. A stray access may meet a
         // guard that stands ahead of its slot: the record reads as zeroes then, which is a record without a goroutine.
         unsafe { (entry.report)(entry.metadata, index, &mut out) };
-        out.flush();
-        // SAFETY: ends the process; async-signal-safe.
-        unsafe { libc::abort() };
+        end(out);
+    }
+    // One of these threads has set its thread-local long before, and another one's needs no making.
+    if let Some(watched) = WATCHED.get()
+        && (watched.guard.0..watched.guard.1).contains(&address)
+    {
+        let mut out = RawStderr::new();
+        (watched.report)(watched.size, &mut out);
+        end(out);
     }
     pass_on(signal, info, context);
+}
+
+fn end(mut out: RawStderr) -> ! {
+    out.flush();
+    // SAFETY: ends the process; async-signal-safe.
+    unsafe { libc::abort() }
 }
 
 /// O2: whether somebody has sent the signal, as `kill` does. The codes of faults are small and positive everywhere; the others are not positive

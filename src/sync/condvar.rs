@@ -151,7 +151,7 @@ impl Condvar {
 
 #[cfg(not(loom))]
 mod api {
-    use super::{Condvar, Duration, Instant, Until};
+    use super::{Condvar, Duration, Instant, Until, park};
     use crate::{
         context::{Context, ContextError},
         sync::MutexGuard,
@@ -349,7 +349,8 @@ mod api {
         ///
         /// As `wait`. Taking the mutex again may last beyond the end of the context.
         pub fn wait_ctx<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, ctx: &Context) -> Result<(), ContextError> {
-            ctx.check()?;
+            // Nobody else could change what a loop around this asks for, if the lock stayed held.
+            ctx.check().inspect_err(|_| MutexGuard::unlocked(guard, park::spend))?;
             if self.wait_ended(guard, Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
         }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     context::{Context, ContextError},
-    runtime::until::Until,
+    runtime::{park, until::Until},
 };
 
 mod sealed {
@@ -20,7 +20,7 @@ impl<T: ?Sized> sealed::Sealed for RwLock<T> {}
 
 /// Takes a lock by `acquire`, unless the context has ended or ends first.
 fn within(ctx: &Context, acquire: impl FnOnce(Until<'_>) -> bool) -> Result<(), ContextError> {
-    ctx.check()?;
+    ctx.check().inspect_err(|_| park::spend())?;
     if acquire(Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
 }
 

@@ -206,6 +206,9 @@ impl Once {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn wait(&self) {
+        if self.is_done() {
+            return park::spend();
+        }
         loop {
             // ORDERING: Acquire, as in `is_done`.
             match self.word.load(Acquire) & !WAITERS {
@@ -304,6 +307,10 @@ impl Once {
 
     /// Waits until it is done, whoever will run it. False when `deadline` passed first.
     pub(crate) fn wait_done(&self, deadline: Option<Instant>) -> bool {
+        if self.is_done() {
+            park::spend();
+            return true;
+        }
         loop {
             // ORDERING: Acquire, as in `is_done`.
             let word = self.word.load(Acquire);

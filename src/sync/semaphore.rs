@@ -297,7 +297,7 @@ impl Semaphore {
     #[cfg(not(loom))]
     #[track_caller]
     fn take_ctx(&self, n: usize, ctx: &Context) -> Result<(), ContextError> {
-        ctx.check()?;
+        ctx.check().inspect_err(|_| park::spend())?;
         if self.take(n, Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
     }
 

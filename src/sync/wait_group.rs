@@ -371,7 +371,7 @@ impl WaitGroup {
     #[cfg(not(loom))]
     #[track_caller]
     pub fn wait_ctx(&self, ctx: &crate::context::Context) -> Result<(), crate::context::ContextError> {
-        ctx.check()?;
+        ctx.check().inspect_err(|_| park::spend())?;
         if self.wait_until(Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
     }
 

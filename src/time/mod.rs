@@ -59,7 +59,8 @@ pub fn timeout<T>(duration: Duration, receiver: &Receiver<T>) -> Result<T, RecvT
 
 /// Waits for `duration`, not less.
 ///
-/// A duration of zero returns at once. One that the clock cannot count to waits for ever.
+/// A duration of zero returns at once, and counts towards the slice as any operation does that did not have to wait. One that the clock cannot
+/// count to waits for ever.
 ///
 /// # Examples
 ///
@@ -76,7 +77,7 @@ pub fn timeout<T>(duration: Duration, receiver: &Receiver<T>) -> Result<T, RecvT
 /// Parks the goroutine, or blocks the thread.
 pub fn sleep(duration: Duration) {
     if duration.is_zero() {
-        return;
+        return park::spend();
     }
     match Instant::now().checked_add(duration) {
         Some(deadline) => sleep_until(deadline),
@@ -101,7 +102,7 @@ pub fn sleep(duration: Duration) {
 /// Parks the goroutine, or blocks the thread.
 pub fn sleep_until(deadline: Instant) {
     if deadline <= Instant::now() {
-        return;
+        return park::spend();
     }
     let unit = park::current();
     let ticket = unit.arm();

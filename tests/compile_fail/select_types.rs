@@ -16,6 +16,13 @@ fn main() {
         recv(rx) -> _ => {}
         default(2 * 5) => {}
     }
+    // Channels that share a slot are of one type.
+    let (wide, _wide) = unbuffered::<u16>();
+    let mut slot = Some(1);
+    select! {
+        send(tx, from slot) -> _ => {}
+        send(wide, from slot) -> _ => {}
+    }
     // The arms of a select that is a value agree.
     let _: u8 = select! { recv(rx) -> value => value, default => 0 };
 }
