@@ -17,7 +17,7 @@ use std::{
 };
 
 use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
-use oxigo::{Runtime, WaitGroup, bounded, go, scope, time, unbuffered, yield_now};
+use oxigo::{Runtime, WaitGroup, go, scope, time, unbuffered, yield_now};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -395,20 +395,21 @@ fn go_on_a_dropped_runtime_panics_and_leaves_the_count() {
 #[test]
 fn a_closure_that_its_runtime_never_started_is_a_failure() {
     let tasks = Arc::new(WaitGroup::new());
-    // With room, so that the send does not wait, which would let the closure start.
-    let (begin, begun) = bounded(1);
-    let stop = Arc::new(AtomicBool::new(false));
+    let (begun, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let runtime = Runtime::builder().workers(1).build().unwrap();
-    let (inside, stopped) = (tasks.clone(), stop.clone());
+    let (inside, started, stopped) = (tasks.clone(), begun.clone(), stop.clone());
     runtime.go(move || {
         inside.go(|| ());
-        begin.send(()).unwrap();
+        // Not by a channel: a send may yield, and the closure would start.
+        started.store(true, SeqCst);
         // Holds the only worker, so that the closure cannot start.
         while !stopped.load(SeqCst) {
             std::hint::spin_loop();
         }
     });
-    begun.recv().unwrap();
+    while !begun.load(SeqCst) {
+        thread::yield_now();
+    }
     drop(runtime);
     stop.store(true, SeqCst);
     let text = panic_text(|| tasks.wait());
