@@ -202,9 +202,9 @@ fn dg_01_a_held_worker_does_not_hold_the_dump() {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (_runtime, held) = held_until(&stop);
-    let text = dump_until(|text| text.contains("is held"));
     let holder = format!("goroutine {}: running\n    started at tests/dump.rs:", held.id());
-    assert!(!cfg!(target_os = "linux") || text.contains(&holder), "{text}");
+    // A thread that has no core does not answer in time who holds it.
+    dump_until(|text| text.contains("is held") && (!cfg!(target_os = "linux") || text.contains(&holder)));
     stop.store(true, SeqCst);
     held.join().unwrap();
 }
