@@ -37,11 +37,6 @@ impl<T> Ring<T> {
         self.values.push_back(value);
     }
 
-    /// Puts a value back that had been the oldest.
-    pub(crate) fn put_back(&mut self, value: T) {
-        self.values.push_front(value);
-    }
-
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.values.pop_front()
