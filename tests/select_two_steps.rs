@@ -8,13 +8,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use common::{Counted, at_1_2_4, quiesce, rt};
+use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
 use oxigo::{
     JoinHandle, Receiver, Sender, bounded,
     chan::{
@@ -746,4 +746,115 @@ fn cu_05_who_only_tries_receives_from_a_select_that_waits_to_send() {
             sender.join().unwrap().unwrap();
         }
     });
+}
+
+/// Operations that could have waited give way to others, also where they end at once: a loop of them held its worker.
+#[test]
+fn s_06_channel_operations_that_end_at_once_let_others_run() {
+    fn lets_others_run<T>(what: &str, call: impl Fn() -> T) {
+        let ran = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&ran);
+        let other = go(move || other.store(true, SeqCst));
+        let begin = Instant::now();
+        while !ran.load(SeqCst) {
+            call();
+            assert!(begin.elapsed() < Duration::from_secs(5), "{what} holds its worker");
+        }
+        other.join().unwrap();
+    }
+    rt(1, || {
+        let (tx, closed) = bounded::<u32>(1);
+        tx.close().unwrap();
+        let (full, _full) = bounded(0);
+        let (_open, empty) = bounded::<u32>(1);
+        let past = Instant::now();
+        lets_others_run("send to a closed channel", || tx.send(1));
+        lets_others_run("send_timeout to a closed channel", || tx.send_timeout(1, LONG));
+        lets_others_run("send_timeout", || full.send_timeout(1, Duration::ZERO));
+        lets_others_run("send_ctx", || tx.send_ctx(1, &oxigo::context::Context::background()));
+        lets_others_run("recv from a closed channel", || closed.recv());
+        lets_others_run("iter", || closed.iter().next());
+        lets_others_run("recv_ctx", || closed.recv_ctx(&oxigo::context::Context::background()));
+        lets_others_run("recv_timeout", || empty.recv_timeout(Duration::ZERO));
+        lets_others_run("recv_deadline", || empty.recv_deadline(past));
+        lets_others_run("recv_timeout of never", || never::<()>().recv_timeout(Duration::ZERO));
+        lets_others_run("recv_deadline of never", || never::<()>().recv_deadline(past));
+        lets_others_run("recv_timeout of a timer", || after(LONG).recv_timeout(Duration::ZERO));
+        lets_others_run("recv of a timer", || after(Duration::ZERO).recv());
+        lets_others_run("select", || select! { recv(closed) -> value => value });
+        lets_others_run("select with a limit", || select! { recv(empty) -> _ => {}, default(Duration::ZERO) => {} });
+        let mut select = Select::new();
+        select.recv(&closed);
+        let select = Mutex::new(select);
+        let select = || select.lock().unwrap();
+        lets_others_run("Select::select", || select().select().recv(&closed));
+        lets_others_run("Select::select_timeout", || select().select_timeout(LONG).unwrap().recv(&closed));
+        lets_others_run("Select::ready", || select().ready());
+        lets_others_run("Select::ready_timeout", || select().ready_timeout(LONG));
+        lets_others_run("Select::ready_deadline", || select().ready_deadline(past));
+        let mut nothing = Select::new();
+        nothing.recv(&empty);
+        let nothing = Mutex::new(nothing);
+        lets_others_run("Select::ready_timeout of nothing", || nothing.lock().unwrap().ready_timeout(Duration::ZERO));
+        lets_others_run("Select::select_timeout of nothing", || {
+            nothing.lock().unwrap().select_timeout(Duration::ZERO).is_err()
+        });
+    });
+}
+
+/// P4: what only tries never gives way.
+#[test]
+fn s_06_what_only_tries_never_gives_way() {
+    rt(1, || {
+        let ran = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&ran);
+        let other = go(move || other.store(true, SeqCst));
+        let (tx, closed) = unbounded::<u32>();
+        tx.close().unwrap();
+        let (_open, empty) = bounded::<u32>(1);
+        let mut select = Select::new();
+        select.recv(&closed);
+        for _ in 0..100_000 {
+            let _ = (tx.send(1), tx.try_send(1), closed.try_recv(), empty.try_recv(), select.try_ready());
+            let _ = select.try_select().unwrap().recv(&closed);
+            select! { recv(empty) -> _ => {}, default => {} }
+        }
+        assert!(!ran.load(SeqCst));
+        other.join().unwrap();
+    });
+}
+
+/// The panics that a misuse ends with point at the user's line.
+#[test]
+fn misuse_is_reported_where_it_is() {
+    const NAME: &str = "misuse_is_reported_where_it_is";
+    if is_child(NAME) {
+        panic::set_hook(Box::new(|info| {
+            eprintln!("at {}: {}", info.location().unwrap(), info.payload_as_str().unwrap())
+        }));
+        let (tx, rx) = bounded(1);
+        let (other_tx, other_rx) = bounded::<u32>(1);
+        tx.send(1).unwrap();
+        let misuses: [&dyn Fn(); 7] = [
+            &|| choose_receive(&rx).recv(&other_rx).map(|_| ()).unwrap(),
+            &|| choose_receive(&rx).send(&tx, 1).unwrap(),
+            &|| choose_send(&other_tx).send(&tx, 1).unwrap(),
+            &|| drop(Select::new().select()),
+            &|| assert_eq!(Select::new().ready(), 0),
+            &|| Select::new().remove(0),
+            &|| drop(bounded::<u64>(usize::MAX)),
+        ];
+        for misuse in misuses {
+            assert!(catch_unwind(AssertUnwindSafe(misuse)).is_err());
+        }
+        return;
+    }
+    let output = child(NAME);
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let panics: Vec<_> = said.lines().filter(|line| line.starts_with("at ")).collect();
+    assert_eq!(panics.len(), 7, "{said}");
+    assert!(panics.iter().all(|line| line.contains("select_two_steps.rs")), "{said}");
+    let advice = "complete it with the end that was added as operation 0";
+    assert_eq!(panics.iter().filter(|line| line.ends_with(advice)).count(), 3, "{said}");
 }

@@ -498,6 +498,7 @@ impl<T> State<T> {
 }
 
 impl<T> Channel<T> {
+    #[track_caller]
     pub(crate) fn bounded(capacity: usize) -> Self {
         Self::new(capacity, false, Ring::bounded(capacity))
     }
@@ -638,7 +639,13 @@ impl<T> Channel<T> {
                     }
                     return Ended::Done;
                 }
-                Step::Closed => return Ended::Closed,
+                Step::Closed => {
+                    drop(state);
+                    if self.room != usize::MAX {
+                        park::spend();
+                    }
+                    return Ended::Closed;
+                }
                 Step::Promise(_) | Step::Pending => {
                     if deadline.is_some() || !self.may_linger() || !state.senders_linger.again(rounds) {
                         break state;

@@ -178,6 +178,7 @@ pub fn unbuffered<T>() -> (Sender<T>, Receiver<T>) {
 /// # Blocking
 ///
 /// Never parks.
+#[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     share(Channel::bounded(capacity))
 }
@@ -646,7 +647,11 @@ impl<T> Receiver<T> {
             Source::Timer(timer) => timer.receive(deadline),
             Source::Never => {
                 match deadline {
-                    Some(deadline) => crate::time::sleep_until(deadline),
+                    Some(deadline) => {
+                        crate::time::sleep_until(deadline);
+                        // One that has passed is not slept for.
+                        park::spend();
+                    }
                     None => loop {
                         park::current().park(Reason::NeverRecv.alone());
                     },

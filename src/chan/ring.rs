@@ -13,6 +13,7 @@ impl<T> Ring<T> {
     /// # Panics
     ///
     /// When so many cannot be allocated.
+    #[track_caller]
     pub(crate) fn bounded(capacity: usize) -> Self {
         let mut values = VecDeque::new();
         if mem::size_of::<T>() != 0 && values.try_reserve_exact(capacity).is_err() {

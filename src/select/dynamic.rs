@@ -80,6 +80,7 @@ impl<'a> Select<'a> {
         Self { operations: Vec::new(), next: 0, biased: true }
     }
 
+    #[track_caller]
     fn add(&mut self, handle: &'a dyn Handle) -> usize {
         assert!(self.operations.len() < MOST_ARMS, "a select of more than {MOST_ARMS} operations");
         let index = self.next;
@@ -97,6 +98,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
         self.add(sender)
     }
@@ -110,6 +112,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
         self.add(receiver)
     }
@@ -123,10 +126,13 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn remove(&mut self, index: usize) {
         assert!(index < self.next, "index out of bounds; {index} >= {}", self.next);
-        let place = self.operations.binary_search_by_key(&index, |(index, _)| *index);
-        self.operations.remove(place.unwrap_or_else(|_| panic!("no operation with this index")));
+        let Ok(place) = self.operations.binary_search_by_key(&index, |(index, _)| *index) else {
+            panic!("no operation with this index");
+        };
+        self.operations.remove(place);
     }
 
     /// Chooses an operation that is ready now.
@@ -167,6 +173,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
     pub fn select(&mut self) -> SelectedOperation<'a> {
         assert!(!self.operations.is_empty(), "no operations have been added to `Select`");
         loop {
@@ -225,6 +232,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
     pub fn ready(&mut self) -> usize {
         assert!(!self.operations.is_empty(), "no operations have been added to `Select`");
         loop {
@@ -291,7 +299,11 @@ impl<'a> Select<'a> {
 
     fn tell(&mut self, otherwise: Otherwise) -> Option<usize> {
         let (mut arms, indices) = self.arms(|_| std::ptr::null_mut());
-        engine::run(&mut arms, self.biased, otherwise, Purpose::Tell).map(|at| indices[at])
+        let ready = engine::run(&mut arms, self.biased, otherwise, Purpose::Tell).map(|at| indices[at]);
+        if otherwise != Otherwise::Return {
+            park::spend();
+        }
+        ready
     }
 
     fn arms(&self, place: impl Fn(&dyn Handle) -> *mut ()) -> (Vec<Arm<'a>>, Vec<usize>) {
@@ -371,6 +383,7 @@ impl SelectedOperation<'_> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn send<T>(self, sender: &Sender<T>, value: T) -> Result<(), SendError<T>> {
         self.check(sender);
         let grant = match self.state {
@@ -396,6 +409,7 @@ impl SelectedOperation<'_> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         self.check(receiver);
         let (state, room) = (self.state, self.room);
@@ -411,10 +425,15 @@ impl SelectedOperation<'_> {
         }
     }
 
+    #[track_caller]
     fn check(&self, end: &dyn Handle) {
         let address = |handle: &dyn Handle| handle.raw().map_or(0, RawBiased::address);
         let same = address(end) == address(self.handle) && end.sends() == self.handle.sends();
-        assert!(same, "passed an end that this operation was not made from");
+        let index = self.index;
+        assert!(
+            same,
+            "passed an end that this operation was not made from; complete it with the end that was added as operation {index}"
+        );
     }
 }
 
