@@ -203,7 +203,9 @@ pub use sync::WaitGroup;
 ///
 /// # Blocking
 ///
-/// Parks the goroutine, or blocks the thread; not with a plain `default`.
+/// Parks the goroutine, or blocks the thread. Not with a plain `default`, unless a receive on an unbuffered channel meets a run-time
+/// [`Select`](chan::Select) that waits to send: its value is waited for, as by [`try_recv`](chan::Receiver::try_recv), and beyond the time of
+/// `default(duration)` too.
 #[macro_export]
 macro_rules! select {
     ($($arms:tt)*) => {

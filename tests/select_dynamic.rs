@@ -525,7 +525,7 @@ fn the_wrong_end_is_refused_and_nothing_is_lost() {
         tx.send(1).unwrap();
         let mut select = Select::new();
         select.recv(&rx);
-        let expected = "passed an end that this operation was not made from";
+        let expected = "passed an end that this operation was not made from; complete it with the end that was added as operation 0";
         let text = panic_of(|| select.select().recv(&other_rx));
         assert_eq!(text, expected);
         let text = panic_of(|| select.select().send(&tx, 2));

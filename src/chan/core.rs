@@ -2,27 +2,37 @@
 //!
 //! # Invariants, under the lock
 //!
-//! - C1: a receiver waits only if the ring is empty, no sender waits, and the channel is open; a sender waits only if the ring is full,
+//! - C1: a receiver waits only if the buffer is empty, no sender waits, and the channel is open; a sender waits only if the buffer is full,
 //!   no receiver waits, and the channel is open on both sides. So one of the two queues is empty, except that one party's `select` may
-//!   wait in both queues of an unbuffered channel (its own nodes never match each other, since it looks before it enqueues), and except
-//!   for nodes whose waits have been lost to another channel and that their owners have not yet withdrawn.
-//! - C2: values leave in the order they came: the ring first, then the waiting senders in their order. Receiving from a full ring moves
+//!   wait in both queues of an unbuffered channel (its own nodes never match each other, since it looks before it enqueues), except
+//!   for nodes whose waits have been lost to another channel and that their owners have not yet withdrawn, and except behind an open
+//!   promise (C5), where receivers wait for what senders that wait, or values in the buffer, may not overtake.
+//! - C2: values leave in the order they came: the buffer first, then the waiting senders in their order. Receiving from a full buffer moves
 //!   the first waiting sender's value in, in the same step.
-//! - C3: a value given to a waiting receiver never passes through the ring; one taken from a waiting sender without a ring neither.
-//! - C4: once `closed`, nothing enters; once `deaf` (no receiver is left), nothing enters and the ring is empty.
+//! - C3: a value given to a waiting receiver never passes through the ring; one taken from a waiting sender without a ring neither. A value
+//!   that receivers have waited for behind a promise is the exception.
+//! - C4: once `closed`, nothing enters; once `deaf` (no receiver is left), nothing enters and the buffer is empty.
 //!
-//! # Two-step senders
+//! # Two-step operations
 //!
-//! The run-time `Select` chooses an operation first and is given the value later. Until then its place is null.
+//! The run-time `Select` chooses an operation first. A sender is given the value later; until then its place is null. A receiver may yet give
+//! up what it has.
 //!
-//! - C5: who claims a waiting sender whose place is null gives it something to send to, and wakes it: either a promise of room in the
-//!   ring (`promised`, its place stays null), or the claimer's own node as its place. In the second case the claimer then waits,
+//! - C5: who claims a waiting sender whose place is null gives it something to send to, and wakes it: either the promise of a place in the
+//!   buffer, or, where there is no buffer, the claimer's own node. In the second case the claimer then waits,
 //!   without a ticket, until the value is there ([`Outcome::Done`]) or the operation has been given up ([`Outcome::Again`], which the
-//!   node says from the beginning: its owner looks again, since it may be one that does not wait, or not for this channel alone).
-//! - C6: a value that a two-step receive has taken and given up goes back to the front of the ring, which may grow for it; and a promised
-//!   place that has been lost to such a value is made by growing.
-//! - C7: a receiver that was waiting when a two-step sender claimed it goes back to the front of the queue, where it lies, when that sender gives
-//!   up, if it waits for this channel alone and without a limit; any other one looks again.
+//!   node says from the beginning: its owner looks again, since it may be one that does not wait, or not for this channel alone). It cannot
+//!   but wait: who has chosen to send must find somebody, and who only came to look would never meet such a sender otherwise.
+//! - C6: a promised place is a place in the order (C2): what comes later, into the buffer or to it, stays behind until the promise is kept or
+//!   given up, and receivers wait for it as for any value, with their limits. A close ends all promises.
+//! - C7: a receiver that was waiting when a two-step sender claimed it goes back to its place in the queue when that sender gives
+//!   up, if it waits for this channel alone and without a limit; any other one looks again. So does a sender that was waiting when a two-step
+//!   receiver claimed it: that one leaves it its value and lets it wait until the second step.
+//! - C8: a value that a two-step receive has taken from the buffer, or from a sender that has gone on, and given up comes before all others,
+//!   but behind those given back that had been taken before it. The buffer may grow for it; beyond its capacity such values count for
+//!   nothing, as those of waiting senders.
+//!
+//! For C6 and C8 there is a way beside the ring (`detour`). While it is in use the channel is not `plain`, and takes the cold paths.
 //!
 //! # What happens outside the lock
 //!
@@ -37,9 +47,10 @@ use std::{
 };
 
 use super::{
+    detour::{Detour, Promise},
     linger::Linger,
     ring::Ring,
-    waitq::{Claimed, Node, Outcome, WaitQueue},
+    waitq::{Claimed, Node, Outcome, Turn, WaitQueue},
 };
 use crate::{
     runtime::{
@@ -59,9 +70,8 @@ const TOLD_AT_ONCE: usize = 32;
 /// A channel of values of type `T`.
 pub(crate) struct Channel<T> {
     state: BiasedLock<State<T>>,
-    /// `usize::MAX` for unbounded.
+    /// As in the state. With `usize::MAX` there is always room.
     room: usize,
-    unbounded: bool,
 }
 
 pub(crate) struct State<T> {
@@ -70,11 +80,17 @@ pub(crate) struct State<T> {
     senders: WaitQueue,
     /// Those who wait to be told that something has changed (`ready`).
     watchers: WaitQueue,
-    /// Places in the ring that two-step senders have been promised.
-    promised: usize,
+    /// What is not in the ring. Made when it is first needed.
+    detour: Option<Box<Detour<T>>>,
     room: usize,
+    /// Told from a capacity of `usize::MAX`, which values without size can have.
+    unbounded: bool,
+    /// Open on both sides, and the ring is the whole buffer: all that the fast paths ask.
+    plain: bool,
     closed: bool,
     deaf: bool,
+    /// When something was last taken in two steps.
+    turn: Turn,
     senders_linger: Linger,
     receivers_linger: Linger,
 }
@@ -91,14 +107,32 @@ pub(crate) enum Step {
     Pending,
 }
 
+/// What the first step of a two-step receive has come to.
+#[must_use]
+pub(crate) enum Taken {
+    Step(Step, Turn),
+    /// A sender that waits has been claimed, and still has its value (C7).
+    Held(NonNull<Node>),
+}
+
 /// What a two-step send may send to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Grant {
     Closed,
-    /// A place in the ring.
-    Room,
+    /// A place in the buffer.
+    Room(Promise),
     /// A receiver that waits.
     Receiver(NonNull<Node>),
+}
+
+impl Grant {
+    /// What a two-step sender that waited finds as its place (C5).
+    pub(crate) fn from_place(place: *mut ()) -> Self {
+        match Promise::from_place(place) {
+            Some(promise) => Self::Room(promise),
+            None => NonNull::new(place.cast()).map_or(Self::Closed, Self::Receiver),
+        }
+    }
 }
 
 /// The end of an operation.
@@ -118,8 +152,9 @@ impl<T> State<T> {
     /// `value` points to a valid value, which the caller forgets when this is done.
     #[inline]
     pub(crate) unsafe fn send(&mut self, value: *const T) -> Step {
-        if self.closed || self.deaf {
-            return Step::Closed;
+        if !self.plain {
+            // SAFETY: by the caller.
+            return unsafe { self.send_beside(value) };
         }
         if let Some(receiver) = self.receivers.claim_first() {
             // SAFETY: claimed, so its owner waits (Q1, Q3).
@@ -129,12 +164,30 @@ impl<T> State<T> {
             receiver.set_outcome(Outcome::Done);
             return Step::Done(Some(receiver.unit()));
         }
-        if self.has_room() {
+        if self.ring.len() < self.room {
             // SAFETY: by the caller.
             self.ring.push(unsafe { value.read() });
             return Step::Done(None);
         }
         Step::Pending
+    }
+
+    /// As [`send`](Self::send), where the channel is not plain. Receivers that wait do so behind a promise (C6).
+    ///
+    /// # Safety
+    ///
+    /// As [`send`](Self::send).
+    #[cold]
+    unsafe fn send_beside(&mut self, value: *const T) -> Step {
+        if self.closed || self.deaf {
+            return Step::Closed;
+        }
+        if !self.has_room() {
+            return Step::Pending;
+        }
+        // SAFETY: by the caller.
+        self.push(unsafe { value.read() });
+        Step::Done(None)
     }
 
     /// Receives into `into` if that needs no waiting.
@@ -154,6 +207,19 @@ impl<T> State<T> {
             }
             return Step::Done(sender);
         }
+        if !self.plain {
+            // SAFETY: by the caller.
+            return unsafe { self.receive_beside(into) };
+        }
+        // SAFETY: by the caller.
+        unsafe { self.receive_from_sender(into) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline]
+    unsafe fn receive_from_sender(&mut self, into: *mut T) -> Step {
         if let Some(sender) = self.senders.claim_first() {
             // SAFETY: claimed, so its owner waits (Q1, Q3).
             let waiting = unsafe { sender.as_ref() };
@@ -165,10 +231,39 @@ impl<T> State<T> {
             waiting.set_outcome(Outcome::Done);
             return Step::Done(Some(waiting.unit()));
         }
+        Step::Pending
+    }
+
+    /// As [`receive`](Self::receive), where the ring is empty and the channel not plain.
+    ///
+    /// # Safety
+    ///
+    /// As [`receive`](Self::receive).
+    #[cold]
+    unsafe fn receive_beside(&mut self, into: *mut T) -> Step {
+        if self.sender_is_first() {
+            // SAFETY: by the caller.
+            let step = unsafe { self.receive_from_sender(into) };
+            if !matches!(step, Step::Pending) {
+                return step;
+            }
+        }
+        if let Some(detour) = &mut self.detour {
+            if let Some(value) = detour.pop_returned(&mut self.ring) {
+                // SAFETY: by the caller.
+                unsafe { into.write(value) };
+                self.recount();
+                // C2.
+                return Step::Done(self.refill());
+            }
+            if detour.has_line() {
+                return Step::Pending;
+            }
+        }
         if self.closed { Step::Closed } else { Step::Pending }
     }
 
-    /// Gives room in the ring to the first waiting sender, if there is some.
+    /// Gives room in the buffer to the first waiting sender, if there is some.
     #[inline]
     fn refill(&mut self) -> Option<&'static Unit> {
         if self.senders.is_empty() || !self.has_room() {
@@ -177,15 +272,91 @@ impl<T> State<T> {
         let sender = self.senders.claim_first()?;
         // SAFETY: claimed, so its owner waits (Q1, Q3).
         let sender = unsafe { sender.as_ref() };
-        if sender.place().is_null() {
-            // C5.
-            self.promised += 1;
-        } else {
-            // SAFETY: a sender's place holds its value, which its owner forgets.
-            self.ring.push(unsafe { sender.place().cast::<T>().read() });
-        }
+        self.let_in(sender);
         sender.set_outcome(Outcome::Done);
         Some(sender.unit())
+    }
+
+    /// Moves a claimed sender's value in, for which there is room; or promises the room (C5).
+    #[inline]
+    fn let_in(&mut self, sender: &Node) {
+        if sender.place().is_null() {
+            sender.set_place(self.promise().to_place());
+            return;
+        }
+        // SAFETY: a sender's place holds its value, which its owner forgets.
+        let value = unsafe { sender.place().cast::<T>().read() };
+        if self.plain {
+            self.ring.push(value);
+        } else {
+            self.push(value);
+        }
+    }
+
+    /// Adds a value behind all others.
+    #[cold]
+    fn push(&mut self, value: T) {
+        let value = match &mut self.detour {
+            Some(detour) => detour.push(value),
+            None => Some(value),
+        };
+        if let Some(value) = value {
+            self.ring.push(value);
+        }
+        self.recount();
+    }
+
+    #[cold]
+    fn detour(&mut self) -> &mut Detour<T> {
+        self.detour.get_or_insert_with(|| Box::new(Detour::new()))
+    }
+
+    #[cold]
+    fn promise(&mut self) -> Promise {
+        let promise = self.detour().promise();
+        self.recount();
+        promise
+    }
+
+    /// To be called when the detour, `closed` or `deaf` has changed.
+    fn recount(&mut self) {
+        self.plain = !self.closed && !self.deaf && self.detour.as_deref().is_none_or(Detour::is_empty);
+    }
+
+    /// Keeps a promise, or gives it up for want of a value. Those whom that served, to be woken after unlocking.
+    fn settle(&mut self, promise: Promise, value: Option<T>) -> Claimed {
+        self.detour().settle(promise, value);
+        self.advance()
+    }
+
+    /// C1, C6: what no promise holds up any more goes to those who wait for it, and what has room moves in.
+    #[cold]
+    fn advance(&mut self) -> Claimed {
+        let mut served = Claimed::none();
+        loop {
+            if let Some(detour) = &mut self.detour {
+                detour.advance(&mut self.ring);
+                self.recount();
+            }
+            while self.ring.len() > 0
+                && let Some(receiver) = self.receivers.claim_first()
+                && let Some(value) = self.ring.pop()
+            {
+                // SAFETY: claimed, so its owner waits (Q1, Q3).
+                let receiver = unsafe { receiver.as_ref() };
+                // SAFETY: a receiver's place is uninitialised room for a `T`.
+                unsafe { receiver.place().cast::<T>().write(value) };
+                served.push(receiver, Outcome::Done);
+            }
+            if !self.has_room() {
+                return served;
+            }
+            let Some(sender) = self.senders.claim_first() else { return served };
+            // SAFETY: as above.
+            let sender = unsafe { sender.as_ref() };
+            self.let_in(sender);
+            served.push(sender, Outcome::Done);
+        }
     }
 
     /// The first step of a two-step send.
@@ -193,29 +364,115 @@ impl<T> State<T> {
         if self.closed || self.deaf {
             return Some(Grant::Closed);
         }
-        if let Some(receiver) = self.receivers.claim_first() {
+        // With a buffer receivers that wait get what is promised (C6).
+        if self.room == 0
+            && let Some(receiver) = self.receivers.claim_first()
+        {
+            let turn = self.next_turn();
+            // SAFETY: claimed, so its owner waits (Q1, Q3).
+            unsafe { receiver.as_ref() }.set_turn(turn);
             return Some(Grant::Receiver(receiver));
         }
-        if self.has_room() {
-            self.promised += 1;
-            return Some(Grant::Room);
+        self.has_room().then(|| Grant::Room(self.promise()))
+    }
+
+    /// The first step of a two-step receive: into `into`, or by holding the sender.
+    ///
+    /// # Safety
+    ///
+    /// As [`receive`](Self::receive).
+    pub(crate) unsafe fn take(&mut self, into: *mut T) -> Taken {
+        let turn = self.next_turn();
+        if self.sender_is_first()
+            && let Some(sender) = self.senders.claim_first()
+        {
+            // SAFETY: claimed, so its owner waits (Q1, Q3).
+            let waiting = unsafe { sender.as_ref() };
+            if waiting.place().is_null() {
+                return Taken::Step(Step::Promise(sender), turn);
+            }
+            waiting.set_turn(turn);
+            return Taken::Held(sender);
         }
-        None
+        let turn = self.detour.as_ref().and_then(|detour| detour.returned()).unwrap_or(turn);
+        // SAFETY: by the caller.
+        Taken::Step(unsafe { self.receive(into) }, turn)
+    }
+
+    /// Whether the buffer has nothing that comes before the first of the senders that wait.
+    fn sender_is_first(&self) -> bool {
+        if self.ring.len() > 0 {
+            return false;
+        }
+        let Some(detour) = &self.detour else { return true };
+        match (detour.returned(), self.senders.first_turn()) {
+            (None, _) => !detour.has_line(),
+            // C8: given back too, and taken before.
+            (Some(returned), Some(sender)) => sender != Turn::NEVER && sender.is_before(returned),
+            (Some(_), None) => false,
+        }
+    }
+
+    pub(crate) fn next_turn(&mut self) -> Turn {
+        self.turn = self.turn.next();
+        self.turn
     }
 
     #[inline]
     fn has_room(&self) -> bool {
-        self.ring.len() + self.promised < self.room
+        if self.plain { self.ring.len() < self.room } else { self.has_room_beside() }
+    }
+
+    #[cold]
+    fn has_room_beside(&self) -> bool {
+        self.ring.len() + self.detour.as_deref().map_or(0, Detour::len) < self.room
     }
 
     #[inline]
     pub(crate) fn can_send(&self) -> bool {
-        self.closed || self.deaf || !self.receivers.is_empty() || self.has_room()
+        if self.plain { !self.receivers.is_empty() || self.has_room() } else { self.can_send_beside() }
+    }
+
+    #[cold]
+    fn can_send_beside(&self) -> bool {
+        self.closed || self.deaf || self.has_room()
     }
 
     #[inline]
     pub(crate) fn can_receive(&self) -> bool {
-        self.ring.len() > 0 || !self.senders.is_empty() || self.closed
+        self.ring.len() > 0 || if self.plain { !self.senders.is_empty() } else { self.can_receive_beside() }
+    }
+
+    #[cold]
+    fn can_receive_beside(&self) -> bool {
+        match self.detour.as_deref() {
+            Some(detour) if detour.returned().is_some() => true,
+            Some(detour) if detour.has_line() => false,
+            _ => self.closed || !self.senders.is_empty(),
+        }
+    }
+
+    /// C6: what is behind promises goes to those who wait for it, or into the ring.
+    fn end_promises(&mut self) -> Claimed {
+        self.recount();
+        let Some(detour) = &mut self.detour else { return Claimed::none() };
+        detour.void();
+        self.advance()
+    }
+
+    /// All values, to be dropped elsewhere.
+    fn take_all(&mut self) -> VecDeque<T> {
+        let values = match &mut self.detour {
+            Some(detour) => detour.take(&mut self.ring),
+            None => self.ring.take(),
+        };
+        self.recount();
+        values
+    }
+
+    fn len(&self) -> usize {
+        // C8.
+        (self.ring.len() + self.detour.as_deref().map_or(0, Detour::values)).min(self.room)
     }
 
     #[inline]
@@ -241,6 +498,7 @@ impl<T> State<T> {
 }
 
 impl<T> Channel<T> {
+    #[track_caller]
     pub(crate) fn bounded(capacity: usize) -> Self {
         Self::new(capacity, false, Ring::bounded(capacity))
     }
@@ -255,14 +513,17 @@ impl<T> Channel<T> {
             receivers: WaitQueue::new(),
             senders: WaitQueue::new(),
             watchers: WaitQueue::new(),
-            promised: 0,
+            detour: None,
             room,
+            unbounded,
+            plain: true,
             closed: false,
             deaf: false,
+            turn: Turn::NEVER,
             senders_linger: Linger::new(),
             receivers_linger: Linger::new(),
         };
-        Self { state: BiasedLock::biased(state), room, unbounded }
+        Self { state: BiasedLock::biased(state), room }
     }
 
     #[inline]
@@ -288,6 +549,17 @@ impl<T> Channel<T> {
         if let Some(partner) = partner {
             partner.wake(Wake::Handoff);
         }
+    }
+
+    /// Leaves the lock, then wakes: first those who watch, then those who were served.
+    fn unlock_and_wake_all(state: Guard<'_, State<T>, RawBiased>, served: Claimed) {
+        if let Some(partner) = served.only() {
+            return Self::unlock_and_wake(state, Some(partner));
+        }
+        let mut woken = state.watchers.claim_all(Outcome::Again);
+        woken.append(served);
+        drop(state);
+        woken.wake();
     }
 
     #[cold]
@@ -317,7 +589,8 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Receives without waiting; but a two-step sender that waits is a partner that is there, so its value is waited for.
+    /// Receives without waiting; but a two-step sender that waits where there is no buffer is a partner that is there, so its value is waited
+    /// for (C5).
     ///
     /// # Safety
     ///
@@ -361,12 +634,18 @@ impl<T> Channel<T> {
                         state.senders_linger.paid();
                     }
                     Self::unlock_and_wake(state, receiver);
-                    if !self.unbounded {
+                    if self.room != usize::MAX {
                         park::spend();
                     }
                     return Ended::Done;
                 }
-                Step::Closed => return Ended::Closed,
+                Step::Closed => {
+                    drop(state);
+                    if self.room != usize::MAX {
+                        park::spend();
+                    }
+                    return Ended::Closed;
+                }
                 Step::Promise(_) | Step::Pending => {
                     if deadline.is_some() || !self.may_linger() || !state.senders_linger.again(rounds) {
                         break state;
@@ -377,11 +656,32 @@ impl<T> Channel<T> {
             park::linger(rounds);
             rounds += 1;
         };
+        // SAFETY: by the caller.
+        unsafe { self.send_waiting(state, value, deadline, Turn::NEVER) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    unsafe fn send_waiting(
+        &self,
+        state: Guard<'_, State<T>, RawBiased>,
+        value: *mut T,
+        deadline: Option<Instant>,
+        turn: Turn,
+    ) -> Ended {
         let unit = park::current();
         let ticket = deadline.map(|_| unit.arm());
         let node = Node::new(unit, ticket, value.cast());
-        // SAFETY: the node stays in this frame until it is out of the queue.
-        unsafe { state.senders.push(&node) };
+        if turn == Turn::NEVER {
+            // SAFETY: the node stays in this frame until it is out of the queue.
+            unsafe { state.senders.push(&node) };
+        } else {
+            node.set_turn(turn);
+            // SAFETY: as above.
+            unsafe { state.senders.put_back(&node) };
+        }
         Self::unlock_and_wake(state, None);
         match ticket {
             None => unit.park(Reason::ChanSend.on(self)),
@@ -395,7 +695,28 @@ impl<T> Channel<T> {
         match node.outcome() {
             Outcome::Done => Ended::Done,
             Outcome::Closed => Ended::Closed,
-            Outcome::Waiting | Outcome::Again => unreachable!("a sender is woken with an outcome"),
+            // SAFETY: by the caller.
+            Outcome::Waiting | Outcome::Again => unsafe { self.send_again(value, deadline, node.turn()) },
+        }
+    }
+
+    /// Goes on after a two-step receiver that has given up (C7).
+    ///
+    /// # Safety
+    ///
+    /// As [`send`](Self::send).
+    #[cold]
+    unsafe fn send_again(&self, value: *mut T, deadline: Option<Instant>, turn: Turn) -> Ended {
+        let mut state = self.state.lock();
+        // SAFETY: by the caller.
+        match unsafe { state.send(value) } {
+            Step::Done(receiver) => {
+                Self::unlock_and_wake(state, receiver);
+                Ended::Done
+            }
+            Step::Closed => Ended::Closed,
+            // SAFETY: by the caller.
+            Step::Promise(_) | Step::Pending => unsafe { self.send_waiting(state, value, deadline, turn) },
         }
     }
 
@@ -545,24 +866,15 @@ impl<T> Channel<T> {
     pub(crate) unsafe fn send_granted(&self, grant: Grant, value: *const T) -> Ended {
         match grant {
             Grant::Closed => Ended::Closed,
-            Grant::Room => {
+            Grant::Room(promise) => {
                 let mut state = self.state.lock();
-                state.promised -= 1;
-                // SAFETY: by the caller.
-                match unsafe { state.send(value) } {
-                    Step::Done(receiver) => {
-                        Self::unlock_and_wake(state, receiver);
-                        Ended::Done
-                    }
-                    Step::Closed => Ended::Closed,
-                    Step::Promise(_) | Step::Pending => {
-                        // A value that was given back (C6) has taken the place; the promise is kept by growing.
-                        // SAFETY: by the caller.
-                        state.ring.push(unsafe { value.read() });
-                        Self::unlock_and_wake(state, None);
-                        Ended::Done
-                    }
+                if state.closed || state.deaf {
+                    return Ended::Closed;
                 }
+                // SAFETY: by the caller.
+                let served = state.settle(promise, Some(unsafe { value.read() }));
+                Self::unlock_and_wake_all(state, served);
+                Ended::Done
             }
             Grant::Receiver(receiver) => {
                 // SAFETY: granted, so its owner waits for us (C5).
@@ -582,10 +894,11 @@ impl<T> Channel<T> {
         let mut state = self.state.lock();
         match grant {
             Grant::Closed => {}
-            Grant::Room => {
-                state.promised -= 1;
-                let sender = state.refill();
-                Self::unlock_and_wake(state, sender);
+            // A close has ended the promise already.
+            Grant::Room(_) if state.closed || state.deaf => {}
+            Grant::Room(promise) => {
+                let served = state.settle(promise, None);
+                Self::unlock_and_wake_all(state, served);
             }
             Grant::Receiver(receiver) => {
                 // SAFETY: granted, so its owner waits for us (C5).
@@ -594,7 +907,7 @@ impl<T> Channel<T> {
                 let waited = receiver.outcome() == Outcome::Waiting;
                 if waited && receiver.is_plain() && !state.can_receive() && !receiver.place().is_null() {
                     // SAFETY: its owner stays parked in the frame that has the node.
-                    unsafe { state.receivers.push_front(receiver) };
+                    unsafe { state.receivers.put_back(receiver) };
                     receiver.set_outcome(Outcome::Waiting);
                     // Who watches is told that somebody waits again.
                     return Self::unlock_and_wake(state, None);
@@ -607,8 +920,62 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Gives up a two-step receive: the value goes to the first waiting receiver, or back to the front (C6).
-    pub(crate) fn give_back(&self, value: T) {
+    /// The second step of a two-step receive from a sender that is held (C7).
+    ///
+    /// # Safety
+    ///
+    /// `sender` came from [`State::take`] of this channel, and is used once.
+    pub(crate) unsafe fn take_held(sender: NonNull<Node>) -> T {
+        // SAFETY: held, so its owner waits for us.
+        let sender = unsafe { sender.as_ref() };
+        // SAFETY: a sender's place holds its value, which its owner forgets.
+        let value = unsafe { sender.place().cast::<T>().read() };
+        sender.set_outcome(Outcome::Done);
+        let unit = sender.unit();
+        unit.wake(Wake::Handoff);
+        value
+    }
+
+    /// Gives up a two-step receive from a sender that is held (C7).
+    ///
+    /// # Safety
+    ///
+    /// As [`take_held`](Self::take_held).
+    pub(crate) unsafe fn give_back_held(&self, sender: NonNull<Node>) {
+        let state = self.state.lock();
+        // SAFETY: held, so its owner waits for us.
+        let sender = unsafe { sender.as_ref() };
+        let unit = sender.unit();
+        if state.closed || state.deaf {
+            sender.set_outcome(Outcome::Closed);
+            drop(state);
+            return unit.wake(Wake::Queue);
+        }
+        if let Some(receiver) = state.receivers.claim_first() {
+            // SAFETY: claimed, so its owner waits (Q1, Q3).
+            let receiver = unsafe { receiver.as_ref() };
+            let from = sender.place().cast::<T>();
+            // SAFETY: from the sender's value, which its owner forgets, to the receiver's room.
+            unsafe { receiver.place().cast::<T>().copy_from_nonoverlapping(from, 1) };
+            let mut served = Claimed::none();
+            served.push(receiver, Outcome::Done);
+            served.push(sender, Outcome::Done);
+            return Self::unlock_and_wake_all(state, served);
+        }
+        if sender.is_plain() {
+            // SAFETY: its owner stays parked in the frame that has the node.
+            unsafe { state.senders.put_back(sender) };
+            // Who watches is told that somebody waits again.
+            return Self::unlock_and_wake(state, None);
+        }
+        // It looks again by itself: for its time limit, or at its other arms.
+        sender.set_outcome(Outcome::Again);
+        drop(state);
+        unit.wake(Wake::Queue);
+    }
+
+    /// Gives up a two-step receive: the value goes to the first waiting receiver, or back (C8).
+    pub(crate) fn give_back(&self, value: T, turn: Turn) {
         let mut state = self.state.lock();
         if state.deaf {
             drop(state);
@@ -616,8 +983,13 @@ impl<T> Channel<T> {
         }
         let value = MaybeUninit::new(value);
         let Some(receiver) = state.receivers.claim_first() else {
-            // SAFETY: initialised above and not moved yet.
-            state.ring.put_back(unsafe { value.assume_init() });
+            let channel = &mut *state;
+            channel.detour();
+            if let Some(detour) = &mut channel.detour {
+                // SAFETY: initialised above and not moved yet.
+                detour.give_back(turn, unsafe { value.assume_init() }, &mut channel.ring);
+            }
+            channel.recount();
             return Self::unlock_and_wake(state, None);
         };
         // SAFETY: claimed, so its owner waits (Q1, Q3).
@@ -639,6 +1011,7 @@ impl<T> Channel<T> {
         state.closed = true;
         // Senders' values stay with them.
         let mut woken = state.senders.claim_all(Outcome::Closed);
+        woken.append(state.end_promises());
         state.watchers.claim_all_into(Outcome::Again, &mut woken);
         // Nothing enters any more (C4), so receivers may be told some at a time: their nodes are touched while they are near, and the lock
         // is not held for long. No sender is left for one of them to meet.
@@ -659,7 +1032,7 @@ impl<T> Channel<T> {
             state.deaf = true;
             let mut woken = state.senders.claim_all(Outcome::Closed);
             state.watchers.claim_all_into(Outcome::Again, &mut woken);
-            (woken, state.ring.take())
+            (woken, state.take_all())
         };
         woken.wake();
         // P6: whatever the values' `Drop` does, it does without the lock.
@@ -672,7 +1045,7 @@ impl<T> Channel<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        if self.room == 0 { 0 } else { self.state.lock().ring.len() }
+        if self.room == 0 { 0 } else { self.state.lock().len() }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -680,7 +1053,7 @@ impl<T> Channel<T> {
     }
 
     pub(crate) fn capacity(&self) -> Option<usize> {
-        if self.unbounded { None } else { Some(self.room) }
+        if self.room == usize::MAX && self.state.lock().unbounded { None } else { Some(self.room) }
     }
 }
 

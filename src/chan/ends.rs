@@ -178,6 +178,7 @@ pub fn unbuffered<T>() -> (Sender<T>, Receiver<T>) {
 /// # Blocking
 ///
 /// Never parks.
+#[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     share(Channel::bounded(capacity))
 }
@@ -453,7 +454,7 @@ impl<T> Sender<T> {
         self.channel().is_closed()
     }
 
-    /// How many values wait in the buffer.
+    /// How many values wait in the buffer. Never more than [`capacity`](Self::capacity).
     ///
     /// # Blocking
     ///
@@ -646,7 +647,11 @@ impl<T> Receiver<T> {
             Source::Timer(timer) => timer.receive(deadline),
             Source::Never => {
                 match deadline {
-                    Some(deadline) => crate::time::sleep_until(deadline),
+                    Some(deadline) => {
+                        crate::time::sleep_until(deadline);
+                        // One that has passed is not slept for.
+                        park::spend();
+                    }
                     None => loop {
                         park::current().park(Reason::NeverRecv.alone());
                     },
@@ -660,12 +665,14 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// `Empty` when there is none now, `Disconnected` as [`recv`](Self::recv).
+    /// `Empty` when there is none now, or only behind a place that a [`SelectedOperation`](super::SelectedOperation) keeps for what it has yet
+    /// to send. `Disconnected` as [`recv`](Self::recv).
     ///
     /// # Blocking
     ///
-    /// Never parks. (One exception: a run-time [`Select`](super::Select) that has offered to send and has not yet said what is waited
-    /// for.)
+    /// Never parks, but for one case: on an unbuffered channel it meets a run-time [`Select`](super::Select) that waits to send. That one
+    /// chooses first and says its value later; this waits until it has, or gives up. (So in `crossbeam-channel`. If it did not, who only
+    /// ever tries would never receive from a `Select`.)
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.source() {
@@ -689,7 +696,7 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread.
+    /// Parks the goroutine, or blocks the thread. Where [`try_recv`](Self::try_recv) waits for a `Select`, so does this, also beyond its limit.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.recv_deadline(deadline),
@@ -705,7 +712,7 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread.
+    /// As [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         self.recv_until(Some(deadline)).map_err(|ended| match ended {
             Ended::TimedOut => RecvTimeoutError::Timeout,
@@ -726,7 +733,7 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// Neither this nor the iterator parks.
+    /// Never parks; the iterator as [`try_recv`](Self::try_recv).
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }
     }
@@ -743,7 +750,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// How many values wait in the buffer; 1 for a timer that is due.
+    /// How many values wait in the buffer; 1 for a timer that is due. Never more than [`capacity`](Self::capacity).
     ///
     /// # Blocking
     ///

@@ -27,7 +27,7 @@ impl<T> FusedIterator for Iter<'_, T> {}
 ///
 /// # Blocking
 ///
-/// `next` never parks.
+/// `next` as [`Receiver::try_recv`].
 pub struct TryIter<'a, T> {
     pub(super) receiver: &'a Receiver<T>,
 }

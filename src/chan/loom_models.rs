@@ -10,7 +10,11 @@ use loom::{
     thread,
 };
 
-use super::{RecvTimeoutError, Select, SendTimeoutError, TryRecvError, bounded};
+use super::{
+    Receiver, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError, bounded,
+    core::{Channel, Step, Taken},
+    ends::Source,
+};
 use crate::{
     runtime::{park, wait::Reason},
     select,
@@ -357,6 +361,129 @@ fn loom_two_step_send_meets_two_step_receive() {
         list.recv(&rx);
         assert_eq!(list.select().recv(&rx), Ok(7));
         sender.join().unwrap();
+    });
+}
+
+fn choose_send(tx: &Sender<u32>) -> SelectedOperation<'_> {
+    let mut list = Select::new();
+    list.send(tx);
+    list.select()
+}
+
+/// C6: what comes after a promise is received after it, whoever waits for what meanwhile.
+#[test]
+fn loom_a_promise_is_not_overtaken() {
+    for capacity in [1, 2] {
+        loom::model(move || {
+            let (tx, rx) = bounded(capacity);
+            let (first, second) = (tx.clone(), tx);
+            let promised = choose_send(&first);
+            let sender = thread::spawn(move || second.send(2).unwrap());
+            let receiver = thread::spawn(move || (rx.recv(), rx.recv()));
+            promised.send(&first, 1).unwrap();
+            assert_eq!(receiver.join().unwrap(), (Ok(1), Ok(2)));
+            sender.join().unwrap();
+        });
+    }
+}
+
+/// C6: a promise that is given up holds nobody up, and a receiver whose time passes meanwhile takes nothing with it.
+#[test]
+fn loom_a_promise_that_is_given_up_lets_others_go_on() {
+    for capacity in [1, 2] {
+        loom::model(move || {
+            let (tx, rx) = bounded(capacity);
+            let other = tx.clone();
+            let grant = tx.channel().state().lock().grant().unwrap();
+            let sender = thread::spawn(move || other.send(2).unwrap());
+            let receiver = thread::spawn(move || {
+                let first = rx.recv_timeout(std::time::Duration::from_secs(1)).ok();
+                first.or_else(|| rx.recv().ok())
+            });
+            tx.channel().give_up_grant(grant);
+            assert_eq!(receiver.join().unwrap(), Some(2));
+            sender.join().unwrap();
+        });
+    }
+}
+
+/// C6: a close ends promises; what is behind them is received, and nothing else.
+#[test]
+fn loom_a_close_ends_promises() {
+    loom::model(|| {
+        let (tx, rx) = bounded(2);
+        let promised = choose_send(&tx);
+        tx.send(2).unwrap();
+        let closer = tx.clone();
+        let closing = thread::spawn(move || closer.close().unwrap());
+        let receiver = thread::spawn(move || (rx.recv().ok(), rx.recv().ok()));
+        let sent = promised.send(&tx, 1).is_ok();
+        let received = receiver.join().unwrap();
+        assert_eq!(received, if sent { (Some(1), Some(2)) } else { (Some(2), None) });
+        closing.join().unwrap();
+    });
+}
+
+fn channel(rx: &Receiver<u32>) -> &Channel<u32> {
+    match rx.source() {
+        Source::Channel(channel) => channel,
+        _ => unreachable!("a receiver of a channel"),
+    }
+}
+
+/// Takes what is there in the first of two steps, and gives it back.
+fn take_and_give_back(rx: &Receiver<u32>) {
+    let mut value = std::mem::MaybeUninit::<u32>::uninit();
+    // SAFETY: room for a value.
+    let taken = unsafe { channel(rx).state().lock().take(value.as_mut_ptr()) };
+    match taken {
+        // SAFETY: taken just now, and used once.
+        Taken::Held(sender) => unsafe { channel(rx).give_back_held(sender) },
+        Taken::Step(Step::Done(sender), turn) => {
+            // SAFETY: initialised, since that is done.
+            channel(rx).give_back(unsafe { value.assume_init() }, turn);
+            if let Some(sender) = sender {
+                sender.wake(park::Wake::Queue);
+            }
+        }
+        Taken::Step(..) => {}
+    }
+}
+
+/// C7, C8: what a two-step receive gives back is received by another one, who may wait already, or is there after the close.
+#[test]
+fn loom_what_is_given_back_is_received_once() {
+    let sent_by = |send: fn(&Sender<u32>) -> bool| {
+        for_capacities(move |capacity| {
+            let (tx, rx) = bounded(capacity);
+            let other = rx.clone();
+            let sender = thread::spawn(move || send(&tx));
+            let receiver = thread::spawn(move || other.recv().ok());
+            take_and_give_back(&rx);
+            let sent = sender.join().unwrap();
+            let received = receiver.join().unwrap();
+            let left = rx.try_recv().ok();
+            assert_eq!(received.or(left), sent.then_some(7));
+            assert!(received.is_none() || left.is_none());
+        });
+    };
+    sent_by(|tx| tx.send(7).is_ok());
+    sent_by(|tx| tx.send_timeout(7, std::time::Duration::from_secs(1)).is_ok());
+    sent_by(|tx| {
+        let (_keep, quiet) = bounded::<u32>(0);
+        select! { send(tx, 7) -> sent => sent.is_ok(), recv(quiet) -> _ => unreachable!() }
+    });
+}
+
+/// CU-02: a send without a buffer has been received when it returns.
+#[test]
+fn loom_a_sender_whose_value_is_given_back_is_not_told_that_it_was_received() {
+    loom::model(|| {
+        let (tx, rx) = bounded(0);
+        let sender = thread::spawn(move || tx.send(7).is_ok());
+        take_and_give_back(&rx);
+        drop(rx);
+        assert!(!sender.join().unwrap());
     });
 }
 

@@ -18,6 +18,7 @@
 pub(crate) mod core;
 #[cfg(not(loom))]
 mod ctx;
+mod detour;
 pub(crate) mod ends;
 mod err;
 mod iter;

@@ -13,6 +13,7 @@ impl<T> Ring<T> {
     /// # Panics
     ///
     /// When so many cannot be allocated.
+    #[track_caller]
     pub(crate) fn bounded(capacity: usize) -> Self {
         let mut values = VecDeque::new();
         if mem::size_of::<T>() != 0 && values.try_reserve_exact(capacity).is_err() {
@@ -35,11 +36,6 @@ impl<T> Ring<T> {
     #[inline]
     pub(crate) fn push(&mut self, value: T) {
         self.values.push_back(value);
-    }
-
-    /// Puts a value back that had been the oldest.
-    pub(crate) fn put_back(&mut self, value: T) {
-        self.values.push_front(value);
     }
 
     #[inline]

@@ -137,6 +137,8 @@ impl<T> Timer<T> {
                 return Ok((self.make)(due));
             }
             if deadline.is_some_and(|deadline| deadline <= now) {
+                drop(state);
+                park::spend();
                 return Err(Ended::TimedOut);
             }
             let limit = match (state.next, deadline) {

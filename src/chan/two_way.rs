@@ -60,6 +60,7 @@ impl<T> Chan<T> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn bounded(capacity: usize) -> Self {
         let (sender, receiver) = bounded(capacity);
         Self { sender, receiver }

@@ -29,6 +29,24 @@ pub(crate) enum Outcome {
     Again,
 }
 
+/// When a two-step operation took something out of a channel: a count that may wrap, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn(u32);
+
+impl Turn {
+    pub(crate) const NEVER: Self = Self(0);
+
+    #[must_use]
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1).max(1))
+    }
+
+    /// Of two things that are out, or were put back, at one time.
+    pub(crate) fn is_before(self, other: Self) -> bool {
+        self.0.wrapping_sub(other.0).cast_signed() < 0
+    }
+}
+
 /// One party's place in one queue.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -36,6 +54,8 @@ pub(crate) struct Node {
     next: Cell<*const Node>,
     linked: Cell<bool>,
     outcome: Cell<Outcome>,
+    /// When it was first taken out by a two-step operation.
+    turn: Cell<Turn>,
     unit: &'static Unit,
     ticket: Cell<Option<Ticket>>,
     /// Where a sender's value is, or a receiver's value goes; null when there is no such place yet (two-step operations).
@@ -52,6 +72,7 @@ impl Node {
             next: Cell::new(ptr::null()),
             linked: Cell::new(false),
             outcome: Cell::new(Outcome::Waiting),
+            turn: Cell::new(Turn::NEVER),
             unit,
             ticket: Cell::new(ticket),
             place: Cell::new(place),
@@ -77,6 +98,18 @@ impl Node {
     #[inline]
     pub(crate) fn set_place(&self, place: *mut ()) {
         self.place.set(place);
+    }
+
+    #[inline]
+    pub(crate) fn turn(&self) -> Turn {
+        self.turn.get()
+    }
+
+    /// Notes when the node was taken out, unless it was before.
+    pub(crate) fn set_turn(&self, turn: Turn) {
+        if self.turn.get() == Turn::NEVER {
+            self.turn.set(turn);
+        }
     }
 
     /// Whether the node's wait needs no ticket to be won.
@@ -154,6 +187,39 @@ impl WaitQueue {
             None => self.tail.set(node),
             Some(first) => first.prev.set(node),
         }
+    }
+
+    /// Adds a node that was taken out in its turn: in front, but behind those put back that were taken out before it.
+    ///
+    /// # Safety
+    ///
+    /// As [`push`](Self::push).
+    pub(crate) unsafe fn put_back(&self, node: &Node) {
+        let (mut before, mut after) = (ptr::null(), self.head.get());
+        // SAFETY: nodes in the queue are alive (Q1).
+        while let Some(other) = unsafe { at(after) }
+            && other.turn.get() != Turn::NEVER
+            && other.turn.get().is_before(node.turn.get())
+        {
+            (before, after) = (after, other.next.get());
+        }
+        // SAFETY: as above.
+        let (Some(last), Some(next)) = (unsafe { at(before) }, unsafe { at(after) }) else {
+            // SAFETY: by the caller.
+            return if before.is_null() { unsafe { self.push_front(node) } } else { unsafe { self.push(node) } };
+        };
+        debug_assert!(!node.linked.get());
+        node.linked.set(true);
+        node.prev.set(last);
+        node.next.set(next);
+        last.next.set(node);
+        next.prev.set(node);
+    }
+
+    /// When the oldest node was taken out for the first time, if there is one.
+    pub(crate) fn first_turn(&self) -> Option<Turn> {
+        // SAFETY: nodes in the queue are alive (Q1).
+        unsafe { at(self.head.get()) }.map(Node::turn)
     }
 
     /// Takes `node` out, if it is in.
@@ -259,7 +325,7 @@ impl Claimed {
     }
 
     /// Completes a node that has been claimed.
-    fn push(&mut self, node: &Node, outcome: Outcome) {
+    pub(crate) fn push(&mut self, node: &Node, outcome: Outcome) {
         node.outcome.set(outcome);
         node.next.set(ptr::null());
         // The wake begins there.
@@ -270,6 +336,12 @@ impl Claimed {
             Some(last) => last.next.set(node),
         }
         self.tail = node;
+    }
+
+    /// The unit to wake, if it is one.
+    pub(crate) fn only(&self) -> Option<&'static Unit> {
+        // SAFETY: claimed and not woken, so alive.
+        unsafe { self.head.as_ref() }.filter(|_| self.head == self.tail).map(Node::unit)
     }
 
     /// How many there are.

@@ -3,9 +3,10 @@
 //! It works in two steps, as crossbeam's does: `select` chooses an operation, and the `SelectedOperation` completes it with the end it was
 //! made from.
 //!
-//! - Y1: a receive is completed in the first step, into room on the heap; the second step takes the value out.
-//! - Y2: a send gets a grant in the first step (C5 of `chan::core`): room in the buffer, or a receiver that keeps waiting for it.
-//! - Y3: a selected operation that is dropped gives its value or its grant back, and panics.
+//! - Y1: a receive takes its value in the first step, into room on the heap, and the second step takes it out; but a sender that waits keeps its
+//!   value until the second step, and waits (C7 of `chan::core`).
+//! - Y2: a send gets a grant in the first step (C5): the promise of a place in the buffer, or a receiver that keeps waiting for it.
+//! - Y3: a selected operation that is dropped gives its value, its partner or its grant back (C6 to C8), and panics.
 
 use std::{
     fmt,
@@ -79,6 +80,7 @@ impl<'a> Select<'a> {
         Self { operations: Vec::new(), next: 0, biased: true }
     }
 
+    #[track_caller]
     fn add(&mut self, handle: &'a dyn Handle) -> usize {
         assert!(self.operations.len() < MOST_ARMS, "a select of more than {MOST_ARMS} operations");
         let index = self.next;
@@ -96,6 +98,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
         self.add(sender)
     }
@@ -109,6 +112,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
         self.add(receiver)
     }
@@ -122,10 +126,13 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn remove(&mut self, index: usize) {
         assert!(index < self.next, "index out of bounds; {index} >= {}", self.next);
-        let place = self.operations.binary_search_by_key(&index, |(index, _)| *index);
-        self.operations.remove(place.unwrap_or_else(|_| panic!("no operation with this index")));
+        let Ok(place) = self.operations.binary_search_by_key(&index, |(index, _)| *index) else {
+            panic!("no operation with this index");
+        };
+        self.operations.remove(place);
     }
 
     /// Chooses an operation that is ready now.
@@ -151,7 +158,8 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// Never parks.
+    /// Never parks, but for one case: a receive on an unbuffered channel meets another `Select` that waits to send, and waits for its value as
+    /// [`Receiver::try_recv`] does.
     pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
         self.run(Otherwise::Return).ok_or(TrySelectError)
     }
@@ -165,6 +173,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
     pub fn select(&mut self) -> SelectedOperation<'a> {
         assert!(!self.operations.is_empty(), "no operations have been added to `Select`");
         loop {
@@ -182,7 +191,8 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread.
+    /// Parks the goroutine, or blocks the thread. Where [`try_select`](Self::try_select) waits for another `Select`, so does this, also beyond its
+    /// limit.
     pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
         self.run(Otherwise::Wait(Instant::now().checked_add(timeout))).ok_or(SelectTimeoutError)
     }
@@ -195,7 +205,7 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread.
+    /// As [`select_timeout`](Self::select_timeout).
     pub fn select_deadline(&mut self, deadline: Instant) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
         self.run(Otherwise::Wait(Some(deadline))).ok_or(SelectTimeoutError)
     }
@@ -222,6 +232,7 @@ impl<'a> Select<'a> {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
     pub fn ready(&mut self) -> usize {
         assert!(!self.operations.is_empty(), "no operations have been added to `Select`");
         loop {
@@ -264,7 +275,7 @@ impl<'a> Select<'a> {
         {
             park::current().park(Reason::Forever.alone());
         }
-        let chosen = engine::run(&mut arms, self.biased, otherwise, Purpose::Complete);
+        let chosen = engine::run(&mut arms, self.biased, otherwise, Purpose::Choose);
         let mut operation = None;
         for (at, arm) in arms.iter().enumerate() {
             if chosen == Some(at) {
@@ -288,7 +299,11 @@ impl<'a> Select<'a> {
 
     fn tell(&mut self, otherwise: Otherwise) -> Option<usize> {
         let (mut arms, indices) = self.arms(|_| std::ptr::null_mut());
-        engine::run(&mut arms, self.biased, otherwise, Purpose::Tell).map(|at| indices[at])
+        let ready = engine::run(&mut arms, self.biased, otherwise, Purpose::Tell).map(|at| indices[at]);
+        if otherwise != Otherwise::Return {
+            park::spend();
+        }
+        ready
     }
 
     fn arms(&self, place: impl Fn(&dyn Handle) -> *mut ()) -> (Vec<Arm<'a>>, Vec<usize>) {
@@ -317,8 +332,25 @@ impl fmt::Debug for Select<'_> {
 
 /// An operation that was chosen and has to be completed, with the end that it was made from.
 ///
-/// Dropping it without completing it panics; its partner goes on as if nothing had happened. As long as it is neither completed nor dropped, its
-/// partner waits for the value, beyond a time limit of its own too; so one that is forgotten ([`std::mem::forget`]) keeps its partner for ever.
+/// Until it is completed or dropped, others wait for it:
+///
+/// - On a channel with a buffer a send keeps the place that it was given. What others send meanwhile is received after it, so receivers wait;
+///   `try_recv` finds nothing.
+/// - Without a buffer a receiver that waited waits for the value, beyond a time limit of its own too.
+/// - Without a buffer a sender that waited goes on when its value is received from the operation, beyond a time limit of its own too.
+///
+/// So one that is forgotten ([`std::mem::forget`]) keeps its partner, or what is behind it in the buffer, until the channel is closed, or for ever.
+///
+/// # Dropping
+///
+/// Dropping it without completing it panics. No value is lost by it, and none comes to be out of order:
+///
+/// - The place of a send is free, and what is behind it moves up.
+/// - A partner that waited goes back to its place in the queue. One with a time limit, or that selects, looks again instead, and others may get
+///   ahead of it meanwhile.
+/// - A value that came from the buffer, or from a sender that has gone on, is received before all others; of several, the one that was taken
+///   first. It may be one more than the channel has room for, since others have sent meanwhile. Then it waits as the value of a parked sender
+///   does, and [`len`](Receiver::len) does not count it. With the last receiver it is dropped as buffered values are.
 #[must_use]
 pub struct SelectedOperation<'a> {
     index: usize,
@@ -351,13 +383,14 @@ impl SelectedOperation<'_> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn send<T>(self, sender: &Sender<T>, value: T) -> Result<(), SendError<T>> {
         self.check(sender);
         let grant = match self.state {
             State::Granted(grant) => grant,
             // Closed while the select waited.
             State::Closed => Grant::Closed,
-            State::Done | State::Passed => unreachable!("a send ends with a grant or closed"),
+            _ => unreachable!("a send ends with a grant or closed"),
         };
         std::mem::forget(self);
         handle::send_granted(sender, grant, value).map_err(SendError)
@@ -376,6 +409,7 @@ impl SelectedOperation<'_> {
     /// # Blocking
     ///
     /// Never parks.
+    #[track_caller]
     pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         self.check(receiver);
         let (state, room) = (self.state, self.room);
@@ -384,15 +418,22 @@ impl SelectedOperation<'_> {
         let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
         match state {
             // SAFETY: received into the room.
-            State::Done => Ok(unsafe { *room.assume_init() }),
+            State::Taken(_) => Ok(unsafe { *room.assume_init() }),
+            // SAFETY: held for this receiver, whose values are `T`s.
+            State::Held(sender) => Ok(unsafe { handle::take_held(sender) }),
             _ => Err(RecvError),
         }
     }
 
+    #[track_caller]
     fn check(&self, end: &dyn Handle) {
         let address = |handle: &dyn Handle| handle.raw().map_or(0, RawBiased::address);
         let same = address(end) == address(self.handle) && end.sends() == self.handle.sends();
-        assert!(same, "passed an end that this operation was not made from");
+        let index = self.index;
+        assert!(
+            same,
+            "passed an end that this operation was not made from; complete it with the end that was added as operation {index}"
+        );
     }
 }
 
@@ -401,10 +442,16 @@ impl Drop for SelectedOperation<'_> {
         match self.state {
             State::Granted(Grant::Closed) => {}
             State::Granted(grant) => self.handle.give_up(grant),
-            // SAFETY: received into the room, and not taken.
-            State::Done => unsafe { self.handle.give_back(self.room) },
-            // SAFETY: the room holds nothing.
-            State::Closed | State::Passed => unsafe { self.handle.free_room(self.room, false) },
+            // SAFETY: received into the room, and not taken out.
+            State::Taken(turn) => unsafe { self.handle.give_back(self.room, turn) },
+            State::Held(sender) => {
+                // SAFETY: held for this operation, and not used.
+                unsafe { self.handle.give_back_held(sender) };
+                // SAFETY: the room holds nothing.
+                unsafe { self.handle.free_room(self.room, false) };
+            }
+            // SAFETY: as above.
+            State::Done | State::Closed | State::Passed => unsafe { self.handle.free_room(self.room, false) },
         }
         if !park::is_unwinding() {
             panic!("dropped `SelectedOperation` without completing the operation");

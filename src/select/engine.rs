@@ -8,13 +8,13 @@
 //! - X5: afterwards every node is taken out of its queue, in constant time each; no trace is left.
 //! - X6: a select looks before it joins queues, so it never finds its own nodes.
 
-use std::{cell::Cell, mem::MaybeUninit, time::Instant};
+use std::{cell::Cell, mem::MaybeUninit, ptr::NonNull, time::Instant};
 
 use super::handle::{Attempt, Enqueue, Handle};
 use crate::{
     chan::{
         core::Grant,
-        waitq::{Node, Outcome},
+        waitq::{Node, Outcome, Turn},
     },
     runtime::{
         park::{self, Parked, Wake},
@@ -44,6 +44,10 @@ pub(crate) enum State {
     Closed,
     /// A two-step send may go on.
     Granted(Grant),
+    /// A two-step receive has its value, or waits for it in this turn.
+    Taken(Turn),
+    /// A two-step receive may go on with this sender.
+    Held(NonNull<Node>),
 }
 
 impl<'a> Arm<'a> {
@@ -100,6 +104,8 @@ pub enum Otherwise {
 pub(crate) enum Purpose {
     /// To complete one operation.
     Complete,
+    /// To do the first step of one that is completed in a second.
+    Choose,
     /// To say which is ready.
     Tell,
 }
@@ -208,11 +214,25 @@ impl Select<'_> {
                 return Some(Looked::Chosen(index));
             }
             let (handle, place) = (arms[index].handle, arms[index].place);
-            // SAFETY: locked; the place is the arm's.
-            let partner = match unsafe { handle.attempt(place) } {
+            let attempt = if self.purpose == Purpose::Choose {
+                // SAFETY: locked; the place is the arm's.
+                unsafe { handle.choose(place) }
+            } else {
+                // SAFETY: as above.
+                unsafe { handle.attempt(place) }
+            };
+            let partner = match attempt {
                 Attempt::Done(partner) => {
                     arms[index].state = State::Done;
                     partner
+                }
+                Attempt::Taken(partner, turn) => {
+                    arms[index].state = State::Taken(turn);
+                    partner
+                }
+                Attempt::Held(sender) => {
+                    arms[index].state = State::Held(sender);
+                    None
                 }
                 Attempt::Closed => {
                     arms[index].state = State::Closed;
@@ -261,8 +281,11 @@ impl Select<'_> {
     }
 
     /// C5 of `chan::core`: the chosen partner will bring its value later.
-    fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: std::ptr::NonNull<Node>) -> Looked {
+    #[cold]
+    fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: NonNull<Node>) -> Looked {
         let unit = park::current();
+        // SAFETY: locked.
+        let done = self.done(unsafe { arms[index].handle.turn() });
         let node = Node::new(unit, None, arms[index].place);
         node.set_outcome(Outcome::Again);
         // SAFETY: claimed under the lock, so its owner waits.
@@ -275,7 +298,7 @@ impl Select<'_> {
         unit.park(Reason::Select.alone());
         match node.outcome() {
             Outcome::Done => {
-                arms[index].state = State::Done;
+                arms[index].state = done;
                 Looked::Chosen(index)
             }
             Outcome::Closed => {
@@ -284,6 +307,11 @@ impl Select<'_> {
             }
             Outcome::Waiting | Outcome::Again => Looked::Again,
         }
+    }
+
+    /// How an arm stands that has its value.
+    fn done(&self, turn: Turn) -> State {
+        if self.purpose == Purpose::Choose { State::Taken(turn) } else { State::Done }
     }
 
     /// Joins all queues, leaves the locks, waits, and withdraws. None: nothing was completed, look again.
@@ -303,11 +331,15 @@ impl Select<'_> {
             if let Some(due) = unsafe { arm.handle.deadline() } {
                 limit = Some(limit.map_or(due, |limit| limit.min(due)));
             }
+            if self.purpose == Purpose::Choose {
+                // SAFETY: locked.
+                arm.state = State::Taken(unsafe { arm.handle.turn() });
+            }
             // SAFETY: locked; the node stays where it is until it is withdrawn below.
             unsafe { arm.handle.enqueue(node, how) };
         }
         // Who watches is told that somebody waits now.
-        if self.purpose == Purpose::Complete {
+        if self.purpose != Purpose::Tell {
             self.unlock_telling(arms);
         } else {
             self.unlock(arms);
@@ -338,10 +370,10 @@ impl Select<'_> {
             arm.state = match node.outcome() {
                 Outcome::Waiting | Outcome::Again => continue,
                 Outcome::Closed => State::Closed,
-                Outcome::Done if arm.place.is_null() && arm.handle.sends() => {
-                    let receiver = node.place().cast::<Node>();
-                    State::Granted(std::ptr::NonNull::new(receiver).map_or(Grant::Room, Grant::Receiver))
-                }
+                Outcome::Done if self.purpose == Purpose::Choose => match arm.state {
+                    State::Taken(turn) if !arm.handle.sends() => State::Taken(turn),
+                    _ => State::Granted(Grant::from_place(node.place())),
+                },
                 Outcome::Done => State::Done,
             };
             chosen = Some(index);

@@ -5,9 +5,9 @@ use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
 use crate::{
     chan::{
         Receiver, Sender,
-        core::{Ended, Grant, State, Step},
+        core::{Channel, Ended, Grant, State, Step, Taken},
         ends::{Place, Source},
-        waitq::{Node, WaitQueue},
+        waitq::{Node, Turn, WaitQueue},
     },
     runtime::unit::Unit,
     util::lock::RawBiased,
@@ -23,6 +23,10 @@ pub(crate) enum Attempt {
     Promise(NonNull<Node>),
     /// A two-step send may go on.
     Granted(Grant),
+    /// A two-step receive has its value.
+    Taken(Option<&'static Unit>, Turn),
+    /// A two-step receive may go on with this sender.
+    Held(NonNull<Node>),
     WouldBlock,
 }
 
@@ -30,7 +34,7 @@ pub(crate) enum Attempt {
 ///
 /// # Safety
 ///
-/// `place` is room for a value of the end's type, holding one for senders; null places are for two-step sends only. What is marked
+/// `place` is room for a value of the end's type, holding one for senders; null places are for two-step sends, and to watch. What is marked
 /// *locked* is called while [`raw`](Self::raw) is held.
 pub(crate) unsafe trait Handle {
     /// The lock of the channel, the same for all its ends. None: nothing ever happens on this end.
@@ -39,6 +43,10 @@ pub(crate) unsafe trait Handle {
     unsafe fn is_ready(&self) -> bool;
     /// Locked. Completes the operation if that is possible now.
     unsafe fn attempt(&self, place: *mut ()) -> Attempt;
+    /// Locked. The first step of the operation in two, if that is possible now.
+    unsafe fn choose(&self, place: *mut ()) -> Attempt;
+    /// Locked. For what a two-step receive that joins the queue now will get.
+    unsafe fn turn(&self) -> Turn;
     /// Locked. Joins the queue, or the front of it; or those who only watch.
     unsafe fn enqueue(&self, node: &Node, how: Enqueue);
     /// Locked. Leaves the queue, if still in it.
@@ -52,8 +60,10 @@ pub(crate) unsafe trait Handle {
     /// Room for one value on the heap, and the end of it, with the value if there is one.
     fn make_room(&self) -> *mut ();
     unsafe fn free_room(&self, room: *mut (), holds_value: bool);
-    /// Gives a value that was received and is not wanted back to the channel; frees its room.
-    unsafe fn give_back(&self, room: *mut ());
+    /// Gives a value that was received and is not wanted back to the channel, in its turn; frees its room.
+    unsafe fn give_back(&self, room: *mut (), turn: Turn);
+    /// Lets a sender that was held wait again.
+    unsafe fn give_back_held(&self, sender: NonNull<Node>);
     /// Gives up a grant.
     fn give_up(&self, grant: Grant);
     /// Who could complete the operation.
@@ -112,17 +122,22 @@ unsafe impl<T> Handle for Sender<T> {
     }
 
     unsafe fn attempt(&self, place: *mut ()) -> Attempt {
-        let raw = self.channel().state();
-        if place.is_null() {
-            // SAFETY: locked by the caller.
-            return unsafe { raw.with_raw(|state| state.grant()) }.map_or(Attempt::WouldBlock, Attempt::Granted);
-        }
         let send = |state: &mut State<T>| {
             // SAFETY: the caller forgets the value when this is done.
             unsafe { state.send(place.cast()) }
         };
         // SAFETY: locked by the caller.
-        attempt_of(unsafe { raw.with_raw(send) })
+        attempt_of(unsafe { self.channel().state().with_raw(send) })
+    }
+
+    unsafe fn choose(&self, _place: *mut ()) -> Attempt {
+        // SAFETY: locked by the caller.
+        let grant = unsafe { self.channel().state().with_raw(|state| state.grant()) };
+        grant.map_or(Attempt::WouldBlock, Attempt::Granted)
+    }
+
+    unsafe fn turn(&self) -> Turn {
+        Turn::NEVER
     }
 
     unsafe fn enqueue(&self, node: &Node, how: Enqueue) {
@@ -163,7 +178,9 @@ unsafe impl<T> Handle for Sender<T> {
 
     unsafe fn free_room(&self, _room: *mut (), _holds_value: bool) {}
 
-    unsafe fn give_back(&self, _room: *mut ()) {}
+    unsafe fn give_back(&self, _room: *mut (), _turn: Turn) {}
+
+    unsafe fn give_back_held(&self, _sender: NonNull<Node>) {}
 
     fn give_up(&self, grant: Grant) {
         self.channel().give_up_grant(grant);
@@ -214,6 +231,34 @@ unsafe impl<T> Handle for Receiver<T> {
                 Attempt::Done(None)
             }
             Source::Never => Attempt::WouldBlock,
+        }
+    }
+
+    unsafe fn choose(&self, place: *mut ()) -> Attempt {
+        let Source::Channel(channel) = self.source() else {
+            // SAFETY: by the caller.
+            return match unsafe { self.attempt(place) } {
+                Attempt::Done(partner) => Attempt::Taken(partner, Turn::NEVER),
+                other => other,
+            };
+        };
+        let take = |state: &mut State<T>| {
+            // SAFETY: the place is room for a value.
+            unsafe { state.take(place.cast()) }
+        };
+        // SAFETY: locked by the caller.
+        match unsafe { channel.state().with_raw(take) } {
+            Taken::Held(sender) => Attempt::Held(sender),
+            Taken::Step(Step::Done(partner), turn) => Attempt::Taken(partner, turn),
+            Taken::Step(step, _) => attempt_of(step),
+        }
+    }
+
+    unsafe fn turn(&self) -> Turn {
+        match self.source() {
+            // SAFETY: locked by the caller.
+            Source::Channel(channel) => unsafe { channel.state().with_raw(State::next_turn) },
+            _ => Turn::NEVER,
         }
     }
 
@@ -281,14 +326,21 @@ unsafe impl<T> Handle for Receiver<T> {
         }
     }
 
-    unsafe fn give_back(&self, room: *mut ()) {
+    unsafe fn give_back(&self, room: *mut (), turn: Turn) {
         // SAFETY: made by `make_room`.
         let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
         // SAFETY: by the caller it holds a value.
         let value = unsafe { *room.assume_init() };
         match self.source() {
-            Source::Channel(channel) => channel.give_back(value),
+            Source::Channel(channel) => channel.give_back(value, turn),
             _ => drop(value),
+        }
+    }
+
+    unsafe fn give_back_held(&self, sender: NonNull<Node>) {
+        if let Source::Channel(channel) = self.source() {
+            // SAFETY: by the caller.
+            unsafe { channel.give_back_held(sender) };
         }
     }
 
@@ -301,6 +353,16 @@ unsafe impl<T> Handle for Receiver<T> {
             (None, _) => Watch::Timer,
         }
     }
+}
+
+/// The second step of a two-step receive from a sender that is held.
+///
+/// # Safety
+///
+/// The sender came from an attempt of a receiver of `T`s, and is used once.
+pub(crate) unsafe fn take_held<T>(sender: NonNull<Node>) -> T {
+    // SAFETY: by the caller.
+    unsafe { Channel::<T>::take_held(sender) }
 }
 
 /// The second step of a two-step send.
