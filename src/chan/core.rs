@@ -663,7 +663,8 @@ impl<T> Channel<T> {
     /// # Safety
     ///
     /// As [`send`](Self::send).
-    #[inline]
+    // Always: one more function to return through after the switch costs 7 ns (`pingpong` 64 and 82 ns).
+    #[inline(always)]
     unsafe fn send_waiting(
         &self,
         state: Guard<'_, State<T>, RawBiased>,

@@ -130,7 +130,7 @@ impl<'s, 'a, T> SendFrom<'s, 'a, T> {
             State::Done => Ok(()),
             // M2: the run is over, and there is no other.
             State::Closed => Err(SendError(self.slot.value.take().expect("not sent"))),
-            State::Passed | State::Granted(_) => unreachable!("an arm of a select that was not chosen"),
+            _ => unreachable!("an arm of a select that was not chosen"),
         }
     }
 }
