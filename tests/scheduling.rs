@@ -550,6 +550,27 @@ fn s_10_closures_start_though_every_worker_always_has_somebody_ready() {
     });
 }
 
+/// The newest closure comes first; whoever starts one and waits for it, again and again, does not keep the older ones waiting for ever.
+#[test]
+fn s_10_older_closures_start_beside_one_who_starts_and_joins() {
+    rt(1, || {
+        const OLDER: usize = 200;
+        let started = Arc::new(AtomicUsize::new(0));
+        let older: Vec<_> = (0..OLDER)
+            .map(|_| {
+                let started = Arc::clone(&started);
+                go(move || started.fetch_add(1, SeqCst))
+            })
+            .collect();
+        let begin = Instant::now();
+        while started.load(SeqCst) < OLDER {
+            go(|| ()).join().unwrap();
+            assert!(begin.elapsed() < Duration::from_secs(5), "{} of {OLDER} have started", started.load(SeqCst));
+        }
+        older.into_iter().for_each(|closure| drop(closure.join().unwrap()));
+    });
+}
+
 /// The same with a single closure and long turns: the less loaded worker comes for it.
 #[test]
 fn s_10_a_closure_starts_though_turns_are_long_and_nobody_is_ever_out_of_work() {

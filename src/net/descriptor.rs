@@ -285,7 +285,7 @@ impl Descriptor {
                 self.adopt(registration).inspect_err(|_| park::spend_call())?;
             }
             side.clear(tick);
-            if !side.wait(Until::new(deadline, limit.interrupt()), reason) {
+            if !side.wait(tick, Until::new(deadline, limit.interrupt()), reason) {
                 limit.check()?;
             }
         }

@@ -105,7 +105,7 @@ fn perform<R>(
         }
         side.clear(tick);
         // When the time is up the check above says so.
-        let _ = side.wait(Until::new(deadline, limit.interrupt()), reason);
+        let _ = side.wait(tick, Until::new(deadline, limit.interrupt()), reason);
     }
 }
 

@@ -110,6 +110,11 @@ impl Pool {
     }
 
     fn take_one(&mut self) -> Option<*mut Block> {
+        if self.partial.is_null() && self.full > 0 {
+            // No chunk has a free block, so none becomes whole.
+            let whole = self.sort_magazine();
+            debug_assert!(whole.is_null());
+        }
         if self.partial.is_null() {
             let chunk = map()?;
             self.chunks += 1;
@@ -135,8 +140,8 @@ impl Pool {
         Some(block)
     }
 
-    /// Takes over one block. The chunk, when it is to be unmapped.
-    fn put_one(&mut self, block: *mut Block) -> Option<*mut Chunk> {
+    /// Takes over one block. Its chunk, when that is to be unmapped, or null.
+    fn put_one(&mut self, block: *mut Block) -> *mut Chunk {
         let at = block.map_addr(|address| address & !(CHUNK - 1)).cast::<Chunk>();
         // SAFETY: M2.
         let chunk = unsafe { &mut *at };
@@ -149,11 +154,13 @@ impl Pool {
             self.link(at);
         }
         if free < BLOCKS || self.chunks == 1 {
-            return None;
+            return ptr::null_mut();
         }
         self.unlink(at);
         self.chunks -= 1;
-        Some(at)
+        // SAFETY: as above.
+        unsafe { (*at).next = ptr::null_mut() };
+        at
     }
 
     fn link(&mut self, at: *mut Chunk) {
@@ -183,17 +190,22 @@ impl Pool {
         }
     }
 
-    /// Sorts a full magazine into the chunks; those that are to be unmapped.
-    fn sort_magazine(&mut self) -> Vec<*mut Chunk> {
+    /// Sorts a full magazine into the chunks; those that are to be unmapped, linked by `next`.
+    fn sort_magazine(&mut self) -> *mut Chunk {
         let mut block = self.magazines;
         // SAFETY: as in `take_some`, here and below.
         self.magazines = unsafe { (*block).below };
         self.full -= 1;
-        let mut whole = Vec::new();
+        let mut whole = ptr::null_mut();
         while !block.is_null() {
             // SAFETY: as above.
             let next = unsafe { (*block).next };
-            whole.extend(self.put_one(block));
+            let chunk = self.put_one(block);
+            if !chunk.is_null() {
+                // SAFETY: M2; nobody has a block of it (M3).
+                unsafe { (*chunk).next = whole };
+                whole = chunk;
+            }
             block = next;
         }
         whole
@@ -223,10 +235,14 @@ fn map() -> Option<*mut Chunk> {
     Some(chunk)
 }
 
-fn unmap(chunks: Vec<*mut Chunk>) {
-    for chunk in chunks {
-        // SAFETY: the pool has given it up, and nobody has a block of it (M3). Failing keeps the memory.
+/// Unmaps the chunks that are linked by `next`. Without the lock.
+fn unmap(mut chunk: *mut Chunk) {
+    while !chunk.is_null() {
+        // SAFETY: the pool has given it up, and nobody has a block of it (M3).
+        let next = unsafe { (*chunk).next };
+        // SAFETY: as above. Failing keeps the memory.
         let _ = unsafe { munmap(chunk.cast(), CHUNK) };
+        chunk = next;
     }
 }
 
@@ -300,7 +316,7 @@ impl Cache {
             // SAFETY: as in `take`.
             self.first.set(unsafe { block.as_ref() }.next);
             let whole = self.pool.lock().put_one(block.as_ptr());
-            unmap(whole.into_iter().collect());
+            unmap(whole);
         }
         self.count.set(0);
     }
@@ -354,7 +370,7 @@ pub(crate) unsafe fn free(place: NonNull<u8>, layout: Layout) {
         Some(worker) => worker.tasks().put(block),
         None => {
             let whole = POOL.lock().put_one(block);
-            unmap(whole.into_iter().collect());
+            unmap(whole);
         }
     }
 }
@@ -445,6 +461,19 @@ mod tests {
         cache.give_back_all();
         let again = taken(&cache, 2 * BLOCKS);
         assert_eq!(again.iter().collect::<HashSet<_>>().len(), 2 * BLOCKS);
+    }
+
+    /// Whoever has no cache takes blocks one at a time, and gets those that caches have given up.
+    #[test]
+    fn blocks_taken_singly_come_from_what_caches_gave_back() {
+        let pool = pool();
+        let cache = Cache::of(pool);
+        for _ in 0..10 * BLOCKS {
+            let block = pool.lock().take_one().expect("memory");
+            cache.put(block);
+        }
+        let chunks = pool.lock().chunks;
+        assert_eq!(chunks, 1, "chunks for a few blocks");
     }
 
     /// One thread makes, another frees, both with caches, and what the one frees the other one gets.

@@ -96,7 +96,6 @@ impl<M: Metadata> Slab<M> {
             Guards::Protection => self.prepared,
         };
         let indices = self.used..until.min(self.used + count);
-        self.used = indices.end;
         let make = |index| {
             let bounds = Bounds::new(self.start + index * self.stride, self.stride, (index % STAGGER) * LINE);
             // SAFETY: the mapping has room for one record for each slot, and `index < slots`.
@@ -106,7 +105,9 @@ impl<M: Metadata> Slab<M> {
             // SAFETY: made just now; never freed (S1), and shared from here on.
             unsafe { place.as_ref() }
         };
-        indices.map(make).collect()
+        let slots: Vec<_> = indices.map(make).collect();
+        self.used += slots.len();
+        slots
     }
 
     /// How its guards are made: markers when the slots are handed out, the others before.

@@ -12,9 +12,10 @@
 //! | R1: read the tick | V1: set READY and count the tick up, in one step |
 //! | R2: try the system call; done unless `WouldBlock` | V2: lock the side's queue, take all who wait, unlock |
 //! | R3: clear READY, if the tick is still that of R1 | V3: wake them |
-//! | R4: lock the queue; if READY, unlock and try again; else join the queue, unlock, park | |
+//! | R4: lock the queue; if READY, or the tick is not that of R1, unlock and try again; else join the queue, unlock, park | |
 //!
-//! - D1: *no event is lost.* An event after R1 makes R3 fail, so R4 finds READY. For one after R3, either its V2 comes after R4's unlock
+//! - D1: *no event is lost.* An event after R1 makes R3 fail, so R4 finds READY, or another tick when somebody else has cleared READY since, who
+//!   need not have looked for what the caller waits for: a change of deadlines. For one after R3, either its V2 comes after R4's unlock
 //!   and finds the waiter, or R4's lock comes after V2's unlock and sees V1, which was before it.
 //! - D2: an edge wakes everybody who waits on that side, since one edge can stand for many connections to accept. Whoever finds nothing
 //!   waits again.
@@ -117,10 +118,10 @@ impl Side {
     }
 
     /// R4: waits for an event, or until `until`. False when that has come. May return without an event.
-    pub(crate) fn wait(&self, until: Until<'_>, reason: Reason) -> bool {
+    pub(crate) fn wait(&self, tick: Tick, until: Until<'_>, reason: Reason) -> bool {
         let waiters = self.waiters.lock();
         // ORDERING: Relaxed. The lock orders this after V1 of every event whose V2 has passed (D1).
-        if self.word.load(Relaxed) & READY != 0 {
+        if self.word.load(Relaxed) != tick.0 {
             return true;
         }
         let unit = park::current();
@@ -382,7 +383,7 @@ mod loom_source {
                 return;
             }
             pipe.side.clear(tick);
-            assert!(pipe.side.wait(Until::EVER, Reason::Read));
+            assert!(pipe.side.wait(tick, Until::EVER, Reason::Read));
         }
     }
 
@@ -421,6 +422,35 @@ mod loom_source {
             read(&pipe);
             read(&pipe);
             others.into_iter().for_each(|other| other.join().unwrap());
+        });
+    }
+
+    /// Two wait for the same change, as for an earlier deadline. The one looks, finds that it is still to wait, and clears the side; the other
+    /// has looked before the change, and is to look again all the same.
+    #[test]
+    fn a_change_is_seen_by_both_who_wait() {
+        loom::model(|| {
+            let pipe = Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let (one, changes) = (pipe.clone(), pipe.clone());
+            let one = thread::spawn(move || {
+                let tick = one.side.tick();
+                one.bytes.load(Acquire);
+                one.side.clear(tick);
+            });
+            let changes = thread::spawn(move || {
+                changes.bytes.store(1, Relaxed);
+                changes.side.signal();
+            });
+            loop {
+                let tick = pipe.side.tick();
+                if pipe.bytes.load(Acquire) == 1 {
+                    break;
+                }
+                pipe.side.clear(tick);
+                assert!(pipe.side.wait(tick, Until::EVER, Reason::Read));
+            }
+            one.join().unwrap();
+            changes.join().unwrap();
         });
     }
 
@@ -470,7 +500,7 @@ mod loom_source {
                     }
                 }
                 pipe.side.clear(tick);
-                assert!(pipe.side.wait(Until::EVER, Reason::Read));
+                assert!(pipe.side.wait(tick, Until::EVER, Reason::Read));
             }
             other.join().unwrap();
         });
@@ -491,7 +521,7 @@ mod loom_source {
                 return;
             }
             pipe.side.clear(tick);
-            assert!(pipe.side.wait(Until::EVER, Reason::Read));
+            assert!(pipe.side.wait(tick, Until::EVER, Reason::Read));
         }
     }
 
@@ -539,7 +569,7 @@ mod loom_source {
             while pipe.bytes.fetch_update(AcqRel, Acquire, |n| n.checked_sub(1)).is_err() {
                 let tick = pipe.side.tick();
                 pipe.side.clear(tick);
-                assert!(pipe.side.wait(Until::EVER, Reason::Read));
+                assert!(pipe.side.wait(tick, Until::EVER, Reason::Read));
             }
             other.join().unwrap();
         });

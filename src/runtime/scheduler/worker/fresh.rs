@@ -2,7 +2,8 @@
 //!
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
-//!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine holds does not count.
+//!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine holds does not count. What nobody has come
+//!   for in `PATIENCE_TICKS`, and what is more than `LEFT_MOST`, starts here all the same.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
@@ -34,6 +35,11 @@ use crate::{
 const MANY: usize = 4;
 /// Scheduling points within one tick that pass over fewer before one of them is started.
 const PATIENCE: u32 = 16;
+/// Ticks between two times at which the oldest is started though nothing waits before it.
+const OLDEST_TICKS: u64 = 2;
+/// How many fresh closures a worker leaves to less loaded ones, and for how many ticks, before it starts the oldest itself.
+const LEFT_MOST: usize = 128;
+const PATIENCE_TICKS: u64 = 10;
 /// A closure behind an owner that has stood still this long may be taken.
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
@@ -166,12 +172,30 @@ impl Worker {
     }
 
     /// B1: hand-offs have used up a slice, which fresh closures have waited for as for a queue. It is their turn.
+    #[cold]
     pub(super) fn fresh_has_waited(&self, now: u64) {
         if self.fresh_credit.get() == 0 && !self.fresh.is_empty() {
             self.fresh_credit.set(self.fresh.len());
             self.fresh_since.set(now.saturating_sub(SLICE));
             self.fresh_turn.set(false);
         }
+    }
+
+    /// The newest; now and then the oldest.
+    #[inline]
+    pub(super) fn newest_fresh(&self, now: u64) -> Option<TaskRef> {
+        if now.wrapping_sub(self.oldest_started.get()) >= OLDEST_TICKS
+            && let Some(oldest) = self.oldest_fresh(now)
+        {
+            return Some(oldest);
+        }
+        self.fresh.pop()
+    }
+
+    #[cold]
+    fn oldest_fresh(&self, now: u64) -> Option<TaskRef> {
+        self.oldest_started.set(now);
+        steal(|| self.processor.stealer.steal())
     }
 
     /// B1. Called with a run queue and fresh closures that wait behind it.
@@ -190,10 +214,15 @@ impl Worker {
         if !turn || !self.fresh_waits(now) {
             return None;
         }
-        let mine = self.queue.len();
-        if self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
-            self.runtime.wake_one();
-            return None;
+        if now.wrapping_sub(self.fresh_since.get()) < PATIENCE_TICKS && self.fresh.len() <= LEFT_MOST {
+            let mine = self.queue.len();
+            if self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
+                self.runtime.wake_one();
+                return None;
+            }
+        } else {
+            // Nobody comes, or not often enough. This one, and the others get their time again.
+            self.fresh_since.set(now.saturating_sub(2));
         }
         self.fresh_credit.set(self.fresh_credit.get() - 1);
         steal(|| self.processor.stealer.steal())

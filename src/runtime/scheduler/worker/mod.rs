@@ -12,7 +12,8 @@
 //! 1. the hand-off slot: the goroutine that the last one woke. It inherits the rest of that one's slice (operations and ticks), so
 //!    that a pair that talks stays together but cannot starve the queue;
 //! 2. the private run queue, fed by local wakes, the inbox, timers and the poller;
-//! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from;
+//! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from. Every other tick the
+//!    oldest, which somebody who starts one and waits for it, again and again, would keep from its start for ever;
 //! 4. what was given to this worker, the runtime's injector, other workers' oldest closures;
 //! 5. its core given up for a moment when it has connections ([`give_way`]), a short search, then sleep in the poller.
 //!
@@ -102,12 +103,16 @@ pub(crate) struct Worker {
     /// The tick in which a hand-off was last counted as a round.
     counted: Cell<u64>,
     last_look: Cell<u64>,
+    /// Whether the next of those looks is also at what others have placed or injected.
+    looks_outside: Cell<bool>,
     /// The tick in which it last looked whether another worker is more loaded.
     helped: Cell<u64>,
     /// B1: since when fresh closures wait behind the queue, how many of them did then, and whose turn it is.
     fresh_since: Cell<u64>,
     fresh_credit: Cell<usize>,
     fresh_turn: Cell<bool>,
+    /// The tick in which the oldest fresh closure was last started in place of the newest.
+    oldest_started: Cell<u64>,
     /// B2: scheduling points before a few fresh closures are started, zero when there were none; in which tick they were counted; the tick
     /// in which a thief was last woken for a few.
     fresh_patience: Cell<u32>,
@@ -168,10 +173,12 @@ impl Worker {
             rounds: Cell::new(0),
             counted: Cell::new(0),
             last_look: Cell::new(0),
+            looks_outside: Cell::new(false),
             helped: Cell::new(0),
             fresh_since: Cell::new(0),
             fresh_credit: Cell::new(0),
             fresh_turn: Cell::new(false),
+            oldest_started: Cell::new(0),
             fresh_patience: Cell::new(0),
             fresh_tick: Cell::new(0),
             few_woken: Cell::new(0),
@@ -508,12 +515,11 @@ impl Worker {
             return slot.map(Next::Started);
         }
         self.processor.set_load(0);
-        if let Some(task) = self.fresh.pop() {
-            self.publish_fresh(now);
-            return Some(Next::Fresh(task));
-        }
+        // B1: nobody waits behind a queue.
+        self.fresh_credit.set(0);
+        let task = self.newest_fresh(now);
         self.publish_fresh(now);
-        self.next_elsewhere()
+        task.map(Next::Fresh).or_else(|| self.next_elsewhere())
     }
 
     /// Asks for what the next goroutine will touch, and for the record of the one after that, which tells what that will touch.
@@ -582,7 +588,9 @@ impl Worker {
             return Some(task);
         }
         // What was placed here or comes from outside starts even while this worker is busy, but one at a time.
-        if rounds.is_multiple_of(2) {
+        let outside = !self.looks_outside.get();
+        self.looks_outside.set(outside);
+        if outside {
             let task = steal(|| self.processor.given.steal()).or_else(|| self.take_injected());
             if task.is_some() {
                 return task;
