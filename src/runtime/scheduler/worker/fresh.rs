@@ -35,8 +35,11 @@ use crate::{
 const MANY: usize = 4;
 /// Scheduling points within one tick that pass over fewer before one of them is started.
 const PATIENCE: u32 = 16;
-/// Ticks between two times at which the oldest is started though nothing waits before it.
+/// Ticks between two times at which the oldest is started though nothing waits before it: one more for so many goroutines that are alive, up to so
+/// many more. Each of these times a program that divides its work begins with another part of it, and has the goroutines of one more path alive.
 const OLDEST_TICKS: u64 = 2;
+const OLDEST_LIVE: u64 = 64;
+const OLDEST_MOST: u64 = 62;
 /// How many fresh closures a worker leaves to less loaded ones, and for how many ticks, before it starts the oldest itself.
 const LEFT_MOST: usize = 128;
 const PATIENCE_TICKS: u64 = 10;
@@ -184,7 +187,7 @@ impl Worker {
     /// The newest; now and then the oldest.
     #[inline]
     pub(super) fn newest_fresh(&self, now: u64) -> Option<TaskRef> {
-        if now.wrapping_sub(self.oldest_started.get()) >= OLDEST_TICKS
+        if now >= self.oldest_due.get()
             && let Some(oldest) = self.oldest_fresh(now)
         {
             return Some(oldest);
@@ -194,7 +197,8 @@ impl Worker {
 
     #[cold]
     fn oldest_fresh(&self, now: u64) -> Option<TaskRef> {
-        self.oldest_started.set(now);
+        let more = (self.processor.live() / OLDEST_LIVE).min(OLDEST_MOST);
+        self.oldest_due.set(now + OLDEST_TICKS + more);
         steal(|| self.processor.stealer.steal())
     }
 

@@ -12,7 +12,7 @@
 //! 1. the hand-off slot: the goroutine that the last one woke. It inherits the rest of that one's slice (operations and ticks), so
 //!    that a pair that talks stays together but cannot starve the queue;
 //! 2. the private run queue, fed by local wakes, the inbox, timers and the poller;
-//! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from. Every other tick the
+//! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from. Every few ticks the
 //!    oldest, which somebody who starts one and waits for it, again and again, would keep from its start for ever;
 //! 4. what was given to this worker, the runtime's injector, other workers' oldest closures;
 //! 5. its core given up for a moment when it has connections ([`give_way`]), a short search, then sleep in the poller.
@@ -111,8 +111,8 @@ pub(crate) struct Worker {
     fresh_since: Cell<u64>,
     fresh_credit: Cell<usize>,
     fresh_turn: Cell<bool>,
-    /// The tick in which the oldest fresh closure was last started in place of the newest.
-    oldest_started: Cell<u64>,
+    /// The tick in which the oldest fresh closure is to be started in place of the newest.
+    oldest_due: Cell<u64>,
     /// B2: scheduling points before a few fresh closures are started, zero when there were none; in which tick they were counted; the tick
     /// in which a thief was last woken for a few.
     fresh_patience: Cell<u32>,
@@ -178,7 +178,7 @@ impl Worker {
             fresh_since: Cell::new(0),
             fresh_credit: Cell::new(0),
             fresh_turn: Cell::new(false),
-            oldest_started: Cell::new(0),
+            oldest_due: Cell::new(0),
             fresh_patience: Cell::new(0),
             fresh_tick: Cell::new(0),
             few_woken: Cell::new(0),
