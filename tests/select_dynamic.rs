@@ -18,7 +18,7 @@ use oxigo::{
     JoinHandle, Receiver, Sender, bounded,
     chan::{RecvError, RecvTimeoutError, Select, SelectedOperation, SendError, TryRecvError, after, never},
     context::Context,
-    go, select, unbounded, unbuffered, yield_now,
+    go, select, select_biased, unbounded, unbuffered, yield_now,
 };
 
 /// Runs `body` on goroutines at 1, 2 and 4 workers, and on a plain thread.
@@ -452,7 +452,8 @@ fn a_receiver_that_did_not_wait_looks_again_once_the_send_is_dropped() {
         ("try_recv", |rx| assert_eq!(rx.try_recv(), Err(TryRecvError::Empty))),
         ("recv_timeout", |rx| assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout))),
         ("recv_ctx", |rx| {
-            let (context, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+            // One that has ended meets nobody.
+            let (context, _cancel) = Context::background().with_timeout(Duration::from_millis(100));
             assert!(rx.recv_ctx(&context).is_err());
         }),
         ("select with default", |rx| {
@@ -464,7 +465,8 @@ fn a_receiver_that_did_not_wait_looks_again_once_the_send_is_dropped() {
                 yield_now();
                 other.send(7).unwrap();
             });
-            select! { recv(rx) -> _ => panic!("nothing was sent"), recv(ready) -> value => assert_eq!(value, Ok(7)) }
+            // Also when both are ready it is the sender that is met.
+            select_biased! { recv(rx) -> _ => panic!("nothing was sent"), recv(ready) -> value => assert_eq!(value, Ok(7)) }
             sends.join().unwrap();
         }),
     ];
