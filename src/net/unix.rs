@@ -67,16 +67,22 @@ fn path_to_system(path: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(path)?)
 }
 
+fn unnamed() -> SocketAddr {
+    SocketAddr::from_pathname("").expect("an empty path stands for no name")
+}
+
+/// An error says that it is not of this family.
 fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    let unnamed = || SocketAddr::from_pathname("");
-    let Some(address) = address else { return unnamed() };
+    let Some(address) = address else { return Ok(unnamed()) };
     // A name for which there was no room with a zero byte behind it, which the kernel counts nevertheless: rustix would look for it, and
     // nothing of std's makes an address of such a name.
     if address.addr_len() as usize > size_of::<libc::sockaddr_un>() {
-        return unnamed();
+        return Ok(unnamed());
     }
     let address = SocketAddrUnix::try_from(address)?;
     if let Some(path) = address.path_bytes() {
+        // rustix leaves the zero byte where the path and it fill the room.
+        let path = path.strip_suffix(&[0]).unwrap_or(path);
         return SocketAddr::from_pathname(OsStr::from_bytes(path));
     }
     #[cfg(target_os = "linux")]
@@ -84,7 +90,12 @@ fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
     if let Some(name) = address.abstract_name().filter(|name| !name.is_empty()) {
         return <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
     }
-    unnamed()
+    Ok(unnamed())
+}
+
+/// Who has connected or sent something, which is not lost where that cannot be told.
+fn peer_from_system(address: Option<SocketAddrAny>) -> SocketAddr {
+    from_system(address).unwrap_or_else(|_| unnamed())
 }
 
 fn new_socket(kind: SocketType) -> io::Result<OwnedFd> {
@@ -208,7 +219,7 @@ impl UnixListener {
 
     fn accept_within(&self, ctx: Option<&Context>) -> io::Result<(UnixStream, SocketAddr)> {
         let (fd, address) = self.descriptor.accept(ctx)?;
-        Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, from_system(address)?))
+        Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, peer_from_system(address)))
     }
 
     /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
@@ -561,7 +572,7 @@ impl UnixDatagram {
             let (length, _, from) = recvfrom(fd, &mut *buf, RecvFlags::empty())?;
             Ok((length, from))
         })?;
-        Ok((length, from_system(from)?))
+        Ok((length, peer_from_system(from)))
     }
 
     /// Receives a message. What does not fit is lost.
