@@ -15,6 +15,7 @@ use std::{
 
 use common::{at_1_2_4, rt};
 use oxigo::{
+    context::Context,
     go,
     io::pipe,
     net::{
@@ -678,6 +679,57 @@ fn nt_01_closing_a_unix_datagram_socket_wakes_all_who_wait() {
         is_closed(near.close());
         far.recv(&mut [0]).unwrap();
     });
+}
+
+/// Those who waited slept on, and later ones waited for ever.
+#[test]
+fn nt_05_shutting_down_a_unix_datagram_socket_ends_what_receives() {
+    for how in [Shutdown::Read, Shutdown::Both] {
+        at_1_2_4(|| {
+            let (near, far) = UnixDatagram::pair().unwrap();
+            // Ends a test that fails.
+            near.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            scope(|s| {
+                let receives = s.go(|| near.recv(&mut [0; 4]));
+                let tells = s.go(|| near.recv_from(&mut [0; 4]));
+                let under_ctx = s.go(|| near.recv_from_ctx(&mut [0; 4], &Context::background()));
+                let readable = s.go(|| near.readable());
+                time::sleep(Duration::from_millis(5));
+                near.shutdown(how).unwrap();
+                assert_eq!(receives.join().unwrap().unwrap(), 0);
+                for result in [tells.join().unwrap(), under_ctx.join().unwrap()] {
+                    let (length, from) = result.unwrap();
+                    assert!(length == 0 && from.is_unnamed());
+                }
+                readable.join().unwrap().unwrap();
+            });
+            assert_eq!(near.recv(&mut [0; 4]).unwrap(), 0);
+            assert_eq!(near.try_clone().unwrap().recv_from(&mut [0; 4]).unwrap().0, 0);
+            assert_eq!(far.send(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            // Sending is another half.
+            assert_eq!(near.send(b"x").is_ok(), how == Shutdown::Read);
+            near.close().unwrap();
+            is_closed(near.recv(&mut [0; 4]));
+        });
+    }
+}
+
+#[test]
+fn nt_05_what_was_sent_before_the_shutdown_is_received() {
+    let (near, far) = UnixDatagram::pair().unwrap();
+    let theirs = {
+        let (theirs, peer) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        peer.send(b"one").unwrap();
+        theirs.shutdown(Shutdown::Read).unwrap();
+        theirs
+    };
+    far.send(b"one").unwrap();
+    near.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    near.shutdown(Shutdown::Read).unwrap();
+    for length in [3, 0, 0] {
+        assert_eq!(theirs.recv(&mut [0; 4]).unwrap(), length);
+        assert_eq!(near.recv(&mut [0; 4]).unwrap(), length);
+    }
 }
 
 /// Close ends who waits in this process; the other end sees the end when the last handle is gone.

@@ -9,7 +9,7 @@ use std::{
     iter::FusedIterator,
     net::Shutdown,
     os::{
-        fd::OwnedFd,
+        fd::{BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, net as std_unix},
     },
     path::Path,
@@ -568,7 +568,7 @@ impl UnixDatagram {
 
     fn receive_from(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<(usize, SocketAddr)> {
         let limit = self.descriptor.limit(Direction::Read, ctx);
-        let (length, from) = self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
+        let (length, from) = self.take(limit, (0, None), |fd| {
             let (length, _, from) = recvfrom(fd, &mut *buf, RecvFlags::empty())?;
             Ok((length, from))
         })?;
@@ -586,8 +586,26 @@ impl UnixDatagram {
     /// Parks the goroutine, or blocks the thread.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         let limit = self.descriptor.limit(Direction::Read, None);
-        self.descriptor
-            .perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0))
+        self.take(limit, 0, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0))
+    }
+
+    /// Takes a message as soon as there is one; `end` when there is none and receiving has been shut down. The system tells that to calls that
+    /// block only.
+    fn take<R>(
+        &self,
+        limit: Limit<'_>,
+        end: R,
+        mut receive: impl FnMut(BorrowedFd<'_>) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        let mut end = Some(end);
+        self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
+            // Asked before the last look: what was sent until then is received.
+            let is_shut = self.descriptor.is_shut();
+            match receive(fd) {
+                Err(Errno::AGAIN) if is_shut => Ok(end.take().expect("given once")),
+                result => Ok(result?),
+            }
+        })
     }
 
     /// Sends a message to the socket at `path`.
@@ -637,7 +655,10 @@ impl UnixDatagram {
         self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
     }
 
-    /// Shuts down receiving, sending or both. Wakes whoever waits.
+    /// Shuts down receiving, sending or both, for all handles. Wakes whoever waits.
+    ///
+    /// After `Read`, what has been sent before is still received; then `recv` and `recv_from` give a length of 0, the latter without a name.
+    /// After `Write`, sends give `BrokenPipe`.
     ///
     /// # Errors
     ///
