@@ -194,8 +194,8 @@ impl UnixListener {
     ///
     /// # Errors
     ///
-    /// `NotConnected` with "listener closed" after [`close`](Self::close); an error that names the limit when the table of
-    /// descriptors is full, after a pause.
+    /// `NotConnected` with "listener closed" after [`close`](Self::close); `OutOfMemory` when the table of descriptors is full, after a pause,
+    /// with the system's own error as its source, as [`TcpListener::accept`](crate::net::TcpListener::accept) has it.
     ///
     /// # Blocking
     ///
