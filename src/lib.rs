@@ -74,6 +74,9 @@
 //!
 //! A process that has started goroutines may fork to `exec`, as [`std::process::Command`] does. In a forked child that goes on without it
 //! the workers are missing: whatever would wait or start something there panics and says so. Fork first, then start.
+//!
+//! What `std::process` starts on a goroutine, inside [`blocking`] or on a thread that either has started inherits the signals that workers
+//! block, and SIGTERM or Ctrl-C does not end it. [`process::Command`] lets them in.
 
 pub mod chan;
 mod facade;

@@ -5,8 +5,9 @@
 //!
 //! - N1: subscribers are told under the hub's lock, and a subscription ends under it: after [`Subscription::stop`] has returned nothing
 //!   is delivered to it. A signal that was on its way finds the subscribers that are left.
-//! - N2: a signal that was subscribed to once and finds no subscriber has its default action taken, as if it had never been; for SIGQUIT
-//!   that is the dump of `debug::quit`, whose handler has left the signal to this module.
+//! - N2: a signal that was subscribed to once and finds no subscriber does what it did before the first subscription, as if that had never
+//!   been. Where that was the default, this module takes it; for SIGQUIT that is the dump of `debug::quit`, whose handler has left the signal
+//!   to this module. A handler of the program's has been called by ours, each time, and what was ignored is ignored.
 //! - N3: contexts are ended outside the lock, since that may run code of the user's.
 //! - N4: the channel of [`notify`] holds no number twice, so there is room for each. Nobody else sends to it, and the oldest is received
 //!   first: what has not been received is what was sent last. A signal that finds its number there is told by that one, which will be
@@ -31,7 +32,7 @@ use signal_hook::{
 use crate::{
     chan::{Receiver, Sender, TrySendError, bounded},
     context::{CancelHandle, Context},
-    debug::quit,
+    debug::{quit, signal as action},
     runtime::{alarm, clock},
 };
 
@@ -100,8 +101,11 @@ impl fmt::Debug for Signal {
 /// It has room for one of each: a signal that comes while another of its number has not been received is dropped, and takes no room from
 /// others. To use a channel of your own, or to stop at a certain moment, take [`notify_to`].
 ///
-/// Dropping the receiver and its clones ends the subscription: the next such signal has its default action again, which for most signals
+/// Dropping the receiver and its clones ends the subscription: the next such signal does again what it did before, which for most signals
 /// ends the process. So keep the receiver for as long as signals are to be caught, also where nobody receives from it any more.
+///
+/// What a signal did before is what holds when it is first subscribed to: its default action; nothing, where it was ignored, as under `nohup`
+/// or in the background of a shell; or a handler of the program's, which is called also while there are subscriptions.
 ///
 /// # Examples
 ///
@@ -122,7 +126,7 @@ impl fmt::Debug for Signal {
 /// # Blocking
 ///
 /// Never parks.
-#[must_use = "dropping the receiver gives the signals their default actions again"]
+#[must_use = "dropping the receiver gives the signals their former actions again"]
 #[track_caller]
 pub fn notify(signals: &[Signal]) -> Receiver<Signal> {
     let (tx, rx) = bounded(signals.len().max(1));
@@ -212,8 +216,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Stops the delivery, and ends the context if there is one. After this a signal that nobody else subscribes to has its default action; one
-    /// that came before is not lost: it is delivered, or has its default action.
+    /// Stops the delivery, and ends the context if there is one. After this a signal that nobody else subscribes to does what it did [before
+    /// the first subscription](notify), by default its default action; one that came before is not lost: it is delivered, or does that.
     ///
     /// # Blocking
     ///
@@ -256,12 +260,32 @@ impl fmt::Display for SignalReceived {
 
 impl Error for SignalReceived {}
 
-static HUB: Mutex<Hub> = Mutex::new(Hub { thread: None, subscribers: Vec::new(), next_id: 0 });
+static HUB: Mutex<Hub> = Mutex::new(Hub { thread: None, subscribers: Vec::new(), next_id: 0, before: Vec::new() });
 
 struct Hub {
     thread: Option<Handle>,
     subscribers: Vec<Subscriber>,
     next_id: u64,
+    /// Each signal that was ever subscribed to, with what it did before (N2).
+    before: Vec<(Signal, Before)>,
+}
+
+/// What a signal did before it was first subscribed to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Its default action, or that of this crate in its place.
+    Default,
+    /// It was ignored, or had a handler of the program's, which ours calls.
+    Other,
+}
+
+impl Before {
+    fn ask(signal: Signal) -> Self {
+        match action::action(signal.0) {
+            Some(action) if action != libc::SIG_DFL && !quit::is_handler(action) => Self::Other,
+            _ => Self::Default,
+        }
+    }
 }
 
 struct Subscriber {
@@ -356,7 +380,11 @@ impl Hub {
                 self.thread.insert(handle)
             }
         };
+        // Asked before our handler is there.
+        let is_known = self.before.iter().any(|(known, _)| *known == signal);
+        let before = (!is_known).then(|| (signal, Before::ask(signal)));
         thread.add_signal(signal.0)?;
+        self.before.extend(before);
         if signal == Signal::QUIT {
             // After our handler is there: until then the signal ends the process, as it did.
             quit::subscribed();
@@ -388,6 +416,7 @@ fn deliver(mut signals: Signals) {
             found |= stays;
             stays
         });
+        let falls_back = !found && hub.before.contains(&(signal, Before::Default));
         if contexts.is_empty() {
             drop(hub);
         } else {
@@ -402,10 +431,10 @@ fn deliver(mut signals: Signals) {
             // Perhaps nobody was woken, and the detector has given up looking meanwhile.
             clock::active();
         }
-        if !found && signal == Signal::QUIT {
+        if falls_back && signal == Signal::QUIT {
             quit::unclaimed();
         }
-        if !found {
+        if falls_back {
             // N2. An error says that the default is not known; then nothing is done.
             let _ = low_level::emulate_default_handler(signal.0);
         }

@@ -15,6 +15,7 @@ use std::{
 
 use common::{at_1_2_4, rt};
 use oxigo::{
+    context::Context,
     go,
     io::pipe,
     net::{
@@ -409,6 +410,66 @@ fn a_peer_whose_name_fills_the_room_is_served() {
     assert!(length == 4 && from.is_unnamed());
 }
 
+/// A path that fills the room together with its zero byte was told as an error: whoever accepted the connection of such a client lost it, and
+/// whoever received its message lost that.
+#[cfg(target_os = "linux")]
+#[test]
+fn nt_01_a_long_name_loses_neither_connection_nor_message() {
+    use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, bind, connect, sendto, socket};
+    for length in [106, 107, 108] {
+        let directory = env::temp_dir();
+        let long = Path(directory.join(format!("{:y<1$}", process::id(), length - 1 - directory.as_os_str().len())));
+        assert_eq!(long.0.as_os_str().len(), length);
+        // Nothing of std's makes an address of one without room for a zero byte.
+        let name = (length < 108).then_some(&*long.0);
+        let bound = |kind| {
+            let _ = fs::remove_file(&long.0);
+            let socket = socket(AddressFamily::UNIX, kind, None).unwrap();
+            bind(&socket, &SocketAddrUnix::new(&long.0).unwrap()).unwrap();
+            socket
+        };
+        let path = Path::new();
+        let address = SocketAddrUnix::new(&path.0).unwrap();
+        let listener = UnixListener::bind(&path.0).unwrap();
+        let client = bound(SocketType::STREAM);
+        connect(&client, &address).unwrap();
+        let (near, from) = listener.accept().unwrap();
+        assert_eq!((length, from.as_pathname(), from.is_unnamed()), (length, name, name.is_none()));
+        assert_eq!(near.peer_addr().unwrap().as_pathname(), name);
+        let client = UnixStream::try_from(client).unwrap();
+        assert_eq!(client.local_addr().unwrap().as_pathname(), name);
+        assert_eq!(client.peer_addr().unwrap().as_pathname(), Some(&*path.0));
+
+        fs::remove_file(&path.0).unwrap();
+        let receiver = UnixDatagram::bind(&path.0).unwrap();
+        let sender = bound(SocketType::DGRAM);
+        sendto(&sender, b"ping", SendFlags::empty(), &address).unwrap();
+        let (size, from) = receiver.recv_from(&mut [0; 4]).unwrap();
+        assert_eq!((length, size, from.as_pathname()), (length, 4, name));
+        let sender = UnixDatagram::try_from(sender).unwrap();
+        assert_eq!(sender.local_addr().unwrap().as_pathname(), name);
+        if let Some(name) = name {
+            let _ = fs::remove_file(name);
+            let listener = UnixListener::bind(name).unwrap();
+            assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(name));
+            assert_eq!(UnixStream::connect(name).unwrap().peer_addr().unwrap().as_pathname(), Some(name));
+        }
+    }
+}
+
+/// Of a socket that is none of this module's, whose addresses are of another family.
+#[test]
+fn nt_01_an_address_that_cannot_be_told_loses_no_connection() {
+    let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = theirs.local_addr().unwrap();
+    let listener = UnixListener::try_from(OwnedFd::from(theirs)).unwrap();
+    let mut client = std::net::TcpStream::connect(at).unwrap();
+    let (mut near, from) = listener.accept().unwrap();
+    assert!(from.is_unnamed() && near.peer_addr().is_err());
+    client.write_all(b"ping").unwrap();
+    near.read_exact(&mut [0; 4]).unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn unix_abstract_addresses() {
@@ -618,6 +679,57 @@ fn nt_01_closing_a_unix_datagram_socket_wakes_all_who_wait() {
         is_closed(near.close());
         far.recv(&mut [0]).unwrap();
     });
+}
+
+/// Those who waited slept on, and later ones waited for ever.
+#[test]
+fn nt_05_shutting_down_a_unix_datagram_socket_ends_what_receives() {
+    for how in [Shutdown::Read, Shutdown::Both] {
+        at_1_2_4(|| {
+            let (near, far) = UnixDatagram::pair().unwrap();
+            // Ends a test that fails.
+            near.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            scope(|s| {
+                let receives = s.go(|| near.recv(&mut [0; 4]));
+                let tells = s.go(|| near.recv_from(&mut [0; 4]));
+                let under_ctx = s.go(|| near.recv_from_ctx(&mut [0; 4], &Context::background()));
+                let readable = s.go(|| near.readable());
+                time::sleep(Duration::from_millis(5));
+                near.shutdown(how).unwrap();
+                assert_eq!(receives.join().unwrap().unwrap(), 0);
+                for result in [tells.join().unwrap(), under_ctx.join().unwrap()] {
+                    let (length, from) = result.unwrap();
+                    assert!(length == 0 && from.is_unnamed());
+                }
+                readable.join().unwrap().unwrap();
+            });
+            assert_eq!(near.recv(&mut [0; 4]).unwrap(), 0);
+            assert_eq!(near.try_clone().unwrap().recv_from(&mut [0; 4]).unwrap().0, 0);
+            assert_eq!(far.send(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            // Sending is another half.
+            assert_eq!(near.send(b"x").is_ok(), how == Shutdown::Read);
+            near.close().unwrap();
+            is_closed(near.recv(&mut [0; 4]));
+        });
+    }
+}
+
+#[test]
+fn nt_05_what_was_sent_before_the_shutdown_is_received() {
+    let (near, far) = UnixDatagram::pair().unwrap();
+    let theirs = {
+        let (theirs, peer) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        peer.send(b"one").unwrap();
+        theirs.shutdown(Shutdown::Read).unwrap();
+        theirs
+    };
+    far.send(b"one").unwrap();
+    near.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    near.shutdown(Shutdown::Read).unwrap();
+    for length in [3, 0, 0] {
+        assert_eq!(theirs.recv(&mut [0; 4]).unwrap(), length);
+        assert_eq!(near.recv(&mut [0; 4]).unwrap(), length);
+    }
 }
 
 /// Close ends who waits in this process; the other end sees the end when the last handle is gone.

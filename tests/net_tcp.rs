@@ -6,6 +6,7 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     collections::HashMap,
+    error::Error,
     io::{ErrorKind, IoSlice, IoSliceMut, Read, Write},
     os::fd::{AsFd, AsRawFd},
     panic,
@@ -1345,6 +1346,9 @@ fn a_full_table_neither_spins_nor_ends_accept() {
             for _ in 0..5 {
                 let error = listener.accept().unwrap_err();
                 assert!(error.to_string().contains("limit of descriptors"), "{error}");
+                assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+                let source = error.source().expect("the system's error").downcast_ref::<std::io::Error>();
+                assert_eq!(source.unwrap().raw_os_error(), Some(libc::EMFILE));
             }
             assert!(begin.elapsed() >= 50 * MS, "five pauses");
             // With the table full a connection can still be given to std.

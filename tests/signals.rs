@@ -5,7 +5,9 @@ mod common;
 
 use std::{
     os::unix::process::ExitStatusExt,
-    process, thread,
+    process,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -136,6 +138,103 @@ fn sg_02_without_a_receiver_a_signal_has_its_default_action() {
     ends_by("sg_02_without_a_receiver_a_signal_has_its_default_action", libc_term(), || {
         drop(signal::notify(&[Signal::TERM]));
         send(Signal::TERM);
+    });
+}
+
+/// What the program says about `signal` before anybody subscribes to it.
+fn act(signal: Signal, action: libc::sighandler_t) {
+    // SAFETY: the handlers of these tests only count.
+    assert_ne!(unsafe { libc::signal(signal.as_raw(), action) }, libc::SIG_ERR);
+}
+
+/// To the calling thread, which has handled it when this returns.
+fn raise(signal: Signal) {
+    // SAFETY: no memory is passed.
+    assert_eq!(unsafe { libc::raise(signal.as_raw()) }, 0);
+}
+
+/// Subscribes, stops in both ways, and has the signal come again, six times in all: the process goes on.
+fn subscribe_stop_and_go_on(signal: Signal) {
+    let later = signal::notify(&[Signal::USR2]);
+    let dealt_with = || {
+        // The thread goes through what has come in the order of numbers: before the second of these it has come by the other signal.
+        assert!(signal < Signal::USR2);
+        for _ in 0..2 {
+            raise(Signal::USR2);
+            assert_eq!(later.recv(), Ok(Signal::USR2));
+        }
+    };
+    for _ in 0..2 {
+        let (tx, rx) = bounded(1);
+        let subscription = signal::notify_to(&tx, &[signal]);
+        raise(signal);
+        assert_eq!(rx.recv(), Ok(signal));
+        subscription.stop();
+        raise(signal);
+        dealt_with();
+        drop(signal::notify(&[signal]));
+        raise(signal);
+        dealt_with();
+    }
+}
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn counts(_: libc::c_int) {
+    CALLS.fetch_add(1, SeqCst);
+}
+
+fn counting() -> libc::sighandler_t {
+    counts as extern "C" fn(libc::c_int) as libc::sighandler_t
+}
+
+/// Its default action ended the process.
+#[test]
+fn sg_02_after_stop_a_signal_that_was_ignored_is_ignored() {
+    isolated("sg_02_after_stop_a_signal_that_was_ignored_is_ignored", || {
+        act(Signal::HUP, libc::SIG_IGN);
+        subscribe_stop_and_go_on(Signal::HUP);
+    });
+}
+
+#[test]
+fn sg_02_after_stop_a_handler_of_the_programs_is_all_that_a_signal_calls() {
+    isolated("sg_02_after_stop_a_handler_of_the_programs_is_all_that_a_signal_calls", || {
+        act(Signal::USR1, counting());
+        subscribe_stop_and_go_on(Signal::USR1);
+        assert_eq!(CALLS.load(SeqCst), 6);
+    });
+}
+
+/// As a shell has it for what it starts in the background.
+#[test]
+fn sg_02_after_stop_a_sigquit_that_was_ignored_is_ignored() {
+    isolated("sg_02_after_stop_a_sigquit_that_was_ignored_is_ignored", || {
+        act(Signal::QUIT, libc::SIG_IGN);
+        rt(1, || ());
+        subscribe_stop_and_go_on(Signal::QUIT);
+    });
+}
+
+/// A runtime takes a signal that was subscribed to before for one that it may answer by a dump.
+#[test]
+fn sg_02_an_ignored_sigquit_that_was_subscribed_to_before_the_runtime() {
+    isolated("sg_02_an_ignored_sigquit_that_was_subscribed_to_before_the_runtime", || {
+        act(Signal::QUIT, libc::SIG_IGN);
+        drop(signal::notify(&[Signal::QUIT]));
+        rt(1, || ());
+        subscribe_stop_and_go_on(Signal::QUIT);
+    });
+}
+
+#[test]
+fn sg_02_a_handled_sigquit_that_was_subscribed_to_before_the_runtime() {
+    isolated("sg_02_a_handled_sigquit_that_was_subscribed_to_before_the_runtime", || {
+        act(Signal::QUIT, counting());
+        drop(signal::notify(&[Signal::QUIT]));
+        rt(1, || ());
+        subscribe_stop_and_go_on(Signal::QUIT);
+        assert_eq!(CALLS.load(SeqCst), 6);
     });
 }
 

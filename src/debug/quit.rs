@@ -27,6 +27,8 @@ use crate::{
     runtime::{lifecycle, scheduler, threads::Ours},
 };
 
+/// One address, to be told by.
+static HANDLER: extern "C" fn(libc::c_int) = handler;
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// Whether the signal is this module's to answer, when nobody is subscribed to it.
 static OURS: AtomicBool = AtomicBool::new(false);
@@ -50,11 +52,16 @@ pub(crate) fn install() {
             // ORDERING: Relaxed. The handler, which reads it, is installed by a system call after this.
             PIPE.store(writer.into_raw_fd(), Relaxed);
             // One that is subscribed to has a handler already, which is not of the program's making.
-            let installed = signal::install(libc::SIGQUIT, handler);
+            let installed = signal::install(libc::SIGQUIT, HANDLER);
             // ORDERING: Relaxed, for both. Each stands for itself, and a subscription made just now may be missed.
             OURS.store(installed || SUBSCRIBED.load(Relaxed), Relaxed);
         }
     });
+}
+
+/// Whether this action of the signal is this module's.
+pub(crate) fn is_handler(action: libc::sighandler_t) -> bool {
+    action == HANDLER as libc::sighandler_t
 }
 
 /// A subscription has been made: the handler leaves the signal alone from now on.

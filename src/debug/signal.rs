@@ -2,15 +2,20 @@
 
 use std::{mem::MaybeUninit, ptr};
 
-/// Makes `handler` the action of `signal` if that is still the default. True when it is ours now.
-pub(crate) fn install(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> bool {
+/// The present action of `signal`; none when there is no such signal.
+pub(crate) fn action(signal: libc::c_int) -> Option<libc::sighandler_t> {
     let mut old = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: asks for the present action, into a place of the right type.
     if unsafe { libc::sigaction(signal, ptr::null(), old.as_mut_ptr()) } != 0 {
-        return false;
+        return None;
     }
     // SAFETY: written by the call above.
-    if unsafe { old.assume_init() }.sa_sigaction != libc::SIG_DFL {
+    Some(unsafe { old.assume_init() }.sa_sigaction)
+}
+
+/// Makes `handler` the action of `signal` if that is still the default. True when it is ours now.
+pub(crate) fn install(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> bool {
+    if action(signal) != Some(libc::SIG_DFL) {
         return false;
     }
     // SAFETY: all zeroes is a valid `sigaction`.

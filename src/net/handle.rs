@@ -4,6 +4,8 @@
 //! writes, so that the types differ in their own parts only.
 
 use std::{
+    error::Error,
+    fmt,
     io::{self, IoSlice, IoSliceMut},
     net::Shutdown,
     os::fd::{BorrowedFd, OwnedFd},
@@ -250,7 +252,27 @@ fn back_off_when_full(error: io::Error) -> io::Error {
         _ => return error,
     };
     crate::time::sleep(PAUSE);
-    io::Error::new(error.kind(), format!("{limit} is reached: {error}"))
+    // The kind of the other limits of this crate.
+    io::Error::new(io::ErrorKind::OutOfMemory, LimitReached { limit, error })
+}
+
+/// Inside an `io::Error`, which has room for a text or for the system's code: the code is that of the source.
+#[derive(Debug)]
+struct LimitReached {
+    limit: &'static str,
+    error: io::Error,
+}
+
+impl fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is reached: {}", self.limit, self.error)
+    }
+}
+
+impl Error for LimitReached {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
 }
 
 /// Time limits for reading.

@@ -77,8 +77,19 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// `NotConnected` with "listener closed" after [`close`](Self::close). When the table of descriptors is full, an error that names the
-    /// limit, after a pause, so that a loop that just tries again neither spins nor ends.
+    /// `NotConnected` with "listener closed" after [`close`](Self::close). When the table of descriptors is full, or the system's memory for
+    /// sockets used up, `OutOfMemory` with a text that names the limit, after a pause, so that a loop that just tries again neither spins nor
+    /// ends. The [source](std::error::Error::source) of that error is the system's own, an `io::Error` with its code, such as `EMFILE`:
+    ///
+    /// ```
+    /// # fn example(error: &std::io::Error) -> Option<i32> {
+    /// use std::{error::Error, io};
+    ///
+    /// let code = error.source().and_then(|source| source.downcast_ref::<io::Error>()?.raw_os_error());
+    /// # code
+    /// # }
+    /// # assert_eq!(example(&std::io::Error::other("no source")), None);
+    /// ```
     ///
     /// # Blocking
     ///

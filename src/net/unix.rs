@@ -9,7 +9,7 @@ use std::{
     iter::FusedIterator,
     net::Shutdown,
     os::{
-        fd::OwnedFd,
+        fd::{BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, net as std_unix},
     },
     path::Path,
@@ -67,16 +67,22 @@ fn path_to_system(path: &Path) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(path)?)
 }
 
+fn unnamed() -> SocketAddr {
+    SocketAddr::from_pathname("").expect("an empty path stands for no name")
+}
+
+/// An error says that it is not of this family.
 fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    let unnamed = || SocketAddr::from_pathname("");
-    let Some(address) = address else { return unnamed() };
+    let Some(address) = address else { return Ok(unnamed()) };
     // A name for which there was no room with a zero byte behind it, which the kernel counts nevertheless: rustix would look for it, and
     // nothing of std's makes an address of such a name.
     if address.addr_len() as usize > size_of::<libc::sockaddr_un>() {
-        return unnamed();
+        return Ok(unnamed());
     }
     let address = SocketAddrUnix::try_from(address)?;
     if let Some(path) = address.path_bytes() {
+        // rustix leaves the zero byte where the path and it fill the room.
+        let path = path.strip_suffix(&[0]).unwrap_or(path);
         return SocketAddr::from_pathname(OsStr::from_bytes(path));
     }
     #[cfg(target_os = "linux")]
@@ -84,7 +90,12 @@ fn from_system(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
     if let Some(name) = address.abstract_name().filter(|name| !name.is_empty()) {
         return <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
     }
-    unnamed()
+    Ok(unnamed())
+}
+
+/// Who has connected or sent something, which is not lost where that cannot be told.
+fn peer_from_system(address: Option<SocketAddrAny>) -> SocketAddr {
+    from_system(address).unwrap_or_else(|_| unnamed())
 }
 
 fn new_socket(kind: SocketType) -> io::Result<OwnedFd> {
@@ -183,8 +194,8 @@ impl UnixListener {
     ///
     /// # Errors
     ///
-    /// `NotConnected` with "listener closed" after [`close`](Self::close); an error that names the limit when the table of
-    /// descriptors is full, after a pause.
+    /// `NotConnected` with "listener closed" after [`close`](Self::close); `OutOfMemory` when the table of descriptors is full, after a pause,
+    /// with the system's own error as its source, as [`TcpListener::accept`](crate::net::TcpListener::accept) has it.
     ///
     /// # Blocking
     ///
@@ -208,7 +219,7 @@ impl UnixListener {
 
     fn accept_within(&self, ctx: Option<&Context>) -> io::Result<(UnixStream, SocketAddr)> {
         let (fd, address) = self.descriptor.accept(ctx)?;
-        Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, from_system(address)?))
+        Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, peer_from_system(address)))
     }
 
     /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
@@ -557,11 +568,11 @@ impl UnixDatagram {
 
     fn receive_from(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<(usize, SocketAddr)> {
         let limit = self.descriptor.limit(Direction::Read, ctx);
-        let (length, from) = self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
+        let (length, from) = self.take(limit, (0, None), |fd| {
             let (length, _, from) = recvfrom(fd, &mut *buf, RecvFlags::empty())?;
             Ok((length, from))
         })?;
-        Ok((length, from_system(from)?))
+        Ok((length, peer_from_system(from)))
     }
 
     /// Receives a message. What does not fit is lost.
@@ -575,8 +586,26 @@ impl UnixDatagram {
     /// Parks the goroutine, or blocks the thread.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         let limit = self.descriptor.limit(Direction::Read, None);
-        self.descriptor
-            .perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0))
+        self.take(limit, 0, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0))
+    }
+
+    /// Takes a message as soon as there is one; `end` when there is none and receiving has been shut down. The system tells that to calls that
+    /// block only.
+    fn take<R>(
+        &self,
+        limit: Limit<'_>,
+        end: R,
+        mut receive: impl FnMut(BorrowedFd<'_>) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        let mut end = Some(end);
+        self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
+            // Asked before the last look: what was sent until then is received.
+            let is_shut = self.descriptor.is_shut();
+            match receive(fd) {
+                Err(Errno::AGAIN) if is_shut => Ok(end.take().expect("given once")),
+                result => Ok(result?),
+            }
+        })
     }
 
     /// Sends a message to the socket at `path`.
@@ -626,7 +655,10 @@ impl UnixDatagram {
         self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
     }
 
-    /// Shuts down receiving, sending or both. Wakes whoever waits.
+    /// Shuts down receiving, sending or both, for all handles. Wakes whoever waits.
+    ///
+    /// After `Read`, what has been sent before is still received; then `recv` and `recv_from` give a length of 0, the latter without a name.
+    /// After `Write`, sends give `BrokenPipe`.
     ///
     /// # Errors
     ///
