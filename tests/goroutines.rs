@@ -291,6 +291,54 @@ fn g_11_a_signal_that_was_sent_is_no_overflow() {
     assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{}", stderr(&output));
 }
 
+/// It was moved, whole, onto the stack of whoever gave it up or took the result, also when the closure had run: an overflow.
+#[test]
+fn g_11_a_large_closure_is_given_up_on_a_small_stack() {
+    const NAME: &str = "g_11_a_large_closure_is_given_up_on_a_small_stack";
+    // A debug build makes one copy still, for each write of an enum.
+    const LARGE: usize = if cfg!(debug_assertions) { 100 << 10 } else { 400 << 10 };
+    /// Goroutines have 192 KiB, these ones and the thread have plenty.
+    fn start<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> oxigo::JoinHandle<T> {
+        Builder::new().stack_size(32 << 20).spawn(f).unwrap()
+    }
+    fn ended<T>(handle: oxigo::JoinHandle<T>) -> oxigo::JoinHandle<T> {
+        while !handle.is_finished() {
+            thread::yield_now();
+        }
+        handle
+    }
+    if is_child(NAME) {
+        let plenty = thread::Builder::new().stack_size(64 << 20).spawn(|| {
+            let drops = Arc::new(AtomicUsize::new(0));
+            let large = || (Counted(Arc::clone(&drops)), [7_u8; LARGE]);
+            let (one, two, three, four) = (large(), large(), large(), large());
+            // The last handle goes; the result is taken; the result is dropped.
+            let given_up = ended(start(move || drop(one)));
+            let joined = ended(start(move || {
+                let held = two;
+                held.1[5]
+            }));
+            let result = ended(start(move || three));
+            let panicked = ended(start(move || {
+                let _held = four;
+                panic!("as it should");
+            }));
+            let ended = go(move || {
+                drop(given_up);
+                assert_eq!(joined.join().unwrap(), 7);
+                drop(result);
+                panicked.join().unwrap_err();
+            });
+            ended.join().unwrap();
+            assert_eq!(drops.load(SeqCst), 4);
+        });
+        plenty.unwrap().join().unwrap();
+        process::exit(0);
+    }
+    let output = child(NAME);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 #[test]
 fn an_own_stack_size_is_what_a_goroutine_gets() {
     fn deep(kib: usize) -> usize {

@@ -391,7 +391,7 @@ impl<T> RawJoinHandle<T> {
 impl<T> Drop for RawJoinHandle<T> {
     fn drop(&mut self) {
         // SAFETY: by `new`; after `join` the result has been taken.
-        unsafe { self.goroutine.detach::<T>() };
+        unsafe { self.goroutine.detach() };
     }
 }
 

@@ -85,6 +85,8 @@ struct VTable {
     free: unsafe fn(NonNull<Header>),
     /// Moves the result into the `Option<Outcome<T>>` at the pointer.
     take: unsafe fn(NonNull<Header>, *mut ()),
+    /// Drops the result.
+    clear: unsafe fn(NonNull<Header>),
     /// The bytes of the whole allocation.
     size: usize,
 }
@@ -98,10 +100,27 @@ const REFERENCE: usize = 8;
 /// A state beyond this one has more references than anything but a leak makes, and would overflow.
 const MOST: usize = isize::MAX as usize;
 
+/// What it holds may be larger than the stack of whoever gives the task up: that is dropped where it lies, by [`clear`](Self::clear). The type
+/// itself drops nothing, so that `Empty` is written without the rest, in release builds.
 enum Stage<F, T> {
-    Fresh(F),
-    Ended(Outcome<T>),
+    Fresh(ManuallyDrop<F>),
+    Ended(ManuallyDrop<Outcome<T>>),
     Empty,
+}
+
+impl<F, T> Stage<F, T> {
+    /// Drops what is there, in its place; a panic in it has been printed by the hook and ends here.
+    #[inline]
+    fn clear(&mut self) {
+        match self {
+            // SAFETY: not touched again, since the stage is empty afterwards; nothing unwinds out of `quietly`.
+            Self::Fresh(closure) => panics::quietly(|| unsafe { ManuallyDrop::drop(closure) }),
+            // SAFETY: as above.
+            Self::Ended(outcome) => panics::quietly(|| unsafe { ManuallyDrop::drop(outcome) }),
+            Self::Empty => return,
+        }
+        *self = Self::Empty;
+    }
 }
 
 /// The whole allocation.
@@ -152,6 +171,7 @@ impl TaskRef {
                         run: run::<F, T, E>,
                         free: free::<F, T, E>,
                         take: take::<F, T, E>,
+                        clear: clear::<F, T, E>,
                         size: size_of::<Task<F, T, E>>(),
                     }
                 },
@@ -164,7 +184,7 @@ impl TaskRef {
                 location,
             },
             exit: Some(exit),
-            stage: Stage::Fresh(closure),
+            stage: Stage::Fresh(ManuallyDrop::new(closure)),
         };
         // SAFETY: new memory of this layout.
         unsafe { place.write(task) };
@@ -308,13 +328,16 @@ where
     // SAFETY: by J2 the stage and the exit belong to the runner now.
     let exit = unsafe { &mut (*task).exit }.take();
     // SAFETY: as above.
-    let stage = std::mem::replace(unsafe { &mut (*task).stage }, Stage::Empty);
-    let Stage::Fresh(closure) = stage else { unreachable!("a task runs once") };
+    let stage = unsafe { &mut (*task).stage };
 
     let outcome = if refused {
-        drop_quietly(closure);
+        stage.clear();
         Err(Box::new("the runtime was dropped before this goroutine started") as Box<dyn Any + Send>)
     } else {
+        let Stage::Fresh(closure) = stage else { unreachable!("a task runs once") };
+        // SAFETY: taken once, since the stage is empty afterwards.
+        let closure = unsafe { ManuallyDrop::take(closure) };
+        *stage = Stage::Empty;
         panic::catch_unwind(AssertUnwindSafe(closure)).inspect_err(|_| panics::policy())
     };
     fork::end_of_goroutine();
@@ -324,8 +347,8 @@ where
     // SAFETY: the runner's reference is still there.
     end_locals(unsafe { header.as_ref() });
     let failed = outcome.is_err();
-    // SAFETY: as above; the stage is Empty, so the assignment drops nothing of the user's.
-    unsafe { (*task).stage = Stage::Ended(outcome) };
+    // SAFETY: as above; the stage is empty.
+    unsafe { (*task).stage = Stage::Ended(ManuallyDrop::new(outcome)) };
 
     // SAFETY: the runner's reference, given up once; from here on the task is not touched.
     unsafe { finish::<F, T, E>(header) };
@@ -352,8 +375,7 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
         let now = state.load(Acquire);
         if now / REFERENCE == 1 || now & DETACHED != 0 {
             // SAFETY: J2: without a handle that may join the stage belongs to the runner.
-            let stage = unsafe { &mut (*header.cast::<Task<F, T, E>>().as_ptr()).stage };
-            drop_quietly(std::mem::replace(stage, Stage::Empty));
+            unsafe { clear::<F, T, E>(header) };
             // SAFETY: the runner's reference is still there.
             end_locals(unsafe { header.as_ref() });
             scheduler::ended();
@@ -407,11 +429,6 @@ fn end_locals_slow(header: &Header, locals: *mut Locals) {
     drop(unsafe { Box::from_raw(locals) });
 }
 
-/// Drops a value of the user's; a panic in it has been printed by the hook and ends here.
-fn drop_quietly<V>(value: V) {
-    panics::quietly(move || drop(value));
-}
-
 /// # Safety
 ///
 /// Gives up one reference to a live task.
@@ -434,17 +451,21 @@ unsafe fn release(header: NonNull<Header>) {
 ///
 /// `header` is a `Task<F, T, E>` without references.
 unsafe fn free<F, T, E>(header: NonNull<Header>) {
-    // SAFETY: nobody has a reference any more, and the place is given back before anything else is done.
-    let task = unsafe { header.cast::<Task<F, T, E>>().read() };
+    // SAFETY: nobody has a reference any more, so the stage is ours (J2).
+    unsafe { clear::<F, T, E>(header) };
+    // SAFETY: as above; the rest of it.
+    unsafe { header.cast::<Task<F, T, E>>().drop_in_place() };
     // SAFETY: memory from `TaskRef::new`, for a task of this type.
     unsafe { task_memory::free(header.cast(), Layout::new::<Task<F, T, E>>()) };
-    let Task { header, exit, stage } = task;
-    drop(header);
-    drop(exit);
-    match stage {
-        Stage::Empty => {}
-        stage => drop_quietly(stage),
-    }
+}
+
+/// # Safety
+///
+/// `header` is a `Task<F, T, E>`, and its stage belongs to the caller (J2).
+#[inline]
+unsafe fn clear<F, T, E>(header: NonNull<Header>) {
+    // SAFETY: by the caller.
+    unsafe { &mut (*header.cast::<Task<F, T, E>>().as_ptr()).stage }.clear();
 }
 
 /// # Safety
@@ -454,8 +475,11 @@ unsafe fn free<F, T, E>(header: NonNull<Header>) {
 unsafe fn take<F, T, E>(header: NonNull<Header>, into: *mut ()) {
     let task = header.cast::<Task<F, T, E>>().as_ptr();
     // SAFETY: after the end the stage belongs to the joiner (J2).
-    let stage = std::mem::replace(unsafe { &mut (*task).stage }, Stage::Empty);
+    let stage = unsafe { &mut (*task).stage };
     if let Stage::Ended(outcome) = stage {
+        // SAFETY: taken once, since the stage is empty afterwards.
+        let outcome = unsafe { ManuallyDrop::take(outcome) };
+        *stage = Stage::Empty;
         // SAFETY: by the caller; the place holds `None`, which needs no drop.
         unsafe { into.cast::<Option<Outcome<T>>>().write(Some(outcome)) };
     }
@@ -617,18 +641,15 @@ impl Goroutine {
     ///
     /// # Safety
     ///
-    /// The goroutine's closure returns `T`, and the caller holds the right to join and uses it up with this call; a result that was taken
-    /// before is no obstacle.
-    pub(crate) unsafe fn detach<T>(&self) {
+    /// The caller holds the right to join and uses it up with this call; a result that was taken before is no obstacle.
+    pub(crate) unsafe fn detach(&self) {
         // ORDERING: Acquire takes over the result when the end came first; Release, what was done with the handle.
         if self.header().state.fetch_or(DETACHED, AcqRel) & DONE == 0 {
             return;
         }
-        let mut outcome: Option<Outcome<T>> = None;
-        let take = self.header().vtable.take;
-        // SAFETY: as in `take`.
-        unsafe { take(self.0, (&raw mut outcome).cast()) };
-        drop_quietly(outcome);
+        let clear = self.header().vtable.clear;
+        // SAFETY: after the end the stage belongs to the caller.
+        unsafe { clear(self.0) };
     }
 }
 
