@@ -3,7 +3,7 @@
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
 //!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine holds does not count. What nobody has come
-//!   for in `PATIENCE_TICKS`, and what is more than `LEFT_MOST`, starts here all the same.
+//!   for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
@@ -42,7 +42,7 @@ const OLDEST_LIVE: u64 = 64;
 const OLDEST_MOST: u64 = 62;
 /// How many fresh closures a worker leaves to less loaded ones, and for how many ticks, before it starts the oldest itself.
 const LEFT_MOST: usize = 128;
-const PATIENCE_TICKS: u64 = 10;
+const LEFT_TICKS: u64 = 10;
 /// A closure behind an owner that has stood still this long may be taken.
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
@@ -218,7 +218,7 @@ impl Worker {
         if !turn || !self.fresh_waits(now) {
             return None;
         }
-        if now.wrapping_sub(self.fresh_since.get()) < PATIENCE_TICKS && self.fresh.len() <= LEFT_MOST {
+        if now.wrapping_sub(self.fresh_since.get()) < LEFT_TICKS && self.fresh.len() <= LEFT_MOST {
             let mine = self.queue.len();
             if self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
                 self.runtime.wake_one();
