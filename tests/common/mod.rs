@@ -125,3 +125,15 @@ pub(crate) fn example(name: &str) -> PathBuf {
     }
     example
 }
+
+/// A sender that is ready for ever, since it is closed.
+pub(crate) fn closed_sender<T>() -> (oxigo::Sender<T>, oxigo::Receiver<T>) {
+    let (tx, rx) = oxigo::unbuffered();
+    tx.close().unwrap();
+    (tx, rx)
+}
+
+/// How many rounds: many where they are fast.
+pub(crate) fn at_length(debug: usize, release: usize) -> usize {
+    if cfg!(debug_assertions) { debug } else { release }
+}

@@ -1,0 +1,247 @@
+//! Group SE: slots that several sending arms of one `select!` share.
+
+mod common;
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use common::{Counted, at_1_2_4, at_length, closed_sender};
+use oxigo::{Sender, bounded, go, select, select_biased, unbounded, unbuffered};
+
+#[test]
+fn se_03_a_value_offered_to_several_from_one_slot_goes_to_one_of_them() {
+    at_1_2_4(|| {
+        let count = at_length(300, 3000);
+        let ((one, from_one), (two, from_two)) = (unbuffered::<Box<usize>>(), unbuffered::<Box<usize>>());
+        let (three, from_three) = bounded(1);
+        let receivers =
+            [from_one, from_two, from_three].map(|rx| go(move || rx.iter().map(|n| *n).collect::<Vec<_>>()));
+        let mut slot = None;
+        for n in 0..count {
+            slot = Some(Box::new(n));
+            select! {
+                send(one, from slot) -> r => r.unwrap(),
+                send(two, from slot) -> r => r.unwrap(),
+                send(three, from slot) -> r => r.unwrap(),
+            }
+            assert_eq!(slot, None);
+        }
+        drop((one, two, three, slot));
+        let received = receivers.map(|receiver| receiver.join().unwrap());
+        assert!(received.iter().all(|part| !part.is_empty()), "some arm was never chosen: {received:?}");
+        let mut all = received.concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..count));
+    });
+}
+
+#[test]
+fn se_03_arms_that_share_a_slot_are_equally_likely_and_biased_ones_go_in_order() {
+    let channels: [_; 3] = std::array::from_fn(|_| unbounded());
+    let [(one, from_one), (two, from_two), (_, from_none)] = &channels;
+    let mut slot;
+    for _ in 0..6000 {
+        slot = Some(());
+        // A channel that is listed twice counts twice.
+        select! {
+            send(one, from slot) -> r => r.unwrap(),
+            send(two, from slot) -> r => r.unwrap(),
+            send(one, from slot) -> r => r.unwrap(),
+            recv(from_none) -> _ => unreachable!(),
+        }
+        assert_eq!(slot, None);
+    }
+    let counts = [from_one.len() as u32, from_two.len() as u32];
+    assert_eq!(counts[0] + counts[1], 6000);
+    assert!((1700..2300).contains(&counts[1]), "{counts:?}");
+    for _ in 0..10 {
+        slot = Some(());
+        select_biased! {
+            send(two, from slot) -> r => r.unwrap(),
+            send(one, from slot) -> r => r.unwrap(),
+        }
+    }
+    assert_eq!(from_two.len() as u32, counts[1] + 10);
+}
+
+#[test]
+fn se_11_a_shared_slot_keeps_its_value_when_another_arm_is_chosen() {
+    at_1_2_4(|| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let ((one, from_one), (two, from_two)) = (bounded::<Counted>(0), bounded::<Counted>(0));
+        let mut slot = Some(Counted(Arc::clone(&dropped)));
+        select! {
+            send(one, from slot) -> _ => unreachable!(),
+            send(two, from slot) -> _ => unreachable!(),
+            default => assert!(slot.is_some(), "the body sees the slot"),
+        }
+        select! {
+            send(one, from slot) -> _ => unreachable!(),
+            send(two, from slot) -> _ => unreachable!(),
+            default(Duration::from_millis(1)) => assert!(slot.is_some()),
+        }
+        // After having waited.
+        let (tx, rx) = unbuffered();
+        let sender = go(move || tx.send(7));
+        select! {
+            send(one, from slot) -> _ => unreachable!(),
+            recv(rx) -> n => { assert_eq!(n, Ok(7)); assert!(slot.is_some()); }
+            send(two, from slot) -> _ => unreachable!(),
+        }
+        sender.join().unwrap().unwrap();
+        // Nothing of the offers is left in the channels.
+        assert!(from_one.try_recv().is_err() && from_two.try_recv().is_err());
+        assert_eq!(dropped.load(SeqCst), 0);
+        // The same slot again: it goes to the one that comes.
+        let receiver = go(move || from_two.recv().unwrap());
+        select! {
+            send(one, from slot) -> _ => unreachable!(),
+            send(two, from slot) -> r => { r.unwrap(); slot = None; }
+        }
+        drop(receiver.join().unwrap());
+        assert!(slot.is_none() && from_one.try_recv().is_err());
+        assert_eq!(dropped.load(SeqCst), 1);
+    });
+}
+
+#[test]
+fn se_07_a_closed_channel_gives_the_value_of_a_shared_slot_back() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let ((one, _one), (two, _two)) = (closed_sender(), closed_sender());
+    for _ in 0..100 {
+        let mut slot = Some(Counted(Arc::clone(&dropped)));
+        let error = select! {
+            send(one, from slot) -> sent => sent.unwrap_err(),
+            send(two, from slot) -> sent => sent.unwrap_err(),
+        };
+        assert!(slot.is_none());
+        let before = dropped.swap(0, SeqCst);
+        drop((error, slot));
+        assert_eq!((before, dropped.swap(0, SeqCst)), (0, 1));
+    }
+    // Closed while the select waits.
+    at_1_2_4(|| {
+        let ((one, from_one), (two, from_two)) = (unbuffered(), unbuffered());
+        let mut slot = Some("kept".to_owned());
+        let closer = go(move || drop((from_one, from_two)));
+        let error = select! {
+            send(one, from slot) -> sent => sent.unwrap_err(),
+            send(two, from slot) -> sent => sent.unwrap_err(),
+        };
+        assert_eq!((error.into_inner().as_str(), slot), ("kept", None));
+        closer.join().unwrap();
+    });
+}
+
+#[test]
+fn se_20_a_panic_leaves_a_shared_slot_full_or_empty_and_drops_its_value_once() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let ((one, from_one), (two, from_two)) = (bounded(1), bounded(1));
+    let mut slot = Some(Counted(Arc::clone(&dropped)));
+    // In an operand: nothing is sent.
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        select! {
+            send(one, from slot) -> _ => {}
+            send({ if dropped.load(SeqCst) == 0 { panic!("on purpose") } &two }, from slot) -> _ => {}
+        }
+    }));
+    panicked.unwrap_err();
+    assert!(slot.is_some() && from_one.is_empty() && from_two.is_empty());
+    // In the body of an arm that has sent.
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        select! {
+            send(one, from slot) -> _ => panic!("on purpose"),
+            send(two, from slot) -> _ => panic!("on purpose"),
+        }
+    }));
+    panicked.unwrap_err();
+    assert!(slot.is_none());
+    assert_eq!((from_one.len() + from_two.len(), dropped.load(SeqCst)), (1, 0));
+    drop((from_one, from_two, one, two));
+    assert_eq!(dropped.load(SeqCst), 1);
+    // In the body of another one.
+    let (full, _keep) = bounded(0);
+    slot = Some(Counted(Arc::clone(&dropped)));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        select! {
+            send(full, from slot) -> _ => {}
+            send(full, from slot) -> _ => {}
+            default => panic!("on purpose"),
+        }
+    }));
+    panicked.unwrap_err();
+    assert!(slot.is_some());
+    assert_eq!(dropped.load(SeqCst), 1);
+    // An empty slot is refused, as with one arm.
+    let mut empty = None::<u8>;
+    let (tx, rx) = bounded(1);
+    let refused = catch_unwind(AssertUnwindSafe(|| {
+        select! { send(tx, from empty) -> _ => {} send(tx, from empty) -> _ => {} }
+    }));
+    refused.unwrap_err();
+    assert!(rx.is_empty());
+}
+
+#[test]
+fn se_01_a_shared_slot_is_lent_once_and_channels_are_evaluated_in_order() {
+    struct Offer {
+        slot: Option<i32>,
+        pair: (Option<i32>, u8),
+    }
+    impl Offer {
+        fn offer(&mut self, one: &Sender<i32>, two: &Sender<i32>) {
+            let log = RefCell::new(Vec::new());
+            let note = |what: &'static str| log.borrow_mut().push(what);
+            select_biased! {
+                send({ note("one"); one }, from self.slot) -> r => r.unwrap(),
+                send({ note("two"); two }, from self.pair.0) -> _ => unreachable!(),
+                send({ note("one again"); one }, from self.slot) -> _ => unreachable!(),
+                send({ note("two again"); two }, from self.pair.0) -> _ => unreachable!(),
+            }
+            assert_eq!(log.into_inner(), ["one", "two", "one again", "two again"]);
+        }
+    }
+    fn to_either(slot: &mut Option<i32>, one: &Sender<i32>, two: &Sender<i32>) {
+        select_biased! { send(two, from *slot) -> r => r.unwrap(), send(one, from *slot) -> _ => unreachable!() }
+    }
+    let ((one, from_one), (two, from_two)) = (unbounded(), unbounded());
+    let mut offer = Offer { slot: Some(1), pair: (Some(2), 0) };
+    offer.offer(&one, &two);
+    assert_eq!((offer.slot, offer.pair), (None, (Some(2), 0)));
+    let mut slot = Some(3);
+    to_either(&mut slot, &one, &two);
+    assert_eq!(slot, None);
+    assert!(from_one.try_iter().eq([1]) && from_two.try_iter().eq([3]));
+}
+
+/// Those of a macro and of its caller; and one that a macro names twice is one slot.
+#[test]
+fn slots_of_one_name_are_told_apart() {
+    macro_rules! offer_after_mine {
+        ($slot:ident, $full:ident, $tx:ident) => {
+            let mut slot = Some("the macro's");
+            select! {
+                send($full, from slot) -> _ => unreachable!(),
+                send($tx, from $slot) -> r => r.unwrap(),
+            }
+            assert_eq!(($slot, slot), (None, Some("the macro's")));
+            $slot = slot;
+            select! {
+                send($full, from $slot) -> _ => unreachable!(),
+                send($tx, from $slot) -> r => r.unwrap(),
+            }
+        };
+    }
+    let ((tx, rx), (full, _keep)) = (unbounded(), bounded(0));
+    let mut slot = Some("the caller's");
+    offer_after_mine!(slot, full, tx);
+    assert_eq!(slot, None);
+    assert!(rx.try_iter().eq(["the caller's", "the macro's"]));
+}
