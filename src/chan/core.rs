@@ -195,7 +195,8 @@ impl<T> State<T> {
     /// # Safety
     ///
     /// `into` points to uninitialised room for a `T`.
-    #[inline]
+    // Always, as `refill` and `unlock_and_wake`: three calls for each value cost a third of it (`buffered` 10.9 and 6.7 ns).
+    #[inline(always)]
     pub(crate) unsafe fn receive(&mut self, into: *mut T) -> Step {
         if let Some(value) = self.ring.pop() {
             // SAFETY: by the caller.
@@ -264,9 +265,13 @@ impl<T> State<T> {
     }
 
     /// Gives room in the buffer to the first waiting sender, if there is some.
-    #[inline]
+    #[inline(always)]
     fn refill(&mut self) -> Option<&'static Unit> {
-        if self.senders.is_empty() || !self.has_room() {
+        if self.senders.is_empty() { None } else { self.refill_from_sender() }
+    }
+
+    fn refill_from_sender(&mut self) -> Option<&'static Unit> {
+        if !self.has_room() {
             return None;
         }
         let sender = self.senders.claim_first()?;
@@ -539,7 +544,7 @@ impl<T> Channel<T> {
     }
 
     /// Leaves the lock, then wakes: first those who watch, then the partner.
-    #[inline]
+    #[inline(always)]
     fn unlock_and_wake(state: Guard<'_, State<T>, RawBiased>, partner: Option<&'static Unit>) {
         if state.watchers.is_empty() {
             drop(state);
