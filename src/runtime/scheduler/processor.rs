@@ -58,6 +58,8 @@ pub(crate) struct Published {
     pub(crate) load: AtomicU32,
     /// Counts scheduling points. A processor whose count stands still for a while is busy with one goroutine.
     pub(crate) rounds: AtomicU64,
+    /// Counts the times the owner has looked at its timers and its poller between two goroutines, or has rested.
+    pub(crate) looks: AtomicU64,
     /// The owner has passed a scheduling point and left many fresh closures behind.
     pub(crate) fresh_left: AtomicBool,
     /// Goroutines started through this worker's `go`, ended on it, and started on it.
@@ -127,7 +129,7 @@ impl Processor {
         let p = &self.published;
         p.load.store(0, Relaxed);
         p.fresh_left.store(false, Relaxed);
-        for counter in [&p.spawned, &p.ended, &p.started, &p.steals, &p.polls, &p.remote_wakes] {
+        for counter in [&p.spawned, &p.ended, &p.started, &p.looks, &p.steals, &p.polls, &p.remote_wakes] {
             counter.store(0, Relaxed);
         }
         p.outside.store(0, Relaxed);

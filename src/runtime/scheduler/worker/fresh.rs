@@ -52,15 +52,15 @@ const STALL_PLACED: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
     rounds: u64,
-    /// A worker that has nothing to do polls before it rests.
-    polls: u64,
+    /// A worker that has nothing to do looks around before it rests.
+    looks: u64,
     /// When it was first found so.
     since: Instant,
 }
 
 impl Seen {
     pub(super) fn nothing(now: Instant) -> Self {
-        Self { rounds: 0, polls: 0, since: now }
+        Self { rounds: 0, looks: 0, since: now }
     }
 }
 
@@ -278,7 +278,8 @@ impl Worker {
 
     pub(super) fn steal_from_others(&self) -> Option<TaskRef> {
         let processors = self.runtime.processors();
-        if processors.len() == 1 {
+        // More workers than cores at work on them would only part those who talk (`idle`).
+        if processors.len() == 1 || !self.has_core() {
             return None;
         }
         let first = self.random(processors.len());
@@ -317,15 +318,15 @@ impl Worker {
             return Duration::ZERO;
         }
         // ORDERING: Relaxed. Hints.
-        let (rounds, polls) = (victim.published.rounds.load(Relaxed), victim.published.polls.load(Relaxed));
+        let (rounds, looks) = (victim.published.rounds.load(Relaxed), victim.published.looks.load(Relaxed));
         let mut watched = self.watched.borrow_mut();
         let seen = &mut watched[index];
         let (points, passed) = (rounds.wrapping_sub(seen.rounds), seen.since.elapsed());
         if points == 0 {
             return passed;
         }
-        let busy = polls == seen.polls;
-        *seen = Seen { rounds, polls, since: Instant::now() };
+        let busy = looks == seen.looks;
+        *seen = Seen { rounds, looks, since: Instant::now() };
         match u32::try_from(points) {
             Ok(points) if busy => passed / points,
             _ => Duration::ZERO,

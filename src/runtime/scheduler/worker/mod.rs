@@ -554,7 +554,7 @@ impl Worker {
             self.give_way.borrow_mut().pass();
         }
         let looks = has_sockets && self.looks_before_sleep();
-        if (looks || self.timers.borrow_mut().is_due()) && self.poll(Some(Duration::ZERO)) > 0 {
+        if (looks || self.timers.borrow_mut().is_due()) && self.poll_now() > 0 {
             self.vain.set(0);
         }
         self.fire_timers();
@@ -580,7 +580,7 @@ impl Worker {
             self.processor.run_errands(self);
         }
         // Events first, as in `next_elsewhere`.
-        self.poll(Some(Duration::ZERO));
+        self.poll_now();
         self.fire_timers();
         self.drain_inbox();
         // With no stack here either: the kernel may have memory again.
@@ -620,6 +620,12 @@ impl Worker {
         });
     }
 
+    /// Looks for events, of which there can be none without a descriptor that is watched here. How many there were.
+    fn poll_now(&self) -> usize {
+        count(&self.processor.published.looks);
+        if self.processor.sockets() > 0 { self.poll(Some(Duration::ZERO)) } else { 0 }
+    }
+
     /// How many events there were.
     fn poll(&self, timeout: Option<Duration>) -> usize {
         let mut events = self.events.borrow_mut();
@@ -642,7 +648,10 @@ impl Shared {
         if !self.idle().wants_waking() || !self.has_free_core() {
             return;
         }
-        for processor in self.processors() {
+        // Where there are more of them than cores, best one whose goroutines talk to those of others already.
+        let settled = |p: &&&Processor| self.processors().len() > self.cores() && p.live() > 0;
+        let settled = self.processors().iter().filter(settled);
+        for processor in settled.chain(self.processors()) {
             if processor.notify_fenced() {
                 return;
             }

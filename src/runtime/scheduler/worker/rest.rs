@@ -8,7 +8,11 @@ use std::{
 };
 
 use super::{Worker, fresh::STALL};
-use crate::runtime::{clock, scheduler::processor::Processor, task_memory};
+use crate::runtime::{
+    clock,
+    scheduler::processor::{Processor, count},
+    task_memory,
+};
 
 /// The longest search before sleep.
 pub(super) const SEARCH_MAX: Duration = Duration::from_micros(50);
@@ -188,6 +192,7 @@ impl Worker {
                 let (timeout, is_nap) = self.sleep_time(nap);
                 let pause = pause.filter(|pause| timeout.is_none_or(|timeout| *pause < timeout));
                 napping = is_nap || pause.is_some();
+                count(&self.processor.published.looks);
                 self.poll(pause.or(timeout));
             }
             // Getting up is a scheduling point: thieves count from here (B2).
