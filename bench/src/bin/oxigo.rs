@@ -33,7 +33,6 @@ fn main() {
         "buffered" => o.each(on(|n| blocking::stream::<Oxigo>(128, n))),
         "mpmc" => o.each(|n| runtime.run(move || blocking::mpmc::<Oxigo>(n, parties))),
         "select" => o.each(on(select)),
-        #[cfg(feature = "mutex")]
         "mutex" => o.each(on(mutex)),
         "yield" => o.each(on(yields)),
         "sieve" => o.whole(on(|n| sieve(n, &Places::default()))),
@@ -204,7 +203,6 @@ fn select(n: u64) {
     assert_eq!(sum, half * half.saturating_sub(1));
 }
 
-#[cfg(feature = "mutex")]
 fn mutex(n: u64) {
     let counter = leak(oxigo::sync::Mutex::new(0));
     let all = leak(WaitGroup::new());
