@@ -3,13 +3,14 @@
 mod common;
 
 use std::{
-    process::Command,
-    sync::mpsc,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    sync::{Mutex, mpsc},
     time::{Duration, Instant},
 };
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Builder, debug, go, run, unbuffered};
+use oxigo::{Builder, Runtime, debug, go, run, unbuffered};
 
 /// Runs on a processor for `time`, as far as the process's clocks tell: a busy machine makes it longer.
 fn burn(time: Duration) {
@@ -49,6 +50,49 @@ fn a_pair_that_talks_holds_no_worker() {
     let output = child(NAME);
     let text = stderr(&output);
     assert!(output.status.success() && !text.contains("has held its worker"), "{text}");
+}
+
+/// A lock of std's that a goroutine keeps while it parks: whoever wants it on the same worker blocks the thread, and nobody ever releases it.
+#[test]
+fn a_goroutine_that_blocks_its_thread_beside_others_is_named() {
+    const NAME: &str = "a_goroutine_that_blocks_its_thread_beside_others_is_named";
+    if is_child(NAME) {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        runtime.go(|| {
+            let lock: &Mutex<()> = Box::leak(Box::new(Mutex::new(())));
+            let held = lock.lock().unwrap();
+            Builder::new().name("the blocked one".into()).spawn(move || drop(lock.lock())).unwrap();
+            oxigo::time::sleep(Duration::from_millis(10));
+            drop(held);
+        });
+        // It is told on the way. The parent ends this.
+        std::thread::sleep(Duration::from_secs(120));
+        return;
+    }
+    let mut stuck = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .env("OXIGO_TEST_CHILD", NAME)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(stuck.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let told = lines.into_iter().find(|line| line.contains("has blocked its thread"));
+    stuck.kill().unwrap();
+    stuck.wait().unwrap();
+    assert!(told.is_some_and(|line| line.contains("[the blocked one], started at tests/watchdog.rs:")));
+}
+
+/// Nobody waits for the worker: nobody is blamed.
+#[test]
+fn a_goroutine_that_blocks_its_thread_alone_is_not_named() {
+    const NAME: &str = "a_goroutine_that_blocks_its_thread_alone_is_not_named";
+    if is_child(NAME) {
+        rt(1, || std::thread::sleep(Duration::from_millis(1500)));
+        return;
+    }
+    let output = child(NAME);
+    assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The watchdog: names the goroutine that has held its worker for too long.
 //!
 //! The clock thread looks once a tick, while any worker is awake. A worker that comes to no scheduling point is held; how long its
-//! thread has really run is asked of the kernel, so that a machine that is merely busy is not blamed on the program. Who holds it is
+//! thread has really run is asked of the kernel, so that a machine that is merely busy is not blamed on the program; and whether it is blocked,
+//! by a lock of `std` for one, which the others of its worker may be waiting to release. Who holds it is
 //! known to the worker's thread alone: it is asked by a signal (`runtime/urgent.rs`) and answers from the handler.
 //!
 //! - G1: the handler allocates nothing, takes no lock and calls nothing of the user's. It copies words.
@@ -43,6 +44,8 @@ const HELD_LONG_CPU: u64 = 8_000_000;
 const HELD_LONG: u64 = 20;
 /// After this many reports there are no more, so that a program that is wrong throughout is not drowned in them.
 const MOST_REPORTS: usize = 1000;
+/// Ticks for which a goroutine may block its thread while others live there. Longer than one may compute: blocking code that is short is no mistake.
+const BLOCKED: u64 = 1000;
 
 /// What the clock thread remembers of one worker; written by that thread alone, except for `thread`.
 #[derive(Debug, Default)]
@@ -68,9 +71,9 @@ impl Watch {
         Duration::from_millis(self.longest.load(Relaxed))
     }
 
-    /// Whether the worker had come to no scheduling point between the last two looks.
-    pub(crate) fn is_held(&self) -> bool {
-        self.held.load(Relaxed) > 0
+    /// For how many ticks the worker had come to no scheduling point at the last look.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Relaxed)
     }
 
     pub(crate) fn reset(&self) {
@@ -128,6 +131,11 @@ fn suspect(processor: &Processor, held: u64) {
     if thread == 0 || held > HELD && !held.is_multiple_of(16) {
         return;
     }
+    if held >= BLOCKED && processor.live() > 1 && threads::is_blocked(thread) == Some(true) {
+        watch.asked.store(true, Relaxed);
+        report(thread, held, Fault::Blocks);
+        return;
+    }
     let before = watch.cpu.load(Relaxed);
     if before != 0 && held < HELD {
         return;
@@ -137,11 +145,17 @@ fn suspect(processor: &Processor, held: u64) {
         watch.cpu.store(cpu.max(1), Relaxed);
     } else if cpu.saturating_sub(before) >= HELD_CPU {
         watch.asked.store(true, Relaxed);
-        report(thread, held);
+        report(thread, held, Fault::Computes);
     }
 }
 
-fn report(thread: Tid, held: u64) {
+/// What a goroutine is accused of.
+enum Fault {
+    Computes,
+    Blocks,
+}
+
+fn report(thread: Tid, held: u64, fault: Fault) {
     static REPORTED: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
     if !is_on() {
         return;
@@ -152,10 +166,18 @@ fn report(thread: Tid, held: u64) {
     if reported.len() >= MOST_REPORTS || !reported.insert(holder.id) {
         return;
     }
+    let (does, cure) = match fault {
+        Fault::Computes => {
+            ("held its worker", "Let it call yield_now now and then, or run calls that block the thread in blocking")
+        }
+        Fault::Blocks => (
+            "blocked its thread",
+            "Let it wait with locks and channels of oxigo, or run calls that block the thread in blocking",
+        ),
+    };
     debug::write_error(&format!(
-        "oxigo: goroutine {}{}, started at {}, has held its worker for {held} ms without a scheduling point; every goroutine of that \
-         worker waits. Let it call yield_now now and then, or run calls that block the thread in blocking. \
-         OXIGO_WATCHDOG=off silences this.\n",
+        "oxigo: goroutine {}{}, started at {}, has {does} for {held} ms without a scheduling point; every goroutine of that worker \
+         waits. {cure}. OXIGO_WATCHDOG=off silences this.\n",
         holder.id,
         holder.name.map(|name| format!(" [{name}]")).unwrap_or_default(),
         holder.started_at,

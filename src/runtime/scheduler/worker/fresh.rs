@@ -2,8 +2,8 @@
 //!
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
-//!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine holds does not count. What nobody has come
-//!   for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same.
+//!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine has held for so long does not count. What
+//!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
@@ -232,12 +232,13 @@ impl Worker {
         steal(|| self.processor.stealer.steal())
     }
 
-    /// Whether a less loaded worker takes what is left here before long: it is woken, or looks around (`take_from_more_loaded`).
+    /// Whether a less loaded worker takes what is left here before long: it is woken, or looks around (`take_from_more_loaded`). One that has stood
+    /// still for a few ticks may just have lost its core, and what starts here because of that stays here.
     fn will_come(&self, other: &Processor) -> bool {
         if other.doze().is_asleep() {
             !other.doze().has_ended() && self.runtime.has_free_core()
         } else {
-            !other.watch.is_held()
+            other.watch.held() < LEFT_TICKS
         }
     }
 

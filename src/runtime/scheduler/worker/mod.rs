@@ -100,8 +100,6 @@ pub(crate) struct Worker {
     budget: Cell<u32>,
     slice_start: Cell<u64>,
     rounds: Cell<u32>,
-    /// The tick in which a hand-off was last counted as a round.
-    counted: Cell<u64>,
     last_look: Cell<u64>,
     /// Whether the next of those looks is also at what others have placed or injected.
     looks_outside: Cell<bool>,
@@ -171,7 +169,6 @@ impl Worker {
             budget: Cell::new(BUDGET),
             slice_start: Cell::new(0),
             rounds: Cell::new(0),
-            counted: Cell::new(0),
             last_look: Cell::new(0),
             looks_outside: Cell::new(false),
             helped: Cell::new(0),
@@ -423,8 +420,7 @@ impl Worker {
     fn count_round(&self) -> u32 {
         let rounds = self.rounds.get().wrapping_add(1);
         self.rounds.set(rounds);
-        // ORDERING: Relaxed. One writer; a hint for B2.
-        self.processor.published.rounds.store(u64::from(rounds), Relaxed);
+        count(&self.processor.published.rounds);
         rounds
     }
 
@@ -479,10 +475,7 @@ impl Worker {
         if let Some(slot) = self.handoff.take() {
             if self.has_slice_left(now) {
                 self.budget.set(self.budget.get() - 1);
-                // Once a tick, so that nobody takes the worker for held.
-                if now != self.counted.replace(now) {
-                    self.count_round();
-                }
+                count(&self.processor.published.rounds);
                 return Some(Next::Started(slot));
             }
             self.queue.push_back(slot);
@@ -501,9 +494,10 @@ impl Worker {
             self.drain_inbox();
         }
         if !self.queue.is_empty() {
-            if !self.fresh.is_empty()
-                && let Some(task) = self.fresh_before_queue(now)
-            {
+            if self.fresh.is_empty() {
+                // B1: others have taken those that waited.
+                self.fresh_credit.set(0);
+            } else if let Some(task) = self.fresh_before_queue(now) {
                 return Some(Next::Fresh(task));
             }
             let slot = self.queue.pop_front();
