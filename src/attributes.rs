@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Deadlock, Runtime,
-    debug::{self, Goroutines, standstill::Standstill},
+    debug::{self, standstill::Standstill},
     runtime::lifecycle,
 };
 
@@ -62,7 +62,7 @@ where
             Ok(result) => break result,
             Err(mpsc::RecvTimeoutError::Timeout) if !foreign && standstill.look() => {
                 if since.elapsed() >= QUIET {
-                    let list = Goroutines::of(runtime.shared());
+                    let list = debug::gather(std::slice::from_ref(runtime.shared()));
                     panic!("fatal: all goroutines are asleep - deadlock!\n\n{list}");
                 }
             }

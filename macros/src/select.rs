@@ -201,7 +201,10 @@ fn body(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, 
         if is_punct(tokens.get(*at), ',') {
             *at += 1;
         }
-        return Ok(TokenStream::from(tokens[start].clone()));
+        // Marked as ours, lest the compiler calls the braces unnecessary: around the body there are some already.
+        let mut block = block.clone();
+        block.set_span(Span::mixed_site().located_at(block.span()));
+        return Ok(TokenTree::from(block).into());
     }
     // An expression: up to a comma that ends the arm. Commas inside, as in `f::<A, B>()`, are not followed by an arm.
     while *at < tokens.len() && !ends_arm(tokens, *at) {
@@ -403,7 +406,7 @@ impl Arms {
                     "Recv"
                 }
                 Kind::Send(_, value) => {
-                    operands.stream(value.clone()).text(",");
+                    operands.extend(finished(value, "value", i)).text(",");
                     names.local("value", i).text(",");
                     arguments.local("end", i).text(",").extend(local_at(value, "value", i));
                     "Send"
@@ -439,7 +442,8 @@ impl Arms {
                 let mut call = Out::at(duration);
                 call.stream(located(&path, call.at)).text("::__private::macros::limit");
                 call.group(Delimiter::Parenthesis, argument);
-                operands.extend(call).text(",");
+                let call = call.tokens.into_iter().collect();
+                operands.extend(finished(&call, "within", 0)).text(",");
                 names.text("within_duration,");
                 macros(&mut otherwise, "within(within_duration)");
             }
@@ -501,6 +505,15 @@ impl Arms {
 fn local_at(operand: &TokenStream, name: &str, number: usize) -> Out {
     let mut out = Out::at(operand);
     out.local(name, number);
+    out
+}
+
+/// `{ let name = value; name }`: what the value needs on the way, such as a guard, is dropped before anything is waited for.
+fn finished(value: &TokenStream, name: &str, number: usize) -> Out {
+    let mut out = Out::new();
+    let mut inner = Out::new();
+    inner.text("let").local(name, number).text("=").stream(value.clone()).text(";").local(name, number);
+    out.group(Delimiter::Brace, inner);
     out
 }
 

@@ -28,6 +28,7 @@ use std::{
 };
 
 pub use self::dump::dump;
+pub(crate) use self::dump::gather;
 pub use self::heritage::{Label, label, label_value};
 pub use self::leaks::{GoroutineInfo, Goroutines, LeakCheck, leak_check, leaks};
 pub use self::metrics::{Metrics, metrics};

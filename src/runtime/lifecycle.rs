@@ -58,6 +58,7 @@ impl Shared {
     pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
         fork::checked()?;
         fork::watch();
+        crate::util::biased::prepare();
         stack::overflow::install()?;
         panics::wrap_hook();
         heritage::keep_ancestors(options.ancestors);

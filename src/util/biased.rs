@@ -53,6 +53,12 @@ thread_local! {
     static TOKEN: Cell<u32> = const { Cell::new(STRANGER) };
 }
 
+/// To be called before the first thread is started: the system registers a process of one thread in microseconds, and makes one of several
+/// wait for ten milliseconds, until it has seen all of them.
+pub(crate) fn prepare() {
+    let _ = everywhere::is_available();
+}
+
 /// Lets locks lean to the calling thread from now on, if the platform can make all threads pass a fence.
 pub(crate) fn enlist() {
     if TOKEN.get() != STRANGER || !everywhere::is_available() {

@@ -1,0 +1,52 @@
+//! Row SE-01: what an arm's operands need on the way is gone before the select waits.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{at_1_2_4, rt};
+use oxigo::{Sender, go, select, select_biased, sync::Mutex, unbuffered, yield_now};
+
+/// The receiver takes the lock before it receives: it would wait for the select, and the select for it.
+#[test]
+fn se_01_a_lock_that_only_the_value_needs_is_not_held_while_the_select_waits() {
+    at_1_2_4(|| {
+        let lock: &Mutex<u32> = Box::leak(Box::new(Mutex::new(7)));
+        let (tx, rx) = unbuffered();
+        let receiver = go(move || {
+            *lock.lock() += 1;
+            rx.recv().unwrap()
+        });
+        let sent = select! { send(tx, *lock.lock()) -> sent => sent };
+        sent.unwrap();
+        assert!(matches!(receiver.join().unwrap(), 7 | 8));
+    });
+}
+
+/// Nor while the arm's body runs, in either macro.
+#[test]
+fn se_01_a_lock_that_only_an_operand_needs_is_free_in_the_body() {
+    rt(1, || {
+        let lock = Mutex::new(1_u64);
+        let (tx, rx) = oxigo::bounded(2);
+        select! { send(tx, *lock.lock()) -> sent => { sent.unwrap(); assert!(lock.try_lock().is_some()) } }
+        select_biased! { send(tx, *lock.lock()) -> sent => { sent.unwrap(); assert!(lock.try_lock().is_some()) } }
+        assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(1)));
+        select! {
+            recv(rx) -> _ => unreachable!(),
+            default(Duration::from_millis(*lock.lock())) => assert!(lock.try_lock().is_some()),
+        }
+    });
+}
+
+/// What is borrowed for the value lives until it has been made.
+#[test]
+fn se_01_a_value_may_be_made_of_temporaries() {
+    rt(1, || {
+        let (tx, rx): (Sender<String>, _) = unbuffered();
+        let received = go(move || rx.recv().unwrap());
+        yield_now();
+        select! { send(tx, String::from("a b").split(' ').next_back().unwrap().to_owned()) -> sent => sent.unwrap() }
+        assert_eq!(received.join().unwrap(), "b");
+    });
+}
