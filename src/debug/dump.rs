@@ -200,8 +200,11 @@ impl Frames {
         }
         let switch = functions.iter().rposition(Function::is_switch).map_or(0, |at| at + 1);
         let mut rest = &functions[switch..];
+        // Of what is this crate's only the function that the program called tells its reader anything.
+        let inner = rest.iter().take_while(|function| function.is_ours()).count().saturating_sub(1);
+        rest = &rest[inner..];
         while let Some((function, before)) = rest.split_last()
-            && function.is_root()
+            && (function.is_root() || (function.is_ours() && !before.is_empty()))
         {
             rest = before;
         }
@@ -240,14 +243,20 @@ impl Function {
                 .any(|path| self.file.contains(path))
     }
 
-    /// Whether it is in this file of ours, or one of this directory if that ends in a slash.
+    /// Whether it is this crate's, or that of the guards of its locks.
+    fn is_ours(&self) -> bool {
+        let name = self.name.trim_start_matches('<');
+        name.starts_with("lock_api::") || (name.starts_with("oxigo::") && self.is_in("/"))
+    }
+
+    /// Whether it is in this file of ours, or one of this directory if that ends in a slash; alone it means all.
     fn is_in(&self, path: &str) -> bool {
         // As the compiler was given it: the debug information has it behind the directory in which it ran.
         let Some(sources) = file!().strip_suffix("debug/dump.rs") else { return false };
         match self.file.rfind(sources) {
             Some(at) => {
                 let inside = &self.file[at + sources.len()..];
-                inside == path || (path.ends_with('/') && inside.starts_with(path))
+                inside == path || path == "/" || (path.ends_with('/') && inside.starts_with(path))
             }
             None => false,
         }

@@ -7,12 +7,9 @@
 use std::{
     io::Read,
     process,
-    sync::{
-        Once,
-        atomic::{
-            AtomicBool, AtomicI32,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+    sync::atomic::{
+        AtomicBool, AtomicI32,
+        Ordering::{Acquire, Relaxed, Release},
     },
     thread,
 };
@@ -25,6 +22,7 @@ use rustix::{
 use crate::{
     debug::{self, deadlock, dump, signal},
     runtime::{lifecycle, scheduler, threads::Ours},
+    util::Service,
 };
 
 /// One address, to be told by.
@@ -35,11 +33,11 @@ static OURS: AtomicBool = AtomicBool::new(false);
 /// Whether the program has subscribed to the signal, at some time.
 static SUBSCRIBED: AtomicBool = AtomicBool::new(false);
 
-/// See the module. Failing is silent: the signal then does what it did before.
+/// See the module. Failing is silent: the signal then does what it did before, and the next runtime tries again.
 pub(crate) fn install() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC) else { return };
+    static SERVICE: Service = Service::new();
+    let _ = SERVICE.start(|| {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let serve = move || {
             scheduler::block_signals();
             let _ours = Ours::register();
@@ -47,15 +45,15 @@ pub(crate) fn install() {
                 quit();
             }
         };
-        if thread::Builder::new().name("oxigo-sigquit".into()).spawn(serve).is_ok() {
-            // Open for as long as the process lives.
-            // ORDERING: Relaxed. The handler, which reads it, is installed by a system call after this.
-            PIPE.store(writer.into_raw_fd(), Relaxed);
-            // One that is subscribed to has a handler already, which is not of the program's making.
-            let installed = signal::install(libc::SIGQUIT, HANDLER);
-            // ORDERING: Relaxed, for both. Each stands for itself, and a subscription made just now may be missed.
-            OURS.store(installed || SUBSCRIBED.load(Relaxed), Relaxed);
-        }
+        thread::Builder::new().name("oxigo-sigquit".into()).spawn(serve)?;
+        // Open for as long as the process lives.
+        // ORDERING: Relaxed. The handler, which reads it, is installed by a system call after this.
+        PIPE.store(writer.into_raw_fd(), Relaxed);
+        // One that is subscribed to has a handler already, which is not of the program's making.
+        let installed = signal::install(libc::SIGQUIT, HANDLER);
+        // ORDERING: Relaxed, for both. Each stands for itself, and a subscription made just now may be missed.
+        OURS.store(installed || SUBSCRIBED.load(Relaxed), Relaxed);
+        Ok(())
     });
 }
 

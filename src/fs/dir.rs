@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::blocking;
+use crate::runtime::blocking::blocking_io;
 
 /// How many entries one hand-over to the pool fetches.
 const BATCH: usize = 256;
@@ -24,7 +24,7 @@ const BATCH: usize = 256;
 /// Parks the goroutine, or blocks the thread; so does the iterator.
 pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref();
-    blocking(|| {
+    blocking_io(|| {
         let mut entries = ReadDir { rest: Some(std_fs::read_dir(path)?), fetched: VecDeque::new() };
         entries.fetch();
         Ok(entries)
@@ -57,7 +57,14 @@ impl Iterator for ReadDir {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.fetched.is_empty() && self.rest.is_some() {
-            blocking(|| self.fetch());
+            let fetched = blocking_io(|| {
+                self.fetch();
+                Ok(())
+            });
+            if let Err(error) = fetched {
+                self.rest = None;
+                return Some(Err(error));
+            }
         }
         self.fetched.pop_front()
     }
@@ -110,7 +117,7 @@ impl DirEntry {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn metadata(&self) -> io::Result<Metadata> {
-        blocking(|| self.inner.metadata())
+        blocking_io(|| self.inner.metadata())
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use crate::blocking;
+use crate::runtime::blocking::blocking_io;
 
 /// An open file: [`std::fs::File`] whose calls park the goroutine.
 ///
@@ -73,7 +73,7 @@ impl File {
     ///
     /// As [`std::fs::File::metadata`].
     pub fn metadata(&self) -> io::Result<Metadata> {
-        blocking(|| self.inner.metadata())
+        blocking_io(|| self.inner.metadata())
     }
 
     /// Waits until content and metadata are on the disk.
@@ -82,7 +82,7 @@ impl File {
     ///
     /// As [`std::fs::File::sync_all`].
     pub fn sync_all(&self) -> io::Result<()> {
-        blocking(|| self.inner.sync_all())
+        blocking_io(|| self.inner.sync_all())
     }
 
     /// Waits until the content is on the disk.
@@ -91,7 +91,7 @@ impl File {
     ///
     /// As [`std::fs::File::sync_data`].
     pub fn sync_data(&self) -> io::Result<()> {
-        blocking(|| self.inner.sync_data())
+        blocking_io(|| self.inner.sync_data())
     }
 
     /// Cuts the file off, or fills it up with zeros.
@@ -100,7 +100,7 @@ impl File {
     ///
     /// As [`std::fs::File::set_len`].
     pub fn set_len(&self, size: u64) -> io::Result<()> {
-        blocking(|| self.inner.set_len(size))
+        blocking_io(|| self.inner.set_len(size))
     }
 
     /// Sets who may do what.
@@ -109,7 +109,7 @@ impl File {
     ///
     /// As [`std::fs::File::set_permissions`].
     pub fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
-        blocking(|| self.inner.set_permissions(permissions))
+        blocking_io(|| self.inner.set_permissions(permissions))
     }
 
     /// Another handle, which shares the place at which is read and written.
@@ -131,7 +131,7 @@ impl File {
     ///
     /// As [`FileExt::read_at`].
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        blocking(|| self.inner.read_at(buf, offset))
+        blocking_io(|| self.inner.read_at(buf, offset))
     }
 
     /// Writes at a place, without moving the file's own.
@@ -140,44 +140,44 @@ impl File {
     ///
     /// As [`FileExt::write_at`].
     pub fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        blocking(|| self.inner.write_at(buf, offset))
+        blocking_io(|| self.inner.write_at(buf, offset))
     }
 }
 
 impl Read for &File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        blocking(|| (&self.inner).read(buf))
+        blocking_io(|| (&self.inner).read(buf))
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        blocking(|| (&self.inner).read_vectored(bufs))
+        blocking_io(|| (&self.inner).read_vectored(bufs))
     }
 
     // One hand-over for the whole, and room for it at once.
     fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
-        blocking(|| (&self.inner).read_to_end(buf))
+        blocking_io(|| (&self.inner).read_to_end(buf))
     }
 
     fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-        blocking(|| (&self.inner).read_to_string(buf))
+        blocking_io(|| (&self.inner).read_to_string(buf))
     }
 
     fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
-        blocking(|| (&self.inner).read_exact(buf))
+        blocking_io(|| (&self.inner).read_exact(buf))
     }
 }
 
 impl Write for &File {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        blocking(|| (&self.inner).write(buf))
+        blocking_io(|| (&self.inner).write(buf))
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        blocking(|| (&self.inner).write_vectored(bufs))
+        blocking_io(|| (&self.inner).write_vectored(bufs))
     }
 
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
-        blocking(|| (&self.inner).write_all(buf))
+        blocking_io(|| (&self.inner).write_all(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -189,7 +189,7 @@ impl Seek for &File {
     /// In place: the kernel only moves a number, except from the end, where it asks for the size.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         match to {
-            SeekFrom::End(_) => blocking(|| (&self.inner).seek(to)),
+            SeekFrom::End(_) => blocking_io(|| (&self.inner).seek(to)),
             SeekFrom::Start(_) | SeekFrom::Current(_) => (&self.inner).seek(to),
         }
     }
@@ -319,7 +319,7 @@ impl OpenOptions {
     /// Parks the goroutine, or blocks the thread.
     pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let path = path.as_ref();
-        Ok(File { inner: blocking(|| self.inner.open(path))? })
+        Ok(File { inner: blocking_io(|| self.inner.open(path))? })
     }
 }
 

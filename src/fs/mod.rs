@@ -15,7 +15,7 @@ pub use self::{
     dir::{DirEntry, ReadDir, Walk, read_dir, walk},
     file::{File, OpenOptions},
 };
-use crate::blocking;
+use crate::runtime::blocking::blocking_io;
 
 /// Functions that are `std`'s, on a thread of the pool.
 macro_rules! functions {
@@ -31,7 +31,7 @@ macro_rules! functions {
         /// Parks the goroutine, or blocks the thread.
         pub fn $name($($argument: functions!(@type $kind)),*) -> io::Result<$result> {
             $(functions!(@borrow $kind $argument);)*
-            blocking(|| std_fs::$name($($argument),*))
+            blocking_io(|| std_fs::$name($($argument),*))
         }
     )*};
     (@type path) => { impl AsRef<Path> };

@@ -8,19 +8,21 @@ use std::{
     ffi::OsStr,
     io::{self, Read},
     os::fd::OwnedFd,
+    panic,
     path::Path,
     process as std_process,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
 use crate::{
-    blocking,
+    Builder,
     io::{PipeReader, PipeWriter},
     net::descriptor::{Descriptor, Direction},
-    runtime::{scheduler, wait::Reason},
+    runtime::{blocking::blocking_io, scheduler, wait::Reason},
     scope,
 };
 
@@ -151,7 +153,7 @@ fn start(command: &mut std_process::Command) -> io::Result<std_process::Child> {
     if scheduler::current_slot().is_none() {
         return command.spawn();
     }
-    blocking(|| scheduler::with_signals(|| command.spawn()))
+    blocking_io(|| scheduler::with_signals(|| command.spawn()))
 }
 
 /// A process that was started. Made by [`Command::spawn`].
@@ -246,7 +248,7 @@ impl Child {
         self.stdin = None;
         match &self.pidfd {
             Some(pidfd) => wait_until(&mut self.inner, pidfd, None),
-            None => blocking(|| self.inner.wait()),
+            None => blocking_io(|| self.inner.wait()),
         }
     }
 
@@ -292,7 +294,7 @@ impl Child {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn wait_with_output(mut self) -> io::Result<Output> {
-        fn collect(pipe: Option<PipeReader>) -> io::Result<Vec<u8>> {
+        fn collect(pipe: Option<&PipeReader>) -> io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
             if let Some(mut pipe) = pipe {
                 pipe.read_to_end(&mut bytes)?;
@@ -301,12 +303,24 @@ impl Child {
         }
         self.stdin = None;
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let (stdout, stderr) = (stdout.as_ref(), stderr.as_ref());
         // Both at once, since the process may fill either.
-        let (stdout, stderr) = scope(|s| {
-            let errors = s.go(|| collect(stderr));
+        let both = scope(|s| {
+            let errors = s.spawn(Builder::new(), || collect(stderr)).ok()?;
             let output = collect(stdout);
-            (output, errors.join().unwrap_or_else(|payload| crate::runtime::park::resume_panic(payload)))
+            Some((output, errors.join().unwrap_or_else(|payload| crate::runtime::park::resume_panic(payload))))
         });
+        let (stdout, stderr) = match both {
+            Some(both) => both,
+            // Nothing new starts on a runtime that has been given up.
+            None => blocking_io(|| {
+                thread::scope(|s| {
+                    let errors = thread::Builder::new().spawn_scoped(s, || collect(stderr))?;
+                    let output = collect(stdout);
+                    Ok((output, errors.join().unwrap_or_else(|payload| panic::resume_unwind(payload))))
+                })
+            })?,
+        };
         Ok(Output { status: self.wait()?, stdout: stdout?, stderr: stderr? })
     }
 }

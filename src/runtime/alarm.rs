@@ -17,7 +17,7 @@
 use std::{
     cell::Cell,
     sync::{
-        Condvar, Mutex, Once, OnceLock, PoisonError,
+        Condvar, Mutex, OnceLock, PoisonError,
         atomic::{
             AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -34,7 +34,7 @@ use crate::{
         lifecycle, panics,
         wheel::{Due, Handle, Wheel},
     },
-    util::Lock,
+    util::{Lock, Service},
 };
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -166,13 +166,11 @@ fn shard() -> usize {
 }
 
 fn start_thread() {
-    static START: Once = Once::new();
-    START.call_once(|| {
-        let started = thread::Builder::new().name("oxigo-alarm".into()).spawn(keep);
-        if let Err(error) = started {
-            panic!("cannot start the thread for timers: {error}");
-        }
-    });
+    static SERVICE: Service = Service::new();
+    let started = SERVICE.start(|| thread::Builder::new().name("oxigo-alarm".into()).spawn(keep).map(drop));
+    if let Err(error) = started {
+        panic!("cannot start the thread for timers: {error}");
+    }
 }
 
 /// The alarm thread.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    panic,
+    io, panic,
     sync::{Condvar, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -55,16 +55,36 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    let Some(task) = scheduler::current_task() else { return f() };
+    attempt(f).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`blocking`], for a call that can fail: it does where no thread can be started for it.
+pub(crate) fn blocking_io<F, T>(f: F) -> io::Result<T>
+where
+    F: FnOnce() -> io::Result<T> + Send,
+    T: Send,
+{
+    attempt(f)?
+}
+
+/// As [`blocking`], with the error when no thread can be started.
+fn attempt<F, T>(f: F) -> io::Result<T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let Some(task) = scheduler::current_task() else { return Ok(f()) };
     let mut call = Call { f: Some(f), result: None, task, caller: park::current() };
     // SAFETY: `call` stays in this frame until the pool has woken us, which is the last thing it does with it (P3).
     let job = unsafe { Job::new(&raw mut call) };
     if let Err(error) = POOL.submit(job) {
-        panic!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
+        let why =
+            format!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, why));
     }
     call.caller.park(Reason::Blocking.alone());
     match call.result.take().expect("the pool wakes the caller after the call") {
-        Ok(value) => value,
+        Ok(value) => Ok(value),
         Err(payload) => panics::resume(payload),
     }
 }
@@ -106,7 +126,7 @@ impl Job {
 }
 
 /// Runs `f` on a thread of the pool and does not wait for it. `f` does not panic. Until it has run it may wake anybody.
-pub(crate) fn detached<F>(f: F) -> std::io::Result<()>
+pub(crate) fn detached<F>(f: F) -> io::Result<()>
 where
     F: FnOnce() + Send + 'static,
 {
@@ -117,7 +137,7 @@ where
     })
 }
 
-fn submit_boxed<F>(f: F) -> std::io::Result<()>
+fn submit_boxed<F>(f: F) -> io::Result<()>
 where
     F: FnOnce() + Send + 'static,
 {
@@ -189,7 +209,7 @@ static POOL: Pool =
     Pool { state: Mutex::new(State { jobs: VecDeque::new(), threads: 0, idle: 0 }), work: Condvar::new() };
 
 impl Pool {
-    fn submit(&'static self, job: Job) -> std::io::Result<()> {
+    fn submit(&'static self, job: Job) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.jobs.len() < state.idle || state.threads == MOST_THREADS {
             state.jobs.push_back(job);

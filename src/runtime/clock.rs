@@ -13,8 +13,9 @@
 //!   the flag and wakes it.
 
 use std::{
+    io,
     sync::{
-        Once, OnceLock,
+        OnceLock,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -25,7 +26,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{debug::deadlock::Detector, runtime::threads::Ours};
+use crate::{
+    debug::deadlock::Detector,
+    runtime::{driver::poller::Events, threads::Ours},
+    util::Service,
+};
 
 /// The length of a tick.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
@@ -36,7 +41,7 @@ static NOW: AtomicU64 = AtomicU64::new(1);
 static ACTIVITY: AtomicU64 = AtomicU64::new(0);
 static ASLEEP: AtomicBool = AtomicBool::new(false);
 static BEGIN: OnceLock<Instant> = OnceLock::new();
-static START: Once = Once::new();
+static SERVICE: Service = Service::new();
 static THREAD: OnceLock<Thread> = OnceLock::new();
 
 /// The tick that passes now.
@@ -83,25 +88,25 @@ fn advance() {
     NOW.fetch_max(precisely(), Relaxed);
 }
 
-/// Starts the thread once for the process; without it (no thread to be had) the workers' slices are counted in operations only.
-pub(crate) fn start() {
-    START.call_once(|| {
-        let spawned = thread::Builder::new().name("oxigo-clock".into()).spawn(run);
-        if let Ok(handle) = spawned {
-            let _ = THREAD.set(handle.thread().clone());
-        }
-    });
+/// Starts the thread, once for the process.
+pub(crate) fn start() -> io::Result<()> {
+    SERVICE.start(|| {
+        let spawned = thread::Builder::new().name("oxigo-clock".into()).spawn(run)?;
+        let _ = THREAD.set(spawned.thread().clone());
+        Ok(())
+    })
 }
 
 fn run() {
     super::scheduler::block_signals();
     let _ours = Ours::register();
+    let mut events = Events::new();
     let mut quiet = 0;
     let mut seen = 0;
     loop {
         thread::sleep(TICK);
         advance();
-        let awake = super::lifecycle::supervise();
+        let awake = super::lifecycle::supervise(&mut events);
         let activity = ACTIVITY.load(Relaxed);
         quiet = if awake || activity != seen { 0 } else { quiet + 1 };
         seen = activity;
@@ -112,7 +117,7 @@ fn run() {
         ASLEEP.store(true, Relaxed);
         fence(SeqCst);
         let mut detector = Detector::new();
-        while ACTIVITY.load(Relaxed) == seen && !super::lifecycle::supervise() {
+        while ACTIVITY.load(Relaxed) == seen && !super::lifecycle::supervise(&mut events) {
             match detector.look() {
                 Some(pause) => thread::park_timeout(pause),
                 None => thread::park(),

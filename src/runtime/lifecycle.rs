@@ -27,7 +27,9 @@ use crossbeam_deque::Injector;
 use crate::{
     debug::{heritage, quit, trace, watchdog},
     runtime::{
-        blocking, clock, fork,
+        blocking, clock,
+        driver::poller::Events,
+        fork,
         options::{Deadlock, Options, PanicPolicy},
         panics,
         scheduler::{Processor, Worker, idle::Idle},
@@ -37,6 +39,9 @@ use crate::{
     },
     stack::{self, Metadata, Pool},
 };
+
+/// Ticks without a scheduling point after which the clock thread polls in a worker's place.
+const POLLED_FOR: u64 = 2;
 
 /// What the workers of a runtime and its handles share.
 pub(crate) struct Shared {
@@ -57,6 +62,12 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
         fork::checked()?;
+        if options.name.contains('\0') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the name of a runtime cannot contain a zero byte",
+            ));
+        }
         fork::watch();
         crate::util::biased::prepare();
         stack::overflow::install()?;
@@ -90,7 +101,9 @@ impl Shared {
             options,
         });
         threads::expect(workers + 2);
-        clock::start();
+        clock::start().map_err(|error| {
+            io::Error::new(io::ErrorKind::OutOfMemory, format!("cannot start the clock thread: {error}"))
+        })?;
         quit::install();
         for index in 0..workers {
             let runtime = Arc::clone(&shared);
@@ -284,7 +297,7 @@ static ALL: Mutex<Vec<(u64, Weak<Shared>)>> = Mutex::new(Vec::new());
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// One look of the clock thread at all workers; whether any is awake.
-pub(crate) fn supervise() -> bool {
+pub(crate) fn supervise(events: &mut Events) -> bool {
     let mut awake = false;
     let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     for runtime in runtimes.iter().filter_map(|(_, runtime)| runtime.upgrade()) {
@@ -293,7 +306,12 @@ pub(crate) fn supervise() -> bool {
         if sleeping < workers {
             awake = true;
             let now = clock::now();
-            runtime.processors.iter().for_each(|p| watchdog::look(p, now));
+            for processor in &runtime.processors {
+                watchdog::look(processor, now);
+                if processor.watch.held() >= POLLED_FOR {
+                    processor.poll_in_place(events);
+                }
+            }
             if workers > runtime.cores {
                 // ORDERING: Relaxed. A hint.
                 runtime.held.store(runtime.processors.iter().filter(|p| watchdog::is_held(p)).count(), Relaxed);

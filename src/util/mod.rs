@@ -1,10 +1,15 @@
-//! Small tools that know nothing of goroutines: locks that never park, a back-off, prefetching, and words to standard error.
+//! Small tools that know nothing of goroutines: locks that never park, a back-off, prefetching, threads that
+//! the process needs once, and words to standard error.
 
 pub(crate) mod backoff;
 pub(crate) mod biased;
 pub(crate) mod lock;
 pub(crate) mod prefetch;
 #[cfg(not(loom))]
+mod service;
+#[cfg(not(loom))]
 pub(crate) mod stderr;
 
 pub(crate) use lock::{BiasedLock, Lock};
+#[cfg(not(loom))]
+pub(crate) use service::Service;

@@ -1,9 +1,10 @@
 //! A worker's view of the kernel: which descriptors are ready, and how another thread ends its sleep.
 //!
-//! - E1: only the worker polls; any thread may register, deregister and notify.
+//! - E1: the worker polls, and the clock thread in its place while a goroutine holds it. Any thread may register, deregister and notify.
 //! - E2: events carry the address and the generation of a [`Source`]; sources are type-stable and check the generation, so an event
 //!   that was fetched before its descriptor was deregistered does nothing.
-//! - E3: `notify` is remembered: the next poll returns at once. Callers use it only on the change from asleep to notified.
+//! - E3: `notify` is remembered: the worker's next poll returns at once. Callers use it only on the change from asleep to notified. Whoever polls in
+//!   the worker's place notifies it anew, if the notification has come to him.
 
 #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
 pub(crate) use epoll::{Events, Poller};
@@ -65,19 +66,35 @@ mod epoll {
 
         /// Waits for `timeout` at most (none: for ever) and passes every event on; how many there were.
         pub(crate) fn poll(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
+            Ok(self.poll_for(events, timeout)?.0)
+        }
+
+        /// Passes on the events that are there, in the worker's place (E1, E3).
+        pub(crate) fn poll_in_place(&self, events: &mut Events) -> io::Result<()> {
+            let (_, notified) = self.poll_for(events, Some(Duration::ZERO))?;
+            if notified {
+                self.notify();
+            }
+            Ok(())
+        }
+
+        /// How many events there were, and whether one was a notification.
+        fn poll_for(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<(usize, bool)> {
             let ready = match wait(self.epoll.as_fd(), &mut events.0[..], timeout) {
                 Ok(ready) => ready,
-                Err(Errno::INTR) => return Ok(0),
+                Err(Errno::INTR) => return Ok((0, false)),
                 Err(error) => return Err(error.into()),
             };
-            let count = ready.len();
+            let (count, mut notified) = (ready.len(), false);
             for event in ready {
                 let (flags, key) = (event.flags, event.data.u64());
-                if key != NOTIFICATION {
+                if key == NOTIFICATION {
+                    notified = true;
+                } else {
                     dispatch(key, readiness(flags));
                 }
             }
-            Ok(count)
+            Ok((count, notified))
         }
 
         /// Ends the worker's wait, now or when it begins.
@@ -174,6 +191,13 @@ mod portable {
                 dispatch(event.key as u64, Ready { read: event.readable, write: event.writable, last: true });
             }
             Ok(count)
+        }
+
+        /// Passes on the events that are there, in the worker's place (E1, E3): whether there was a notification is not told.
+        pub(crate) fn poll_in_place(&self, events: &mut Events) -> io::Result<()> {
+            self.poll(events, Some(Duration::ZERO))?;
+            self.notify();
+            Ok(())
         }
 
         pub(crate) fn notify(&self) {

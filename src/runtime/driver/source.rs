@@ -7,7 +7,7 @@
 //!
 //! # Protocol
 //!
-//! | who wants to read or write | the worker that polls |
+//! | who wants to read or write | who polls |
 //! |---|---|
 //! | R1: read the tick | V1: set READY and count the tick up, in one step |
 //! | R2: try the system call; done unless `WouldBlock` | V2: lock the side's queue, take all who wait, unlock |
@@ -17,6 +17,7 @@
 //! - D1: *no event is lost.* An event after R1 makes R3 fail, so R4 finds READY, or another tick when somebody else has cleared READY since, who
 //!   need not have looked for what the caller waits for: a change of deadlines. For one after R3, either its V2 comes after R4's unlock
 //!   and finds the waiter, or R4's lock comes after V2's unlock and sees V1, which was before it.
+//!   Two may poll at a time, the worker and the clock thread in its place; the kernel gives each event to one of them.
 //! - D2: an edge wakes everybody who waits on that side, since one edge can stand for many connections to accept. Whoever finds nothing
 //!   waits again.
 //! - D3: sources are never freed, and used again with a new generation. An event that was fetched before its descriptor was deregistered

@@ -20,7 +20,12 @@ use crossbeam_utils::CachePadded;
 use super::{idle::Doze, inbox::Inbox, worker::Worker};
 use crate::{
     debug::{trace::Recorder, watchdog::Watch},
-    runtime::{driver::poller::Poller, slot::Slot, task::TaskRef, threads::Tid},
+    runtime::{
+        driver::poller::{Events, Poller},
+        slot::Slot,
+        task::TaskRef,
+        threads::Tid,
+    },
 };
 
 /// See the module.
@@ -240,6 +245,14 @@ impl Processor {
     pub(crate) fn give(&self, task: TaskRef) {
         self.given.push(task);
         self.notify();
+    }
+
+    /// Looks at the poller in place of the worker, which a goroutine holds: those who wait for its descriptors may live elsewhere (E1).
+    pub(crate) fn poll_in_place(&self, events: &mut Events) {
+        if self.sockets() > 0 {
+            // The worker meets the same error when it polls, and knows how to go on.
+            let _ = self.poller.poll_in_place(events);
+        }
     }
 
     /// Whether anybody looks at the poller (D5 of `source`).

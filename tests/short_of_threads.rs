@@ -1,0 +1,103 @@
+//! What cannot be had for a moment is missing for that moment only: threads of ours that could not be started are started by their next user.
+
+mod common;
+
+use std::{
+    io::ErrorKind,
+    panic::{self, catch_unwind},
+    time::Duration,
+};
+
+use common::{child, is_child, rt, stderr};
+use oxigo::{Deadlock, Runtime, bounded, context::Context, fs, process::Command, time, unbuffered};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// With no address space to be had, so that no thread starts; then with all of it again.
+fn starved<T>(f: impl FnOnce() -> T) -> T {
+    let before = getrlimit(Resource::As);
+    setrlimit(Resource::As, Rlimit { current: Some(1 << 20), maximum: before.maximum }).unwrap();
+    let result = f();
+    setrlimit(Resource::As, before).unwrap();
+    result
+}
+
+/// Runs `body` in a process of its own, which alone is starved.
+fn alone(name: &str, body: impl FnOnce()) {
+    if is_child(name) {
+        return body();
+    }
+    let output = child(name);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn timers_work_after_their_thread_could_not_be_started() {
+    alone("timers_work_after_their_thread_could_not_be_started", || {
+        // There is no memory for a message either.
+        panic::set_hook(Box::new(|_| ()));
+        rt(1, || {
+            starved(|| catch_unwind(|| time::after_func(Duration::from_millis(1), || ())).unwrap_err());
+            let (fired, fires) = bounded(1);
+            time::after_func(Duration::from_millis(1), move || fired.send(()).unwrap());
+            fires.recv().unwrap();
+            let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+            ctx.done().recv().unwrap_err();
+        });
+    });
+}
+
+#[test]
+fn a_deadlock_is_told_after_a_runtime_could_not_be_started() {
+    const NAME: &str = "a_deadlock_is_told_after_a_runtime_could_not_be_started";
+    if is_child(NAME) {
+        let refused = starved(|| Runtime::builder().workers(1).build());
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutOfMemory);
+        let runtime = Runtime::builder().workers(2).deadlock(Deadlock::ClosedWorld).build().unwrap();
+        return runtime.run(|| {
+            let (_tx, rx) = unbuffered::<()>();
+            let _ = rx.recv();
+        });
+    }
+    let output = child(NAME);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("all goroutines are asleep - deadlock!"), "{}", stderr(&output));
+}
+
+/// Files and processes report it as they report everything else.
+#[test]
+fn files_and_processes_tell_that_no_thread_can_be_started() {
+    alone("files_and_processes_tell_that_no_thread_can_be_started", || {
+        rt(1, || {
+            let (read, started) = starved(|| (fs::read("Cargo.toml"), Command::new("true").status()));
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::OutOfMemory);
+            assert!(started.unwrap_err().to_string().contains("cannot start a thread for a blocking call"));
+            assert!(fs::read("Cargo.toml").is_ok());
+            assert!(Command::new("true").status().unwrap().success());
+        });
+    });
+}
+
+/// Nothing new starts on a runtime that has been given up; what a process says is read without.
+#[test]
+fn a_process_is_heard_on_a_runtime_that_has_been_given_up() {
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let ((begun, has_begun), (dropped, is_dropped)) = (bounded(1), bounded::<()>(1));
+    let heard = runtime.go(move || {
+        begun.send(()).unwrap();
+        is_dropped.recv().unwrap_err();
+        Command::new("sh").args(["-c", "echo out; echo err >&2"]).output().unwrap()
+    });
+    has_begun.recv().unwrap();
+    drop(runtime);
+    drop(dropped);
+    let output = heard.join().unwrap();
+    assert!(output.status.success());
+    assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
+}
+
+#[test]
+fn a_name_that_no_thread_can_have_is_an_error() {
+    let refused = Runtime::builder().name("a\0b").build().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("zero byte"));
+}
