@@ -24,7 +24,7 @@ use oxigo::{
 };
 
 /// Rounds of a test that is long enough for the sanitizers and short enough for every day.
-const ROUNDS: usize = 300;
+const ROUNDS: usize = if cfg!(miri) { 12 } else { 300 };
 
 /// Threads that are joined by the system's own call before the scope ends: ThreadSanitizer knows that call, and not the wait of
 /// `std::thread::scope`, since the standard library is not instrumented.
