@@ -856,11 +856,19 @@ fn se_18_in_a_hot_loop_no_ready_arm_starves() {
 fn se_18_a_loop_over_a_closed_channel_lets_others_run_and_ends_by_its_timer() {
     rt(1, || {
         let end = closed::<()>();
+        /// Ends the other goroutine, also when this one panics.
+        struct Stop(Arc<AtomicBool>);
+        impl Drop for Stop {
+            fn drop(&mut self) {
+                self.0.store(true, SeqCst);
+            }
+        }
         let others = Arc::new(AtomicUsize::new(0));
+        let stop = Stop(Arc::new(AtomicBool::new(false)));
         go({
-            let others = Arc::clone(&others);
+            let (others, stop) = (Arc::clone(&others), Arc::clone(&stop.0));
             move || {
-                loop {
+                while !stop.load(SeqCst) {
                     others.fetch_add(1, SeqCst);
                     yield_now();
                 }
