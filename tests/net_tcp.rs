@@ -24,7 +24,7 @@ use std::{
 use common::{at_1_2_4, child, is_child, rt, stderr};
 use oxigo::{
     JoinHandle, WaitGroup, go,
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     scope, time, yield_now,
 };
 
@@ -1117,6 +1117,16 @@ fn nt_20_connect_reaches_names_and_tells_what_went_wrong() {
         }
         assert_eq!(kind(TcpStream::connect_timeout(&address, Duration::ZERO)), ErrorKind::InvalidInput);
         assert_eq!(kind(TcpStream::connect("no port")), ErrorKind::InvalidInput);
+        let to_bind = "the host is missing: write 0.0.0.0:8080 or [::]:8080 to listen on all addresses";
+        let to_reach = "the host is missing: write localhost:8080 for this machine";
+        for (error, text) in [
+            (TcpListener::bind(":8080").unwrap_err(), to_bind),
+            (TcpListener::bind(("", 8080)).unwrap_err(), to_bind),
+            (UdpSocket::bind(":8080".to_owned()).unwrap_err(), to_bind),
+            (TcpStream::connect(":8080").unwrap_err(), to_reach),
+        ] {
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::InvalidInput, text));
+        }
         drop(listener);
         assert_eq!(kind(TcpStream::connect(address)), ErrorKind::ConnectionRefused);
         assert_eq!(kind(TcpStream::connect_timeout(&address, AT_ONCE)), ErrorKind::ConnectionRefused);

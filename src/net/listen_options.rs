@@ -78,7 +78,7 @@ impl ListenOptions {
     ///
     /// Parks the goroutine while a name is looked up.
     pub fn bind<A: ToSocketAddrs>(&self, addr: A) -> io::Result<TcpListener> {
-        each_address(addr.resolve()?, |address| {
+        each_address(addr.resolve_own()?, |address| {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
             socket.set_reuse_address(self.reuse_address)?;
             if self.reuse_port {

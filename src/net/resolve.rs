@@ -1,7 +1,8 @@
 //! Addresses: literal ones at once, names through [`lookup`](super::lookup).
 
 use std::{
-    io,
+    error::Error,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
 };
 
@@ -15,7 +16,7 @@ pub trait ToSocketAddrs: sealed::Resolve {}
 impl<T: sealed::Resolve + ?Sized> ToSocketAddrs for T {}
 
 pub(crate) mod sealed {
-    use super::{Patience, SocketAddr, io};
+    use super::{NoHost, Patience, SocketAddr, io};
 
     /// Gives the addresses; parks the goroutine when a name has to be looked up.
     pub trait Resolve {
@@ -24,10 +25,52 @@ pub(crate) mod sealed {
         fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
             self.resolve_within(&Patience::endless())
         }
+
+        /// For an address of one's own, which says so when the host is missing.
+        fn resolve_own(&self) -> io::Result<Vec<SocketAddr>> {
+            self.resolve().map_err(|error| match error.get_ref().and_then(|error| error.downcast_ref::<NoHost>()) {
+                Some(&NoHost { port, .. }) => NoHost { port, own: true }.into(),
+                None => error,
+            })
+        }
     }
 }
 
 use sealed::Resolve;
+
+/// An address such as `:8080`, which Go takes.
+#[derive(Debug)]
+struct NoHost {
+    port: u16,
+    /// Whether it is an address to bind to.
+    own: bool,
+}
+
+impl fmt::Display for NoHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port;
+        if self.own {
+            write!(f, "the host is missing: write 0.0.0.0:{port} or [::]:{port} to listen on all addresses")
+        } else {
+            write!(f, "the host is missing: write localhost:{port} for this machine")
+        }
+    }
+}
+
+impl Error for NoHost {}
+
+impl From<NoHost> for io::Error {
+    fn from(error: NoHost) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+fn named(host: &str, port: u16, patience: &Patience<'_>) -> io::Result<Vec<SocketAddr>> {
+    if host.is_empty() {
+        return Err(NoHost { port, own: false }.into());
+    }
+    look_up(host, port, patience)
+}
 
 impl Resolve for str {
     fn resolve_within(&self, patience: &Patience<'_>) -> io::Result<Vec<SocketAddr>> {
@@ -36,7 +79,7 @@ impl Resolve for str {
         }
         let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{text}: {self}"));
         let (host, port) = self.rsplit_once(':').ok_or_else(|| invalid("expected host:port"))?;
-        look_up(host, port.parse().map_err(|_| invalid("not a port number"))?, patience)
+        named(host, port.parse().map_err(|_| invalid("not a port number"))?, patience)
     }
 }
 
@@ -48,13 +91,13 @@ impl Resolve for String {
 
 impl Resolve for (&str, u16) {
     fn resolve_within(&self, patience: &Patience<'_>) -> io::Result<Vec<SocketAddr>> {
-        look_up(self.0, self.1, patience)
+        named(self.0, self.1, patience)
     }
 }
 
 impl Resolve for (String, u16) {
     fn resolve_within(&self, patience: &Patience<'_>) -> io::Result<Vec<SocketAddr>> {
-        look_up(&self.0, self.1, patience)
+        named(&self.0, self.1, patience)
     }
 }
 

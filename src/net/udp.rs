@@ -50,7 +50,7 @@ impl UdpSocket {
     ///
     /// Parks the goroutine while a name is looked up.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        each_address(addr.resolve()?, |address| {
+        each_address(addr.resolve_own()?, |address| {
             let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
             socket.bind(&address.into())?;
             Ok(Self { descriptor: Arc::new(Descriptor::new(socket.into())) })
