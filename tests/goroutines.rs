@@ -697,12 +697,17 @@ fn wrong_variables_are_named_and_empty_ones_are_none() {
             .unwrap()
     };
     let wrong = [
-        ("OXIGO_WORKERS", "many", "OXIGO_WORKERS=many is not a positive number"),
-        ("OXIGO_WORKERS", "0", "OXIGO_WORKERS=0 is not a positive number"),
+        ("OXIGO_WORKERS", "many", "OXIGO_WORKERS=many is not a number\n"),
+        ("OXIGO_WORKERS", "2K", "OXIGO_WORKERS=2K is not a number\n"),
+        ("OXIGO_WORKERS", "0", "OXIGO_WORKERS=0: a runtime needs at least one worker"),
         ("OXIGO_WORKERS", "99999999", "OXIGO_WORKERS=99999999: 99999999 workers are more than 1024"),
-        ("OXIGO_STACK_SIZE", "lots", "OXIGO_STACK_SIZE=lots is not a positive number"),
+        ("OXIGO_STACK_SIZE", "lots", "OXIGO_STACK_SIZE=lots is not a size (a positive number"),
+        ("OXIGO_STACK_SIZE", "0", "OXIGO_STACK_SIZE=0 is not a size"),
+        ("OXIGO_STACK_SIZE", "G", "OXIGO_STACK_SIZE=G is not a size"),
+        ("OXIGO_STACK_SIZE", "3G", "OXIGO_STACK_SIZE=3G: a stack of 3221225472 bytes cannot be had"),
         ("OXIGO_STACK_SIZE", "4096M", "OXIGO_STACK_SIZE=4096M: a stack of 4294967296 bytes cannot be had"),
-        ("OXIGO_ANCESTORS", "all", "OXIGO_ANCESTORS=all is not a positive number"),
+        ("OXIGO_ANCESTORS", "all", "OXIGO_ANCESTORS=all is not a number\n"),
+        ("OXIGO_ANCESTORS", "-1", "OXIGO_ANCESTORS=-1 is not a number\n"),
     ];
     for (variable, value, words) in wrong {
         let output = run(&[(variable, value)]);
@@ -715,6 +720,19 @@ fn wrong_variables_are_named_and_empty_ones_are_none() {
         ["WORKERS", "STACK_SIZE", "ANCESTORS", "TRACE", "WATCHDOG", "LEND_CORES"].map(|name| format!("OXIGO_{name}"));
     let output = run(&all.each_ref().map(|name| (name.as_str(), "")));
     assert!(output.status.success() && stderr(&output).is_empty(), "{}", stderr(&output));
+    let right =
+        [("ANCESTORS", "0"), ("STACK_SIZE", " 2G "), ("STACK_SIZE", "512k"), ("WATCHDOG", "on"), ("LEND_CORES", "off")];
+    for (variable, value) in right {
+        let output = run(&[(&format!("OXIGO_{variable}"), value)]);
+        assert!(output.status.success() && stderr(&output).is_empty(), "{variable}={value}: {}", stderr(&output));
+    }
+    // Switches have no error to return: one line, and they count as not set.
+    for variable in ["OXIGO_WATCHDOG", "OXIGO_LEND_CORES"] {
+        let output = run(&[(variable, "OFF")]);
+        let text = stderr(&output);
+        assert!(output.status.success(), "{text}");
+        assert_eq!(text, format!("oxigo: {variable}=OFF is neither on nor off, and is ignored\n"));
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What can be set about a runtime, and the environment variables.
 
-use std::{env, io};
+use std::{env, ffi::OsString, io, sync::Once};
 
-use crate::runtime::cores;
+use crate::{debug, runtime::cores};
 
 /// The default stack: address space, of which pages are used as they are touched.
 pub(crate) const DEFAULT_STACK_SIZE: usize = 256 * 1024;
@@ -62,6 +62,7 @@ impl Default for Options {
 impl Options {
     /// Defaults and environment, checked.
     pub(crate) fn from_environment() -> io::Result<Self> {
+        check_switches();
         let options = Self { workers: workers_from_env()?, ..Self::default() };
         stack_size_from_env()?;
         ancestors_from_env()?;
@@ -69,6 +70,7 @@ impl Options {
     }
 
     pub(crate) fn check(&self) -> io::Result<()> {
+        check_switches();
         if let Some(workers) = self.workers {
             check_workers(workers)?;
         }
@@ -104,30 +106,62 @@ pub(crate) fn check_stack_size(bytes: usize) -> io::Result<()> {
 }
 
 fn workers_from_env() -> io::Result<Option<usize>> {
-    from_env("OXIGO_WORKERS", check_workers)
+    from_env("OXIGO_WORKERS", "a number", number, check_workers)
 }
 
 fn stack_size_from_env() -> io::Result<Option<usize>> {
-    from_env("OXIGO_STACK_SIZE", check_stack_size)
+    from_env("OXIGO_STACK_SIZE", "a size (a positive number of bytes; K, M or G may follow)", size, check_stack_size)
 }
 
 fn ancestors_from_env() -> io::Result<Option<usize>> {
-    from_env("OXIGO_ANCESTORS", |_| Ok(()))
+    from_env("OXIGO_ANCESTORS", "a number", number, |_| Ok(()))
 }
 
-/// A positive number from the environment, with K or M for sizes. An empty variable is as good as none. Errors name the variable.
-fn from_env(variable: &str, check: impl Fn(usize) -> io::Result<()>) -> io::Result<Option<usize>> {
-    let Some(text) = env::var_os(variable).filter(|text| !text.is_empty()) else { return Ok(None) };
-    let parsed = text.to_str().map(str::trim).and_then(|text| {
-        let (digits, factor) = match text.as_bytes().last()? {
-            b'k' | b'K' => (&text[..text.len() - 1], 1024),
-            b'm' | b'M' => (&text[..text.len() - 1], 1024 * 1024),
-            _ => (text, 1),
-        };
-        digits.parse::<usize>().ok()?.checked_mul(factor).filter(|n| *n > 0)
+fn number(text: &str) -> Option<usize> {
+    text.parse().ok()
+}
+
+fn size(text: &str) -> Option<usize> {
+    let (digits, factor) = match text.as_bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 1 << 10),
+        b'm' | b'M' => (&text[..text.len() - 1], 1 << 20),
+        b'g' | b'G' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    // One that is too large for the machine is too large for a stack as well, which is said of it.
+    digits.parse().ok().filter(|n| *n > 0).map(|n: usize| n.saturating_mul(factor))
+}
+
+/// A value from the environment, of which `what` says what it has to be. Errors name the variable.
+fn from_env(
+    variable: &str,
+    what: &str,
+    parse: impl Fn(&str) -> Option<usize>,
+    check: impl Fn(usize) -> io::Result<()>,
+) -> io::Result<Option<usize>> {
+    let Some(text) = set(variable) else { return Ok(None) };
+    let shown = || format!("{variable}={}", text.to_string_lossy());
+    let parsed = text.to_str().and_then(|text| parse(text.trim()));
+    let value = parsed.ok_or_else(|| invalid(format!("{} is not {what}", shown())))?;
+    check(value).map_err(|error| invalid(format!("{}: {error}", shown())))?;
+    Ok(Some(value))
+}
+
+/// An empty variable is as good as none.
+fn set(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|text| !text.is_empty())
+}
+
+/// Says on standard error which of the variables that are `on` or `off` are something else, and so count as not set. Once in a process: there
+/// is no error to return where they are read.
+fn check_switches() {
+    static CHECKED: Once = Once::new();
+    CHECKED.call_once(|| {
+        for variable in ["OXIGO_WATCHDOG", "OXIGO_LEND_CORES"] {
+            if let Some(value) = set(variable).filter(|value| value != "on" && value != "off") {
+                let value = value.to_string_lossy();
+                debug::write_error(&format!("oxigo: {variable}={value} is neither on nor off, and is ignored\n"));
+            }
+        }
     });
-    let set = || format!("{variable}={}", text.to_string_lossy());
-    let number = parsed.ok_or_else(|| invalid(format!("{} is not a positive number (K and M may follow)", set())))?;
-    check(number).map_err(|error| invalid(format!("{}: {error}", set())))?;
-    Ok(Some(number))
 }
