@@ -14,10 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Counted, at_1_2_4, quiesce, rt};
+use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
 use oxigo::{
     go,
-    sync::{Barrier, LazyLock, Mutex, Once, OnceLock, OnceState, Semaphore},
+    sync::{Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, OnceState, Semaphore},
     yield_now,
 };
 
@@ -165,6 +165,45 @@ fn on_04_a_lazy_value_may_be_looked_at_and_changed() {
         assert!(catch_unwind(AssertUnwindSafe(|| *LazyLock::force_mut(&mut failing))).is_err());
     }
     assert_eq!(LazyLock::get_mut(&mut failing), None);
+}
+
+#[test]
+fn panics_name_the_callers_line() {
+    const NAME: &str = "panics_name_the_callers_line";
+    if is_child(NAME) {
+        let failing = |run: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        let once = Once::new();
+        failing(&|| once.call_once_force(|_| resume_unwind(Box::new("on purpose"))));
+        failing(&|| once.call_once(|| ()));
+        failing(&|| once.wait());
+        let lazy: LazyLock<u32> = LazyLock::new(|| resume_unwind(Box::new("on purpose")));
+        failing(&|| drop(LazyLock::force(&lazy)));
+        failing(&|| drop(LazyLock::force(&lazy)));
+        failing(&|| assert_eq!(*lazy, 1));
+        // Somebody waits with another mutex.
+        let (changed, one, other, waits) = (Condvar::new(), Mutex::new(()), Mutex::new(()), Mutex::new(false));
+        oxigo::scope(|s| {
+            s.go(|| {
+                let mut guard = one.lock();
+                *waits.lock() = true;
+                changed.wait(&mut guard);
+            });
+            while !*waits.lock() {
+                yield_now();
+            }
+            drop(one.lock());
+            failing(&|| changed.wait(&mut other.lock()));
+            failing(&|| drop(changed.wait_for(&mut other.lock(), Duration::from_secs(1))));
+            failing(&|| changed.wait_while(&mut other.lock(), |_| true));
+            assert!(changed.notify_one());
+        });
+        return;
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.matches("panicked at tests/sync_once.rs:").count(), 7, "{text}");
+    assert_eq!(text.matches("panicked at ").count(), 7, "{text}");
 }
 
 #[test]

@@ -122,6 +122,7 @@ impl Condvar {
     /// Lets go of `mutex`, waits for a notification until `until`, and takes `mutex` again. True when notified.
     ///
     /// The caller holds `mutex`, and holds it again afterwards.
+    #[track_caller]
     pub(crate) fn wait_raw(&self, mutex: &RawMutex, until: Until<'_>) -> bool {
         let unit = park::current();
         let address = std::ptr::from_ref(mutex).addr();
@@ -173,6 +174,7 @@ mod api {
         /// # Blocking
         ///
         /// Parks the goroutine, or blocks the thread.
+        #[track_caller]
         pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
             let notified = self.wait_ended(guard, Until::EVER);
             debug_assert!(notified);
@@ -196,6 +198,7 @@ mod api {
         /// # Blocking
         ///
         /// As `wait`. Taking the mutex again may take longer than the time limit.
+        #[track_caller]
         pub fn wait_until<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
             WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(Some(deadline))))
         }
@@ -218,6 +221,7 @@ mod api {
         /// # Blocking
         ///
         /// As `wait`.
+        #[track_caller]
         pub fn wait_for<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
             WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(Instant::now().checked_add(timeout))))
         }
@@ -249,6 +253,7 @@ mod api {
         /// # Blocking
         ///
         /// As `wait`.
+        #[track_caller]
         pub fn wait_while<T, F>(&self, guard: &mut MutexGuard<'_, T>, mut condition: F)
         where
             T: ?Sized,
@@ -278,6 +283,7 @@ mod api {
         /// # Blocking
         ///
         /// As `wait`.
+        #[track_caller]
         pub fn wait_while_until<T, F>(
             &self,
             guard: &mut MutexGuard<'_, T>,
@@ -311,6 +317,7 @@ mod api {
         /// # Blocking
         ///
         /// As `wait`.
+        #[track_caller]
         pub fn wait_while_for<T, F>(
             &self,
             guard: &mut MutexGuard<'_, T>,
@@ -348,6 +355,7 @@ mod api {
         /// # Blocking
         ///
         /// As `wait`. Taking the mutex again may last beyond the end of the context.
+        #[track_caller]
         pub fn wait_ctx<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, ctx: &Context) -> Result<(), ContextError> {
             // Nobody else could change what a loop around this asks for, if the lock stayed held.
             ctx.check().inspect_err(|_| MutexGuard::unlocked(guard, park::spend))?;
@@ -378,6 +386,7 @@ mod api {
         /// # Blocking
         ///
         /// As `wait_ctx`.
+        #[track_caller]
         pub fn wait_while_ctx<T, F>(
             &self,
             guard: &mut MutexGuard<'_, T>,
@@ -394,6 +403,7 @@ mod api {
             Ok(())
         }
 
+        #[track_caller]
         fn wait_while_deadline<T, F>(
             &self,
             guard: &mut MutexGuard<'_, T>,
@@ -411,6 +421,7 @@ mod api {
             WaitTimeoutResult(!notified)
         }
 
+        #[track_caller]
         fn wait_ended<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, until: Until<'_>) -> bool {
             // SAFETY: the raw mutex is released and taken again, while the exclusive borrow of the guard keeps the value out of reach; at
             // the return it is held as the guard says.

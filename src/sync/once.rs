@@ -29,6 +29,8 @@ const DONE: u32 = 3;
 /// With all but `DONE`.
 const WAITERS: u32 = 4;
 
+const POISONED_ONCE: &str = "Once instance has previously been poisoned";
+
 /// How a [`Once`] stands.
 ///
 /// # Examples
@@ -144,9 +146,17 @@ impl Once {
     ///
     /// Parks the goroutine, or blocks the thread, while another one runs it. A call from within `f` waits for ever.
     #[inline]
+    #[track_caller]
     pub fn call_once<F: FnOnce()>(&self, f: F) {
+        self.call_once_or_say(POISONED_ONCE, f);
+    }
+
+    /// As [`call_once`](Self::call_once), which panics with `poisoned` when it is.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn call_once_or_say<F: FnOnce()>(&self, poisoned: &'static str, f: F) {
         if !self.is_done() {
-            self.run(false, |_| f());
+            self.run(Some(poisoned), |_| f());
         }
     }
 
@@ -169,9 +179,10 @@ impl Once {
     ///
     /// As `call_once`.
     #[inline]
+    #[track_caller]
     pub fn call_once_force<F: FnOnce(OnceState)>(&self, f: F) {
         if !self.is_done() {
-            self.run(true, f);
+            self.run(None, f);
         }
     }
 
@@ -205,6 +216,7 @@ impl Once {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
+    #[track_caller]
     pub fn wait(&self) {
         if self.is_done() {
             return park::spend();
@@ -213,7 +225,7 @@ impl Once {
             // ORDERING: Acquire, as in `is_done`.
             match self.word.load(Acquire) & !WAITERS {
                 DONE => return,
-                POISONED => panic!("Once instance has previously been poisoned"),
+                POISONED => panic!("{POISONED_ONCE}"),
                 state => {
                     let changed = self.wait_while(state, None);
                     debug_assert!(changed);
@@ -238,8 +250,10 @@ impl Once {
         self.word.load(Acquire) == DONE
     }
 
+    /// Panics with `poisoned` when it is; without such words it runs `f` then.
     #[cold]
-    fn run(&self, force: bool, f: impl FnOnce(OnceState)) {
+    #[track_caller]
+    fn run(&self, poisoned: Option<&'static str>, f: impl FnOnce(OnceState)) {
         park::spend();
         loop {
             // ORDERING: Acquire, as in `is_done`.
@@ -250,7 +264,7 @@ impl Once {
                     let ended = self.wait_while(RUNNING, None);
                     debug_assert!(ended);
                 }
-                POISONED if !force => panic!("Once instance has previously been poisoned"),
+                POISONED if let Some(text) = poisoned => panic!("{text}"),
                 // ORDERING: Acquire. Sees what a poisoned run left.
                 before => {
                     // Those who wait for a run that nobody had begun stay in the queue.

@@ -113,11 +113,19 @@ impl<T> OnceLock<T> {
     pub fn get_or_init<F: FnOnce() -> T>(&self, f: F) -> &T {
         self.once.call_once_force(|_| {
             let value = f();
-            // SAFETY: one run at a time (O1), and nobody reads before it is done.
-            let place = unsafe { &mut *self.value.get() };
-            place.write(value);
+            // SAFETY: in a run of the once.
+            unsafe { self.write(value) };
         });
         self.get().expect("done")
+    }
+
+    /// # Safety
+    ///
+    /// In a run of the once.
+    unsafe fn write(&self, value: T) {
+        // SAFETY: one run at a time (O1), and nobody reads before it is done.
+        let place = unsafe { &mut *self.value.get() };
+        place.write(value);
     }
 
     /// Waits until the value is there, whoever puts it in.
@@ -325,12 +333,16 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     ///
     /// Parks the goroutine, or blocks the thread, while another one makes the value. A call from within the closure waits for ever.
     #[inline]
+    #[track_caller]
     pub fn force(this: &Self) -> &T {
-        this.value.get_or_init(|| {
+        this.value.once.call_once_or_say("LazyLock instance has previously been poisoned", || {
             // SAFETY: one run at a time (O1), so nobody else is in the cell.
             let make = unsafe { &mut *this.make.get() }.take();
-            make.expect("LazyLock instance has previously been poisoned")()
-        })
+            let value = make.expect("a run that has failed poisons the once")();
+            // SAFETY: in a run of the once.
+            unsafe { this.value.write(value) };
+        });
+        this.value.get().expect("done")
     }
 
     /// Makes the value, if it is not there, and gives it to change.
@@ -353,6 +365,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     ///
     /// Never parks: nobody else can be making the value.
     #[inline]
+    #[track_caller]
     pub fn force_mut(this: &mut Self) -> &mut T {
         Self::force(this);
         this.value.get_mut().expect("done")
@@ -372,6 +385,7 @@ impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
     ///
     /// As `force`.
     #[inline]
+    #[track_caller]
     fn deref(&self) -> &T {
         Self::force(self)
     }
@@ -388,6 +402,7 @@ impl<T, F: FnOnce() -> T> DerefMut for LazyLock<T, F> {
     ///
     /// Never parks.
     #[inline]
+    #[track_caller]
     fn deref_mut(&mut self) -> &mut T {
         Self::force_mut(self)
     }
