@@ -74,7 +74,8 @@ where
     if !leaks_allowed {
         let leaked = debug::wait_for_end(runtime.shared(), GRACE);
         if !leaked.is_empty() {
-            panic!("{} goroutines that this test started are still alive:\n{leaked}", leaked.len());
+            let verb = if leaked.len() == 1 { "is" } else { "are" };
+            panic!("{} that this test started {verb} still alive:\n{leaked}", debug::leaks::counted(leaked.len()));
         }
     }
     value

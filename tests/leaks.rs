@@ -451,6 +451,11 @@ fn dg_06_leak_check_counts_grandchildren_and_what_has_not_started() {
 }
 
 #[test]
+fn no_goroutines_print_as_such() {
+    assert_eq!(debug::Goroutines::default().to_string(), "no goroutines\n");
+}
+
+#[test]
 fn dg_06_leak_check_is_disturbed_by_nobody_else() {
     let (tx, rx) = unbuffered::<()>();
     let before = go({
@@ -483,7 +488,7 @@ fn dg_06_leak_check_nests_and_panics_when_dropped() {
             go(move || rx.recv());
         }));
         let text = failed.unwrap_err().downcast::<String>().unwrap();
-        assert!(text.contains("1 goroutines that were started during a leak check are still alive"), "{text}");
+        assert!(text.contains("1 goroutine that was started during a leak check and is still alive"), "{text}");
         assert!(text.contains("chan receive on 0x"), "{text}");
         assert_eq!(outer.end().unwrap_err().len(), 1);
         drop(tx);

@@ -168,11 +168,18 @@ impl fmt::Display for Goroutines {
             writeln!(f, "{}: {}", Heading(entry), entry.wait)?;
             entry.fmt_start(f)?;
         }
-        if self.unseen > 0 {
-            writeln!(f, "and {} more that have not started or could not be looked at", self.unseen)?;
+        match (self.entries.len(), self.unseen) {
+            (0, 0) => f.write_str("no goroutines\n"),
+            (_, 0) => Ok(()),
+            (0, unseen) => writeln!(f, "{} that had not started or could not be looked at", counted(unseen)),
+            (_, unseen) => writeln!(f, "and {unseen} more that had not started or could not be looked at"),
         }
-        Ok(())
     }
+}
+
+/// So many goroutines, in words.
+pub(crate) fn counted(goroutines: usize) -> String {
+    format!("{goroutines} goroutine{}", if goroutines == 1 { "" } else { "s" })
 }
 
 /// So that a test may end with `check.end()?`.
@@ -423,7 +430,12 @@ impl Drop for LeakCheck {
             return heritage::end_check(&self.check);
         }
         if let Err(left) = self.look() {
-            panic!("{} goroutines that were started during a leak check are still alive:\n{left}", left.len());
+            let verb = if left.len() == 1 {
+                "was started during a leak check and is"
+            } else {
+                "were started during a leak check and are"
+            };
+            panic!("{} that {verb} still alive:\n{left}", counted(left.len()));
         }
     }
 }

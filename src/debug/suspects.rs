@@ -535,17 +535,18 @@ impl fmt::Display for Suspects {
         }
         writeln!(
             f,
-            "{} goroutines seem to wait for ever: only goroutines that wait as well could wake them",
-            self.len()
+            "{} {} to wait for ever: only goroutines that wait as well could change that",
+            leaks::counted(self.len()),
+            if self.len() == 1 { "seems" } else { "seem" },
         )?;
         for group in &self.groups {
             let first = &group.entries[0];
             writeln!(
                 f,
-                "\n{} started at {}, {} s at the longest:",
+                "\n{} started at {}, {} ms at the longest:",
                 group.entries.len(),
                 group.started_at,
-                first.waited.as_secs()
+                first.waited.as_millis()
             )?;
             for one in group.entries.iter().take(NAMED) {
                 writeln!(f, "    {}: {}", Heading(one), one.wait)?;
