@@ -227,7 +227,14 @@ fn g_11_an_overflow_is_reported_and_ends_the_process() {
     let text = stderr(&output);
     use std::os::unix::process::ExitStatusExt;
     assert_eq!(output.status.signal(), Some(6), "{text}");
-    for words in ["goroutine ", "[deep]", "stack of 6", "stack overflow", "OXIGO_STACK_SIZE", "goroutines.rs:"] {
+    for words in [
+        "goroutine ",
+        "[deep]",
+        "stack of 128 KiB, of which 64 KiB are the guard",
+        "stack overflow",
+        "OXIGO_STACK_SIZE",
+        "goroutines.rs:",
+    ] {
         assert!(text.contains(words), "{words} is missing in: {text}");
     }
 }
@@ -754,6 +761,11 @@ fn the_test_attribute_gives_a_runtime() -> Result<(), std::num::ParseIntError> {
     Ok(())
 }
 
+#[oxigo::test]
+fn a_panic_that_nobody_joins_does_not_fail_a_test() {
+    go(|| std::panic::resume_unwind(Box::new("on purpose")));
+}
+
 /// An error of any kind, `Send` or not, as in a `main` of std's.
 #[oxigo::test]
 fn the_test_attribute_takes_any_error() -> Result<(), Box<dyn std::error::Error>> {
@@ -786,7 +798,7 @@ fn the_main_attribute_reports_what_is_returned() {
 }
 
 #[oxigo::test]
-#[should_panic(expected = "still alive")]
+#[should_panic(expected = "1 goroutine that this test started is still alive")]
 fn the_test_attribute_finds_leaks() {
     let (keep, rx) = unbuffered::<()>();
     Builder::new().name("leaked".into()).spawn(move || rx.recv()).unwrap();

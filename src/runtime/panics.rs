@@ -126,9 +126,11 @@ pub(crate) fn report_overflow(slot: &Slot, out: &mut RawStderr) {
         None => out.write_str("\ngoroutine (ended)"),
     }
     out.write_str(",\nhas overflowed its stack of ");
-    out.write_usize((bounds.top() - bounds.limit()) / 1024);
+    out.write_usize(bounds.stride() / 1024);
+    out.write_str(" KiB, of which ");
+    out.write_usize(bounds.guard() / 1024);
     out.write_str(
-        " KiB\nfatal: stack overflow; raise it with Builder::stack_size, Runtime::builder().stack_size or OXIGO_STACK_SIZE\n",
+        " KiB are the guard\nfatal: stack overflow; raise it with Builder::stack_size, Runtime::builder().stack_size or OXIGO_STACK_SIZE\n",
     );
 }
 

@@ -77,6 +77,11 @@ impl Bounds {
         self.stride as usize * 4096
     }
 
+    /// Bytes of the guard.
+    pub(crate) fn guard(&self) -> usize {
+        guard::SIZE
+    }
+
     /// The first byte of the guard.
     fn start(&self) -> usize {
         self.limit - guard::SIZE
