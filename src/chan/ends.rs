@@ -155,6 +155,7 @@ unsafe fn side_gone<T>(shared: NonNull<Shared<T>>) {
 /// # Blocking
 ///
 /// Never parks.
+#[must_use = "a channel without its ends is gone"]
 pub fn unbuffered<T>() -> (Sender<T>, Receiver<T>) {
     bounded(0)
 }
@@ -178,6 +179,7 @@ pub fn unbuffered<T>() -> (Sender<T>, Receiver<T>) {
 /// # Blocking
 ///
 /// Never parks.
+#[must_use = "a channel without its ends is gone"]
 #[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     share(Channel::bounded(capacity))
@@ -198,6 +200,7 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// # Blocking
 ///
 /// Never parks.
+#[must_use = "a channel without its ends is gone"]
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     share(Channel::unbounded())
 }
@@ -223,6 +226,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// # Blocking
 ///
 /// Never parks.
+#[must_use = "a receiver does nothing unless it is received from"]
 pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
@@ -242,6 +246,7 @@ pub const fn never<T>() -> Receiver<T> {
 /// # Blocking
 ///
 /// Never parks.
+#[must_use = "a receiver does nothing unless it is received from"]
 pub fn after(duration: Duration) -> Receiver<Instant> {
     timer(Instant::now().checked_add(duration), None)
 }
@@ -265,6 +270,8 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 }
 
 /// A receiver that gets the time every `period`. Ticks that nobody receives in time are dropped, all but one.
+///
+/// A period of zero is always ready, as in crossbeam-channel; [`Ticker::new`](crate::time::Ticker::new) refuses it.
 ///
 /// # Examples
 ///

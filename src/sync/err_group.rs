@@ -94,6 +94,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// # Blocking
     ///
     /// Never parks.
+    #[must_use = "dropping the group ends its context"]
     pub fn new() -> Self {
         Self::with_context(&Context::background())
     }
@@ -207,6 +208,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// # Blocking
     ///
     /// Never parks.
+    #[must_use = "false means that the task was not started"]
     #[track_caller]
     pub fn try_go<F>(&self, task: F) -> bool
     where

@@ -311,6 +311,7 @@ impl WaitGroup {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
+    #[must_use = "false means that the time has passed"]
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(Until::deadline(Instant::now().checked_add(timeout)))
@@ -337,6 +338,7 @@ impl WaitGroup {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
+    #[must_use = "false means that the time has passed"]
     #[track_caller]
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.wait_until(Until::deadline(Some(deadline)))

@@ -41,6 +41,7 @@ impl Timer {
     /// # Blocking
     ///
     /// Never parks.
+    #[must_use = "dropping the timer disarms it"]
     pub fn new(duration: Duration) -> Self {
         Self { receiver: ends::timer(Instant::now().checked_add(duration), None) }
     }
@@ -121,6 +122,7 @@ impl Ticker {
     /// # Blocking
     ///
     /// Never parks.
+    #[must_use = "dropping the ticker stops it"]
     #[track_caller]
     pub fn new(period: Duration) -> Self {
         Self { receiver: ends::timer(first_tick(period), Some(period)) }
