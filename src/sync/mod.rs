@@ -31,6 +31,9 @@ mod single_flight;
 pub(crate) mod turn;
 mod wait_group;
 
+/// The crate whose types and traits the locks are made with, as `parking_lot` has it.
+pub use lock_api;
+
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::Condvar;
 #[cfg(not(loom))]
