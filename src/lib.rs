@@ -26,6 +26,9 @@
 //! | [`time`] | sleeping, timers, tickers | Go's `time` |
 //! | [`context`] | cancellation, deadlines, values | Go's `context` |
 //! | [`net`] | sockets | `std::net` |
+//! | [`io`] | pipes of the system, copying between descriptors | `std::io`, Go's `io.Copy` |
+//! | [`fs`] | files and directories, by [`blocking`] | `std::fs`, Go's `filepath` |
+//! | [`process`] | starting processes and waiting for them | `std::process` |
 //! | [`signal`] | signals of the system | Go's `os/signal` |
 //! | [`debug`] | dumps and metrics | Go's `runtime` |
 //!
@@ -62,8 +65,10 @@
 //!
 //! # Features
 //!
-//! Both are off by default.
+//! All are off by default.
 //!
+//! - `arc_lock`: guards that own their lock by an `Arc`, as `parking_lot`'s feature of this name has them: `lock_arc` of [`sync::Mutex`], `read_arc`,
+//!   `write_arc` and `upgradable_read_arc` of [`sync::RwLock`], and their timed forms.
 //! - `metrics`: publishes [`debug::metrics`](debug::metrics()) through the facade crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: spans of the crate [`tracing`](https://docs.rs/tracing) follow the goroutine that has entered them, not its thread. While a
 //!   goroutine waits, its spans are exited, and entered again when it goes on; a goroutine begins outside of all spans. This is for the
@@ -77,6 +82,11 @@
 //!
 //! What `std::process` starts on a goroutine, inside [`blocking`] or on a thread that either has started inherits the signals that workers
 //! block, and SIGTERM or Ctrl-C does not end it. [`process::Command`] lets them in.
+
+/// Its programs are tested as those here are.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub mod chan;
 mod facade;

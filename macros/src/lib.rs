@@ -27,7 +27,30 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes the function a test that runs on a runtime of its own.
 ///
-/// Arguments: `workers = N` (default 2), `leaks = "allow"`, `foreign = true`.
+/// It may return what a test of std's may. It fails when the body panics or returns an error, and
+///
+/// - when all its goroutines have been asleep for a second, with nothing that could wake one: no timer, socket, file or call in `blocking`. It
+///   fails with a list of them;
+/// - when goroutines that it has started are still alive two seconds after the body has returned.
+///
+/// A panic in a goroutine is printed, and does not fail the test unless somebody asks for it: by `join`, or the `wait` of a `WaitGroup`, an
+/// `ErrGroup` or a `scope`.
+///
+/// Arguments, separated by commas:
+///
+/// - `workers = N`: the number of workers, from 1 to 1024. Default: 2.
+/// - `leaks = "allow"`: goroutines may outlive the body.
+/// - `foreign = true`: threads that oxigo does not know may wake goroutines, so that being asleep is no failure. A test that then hangs hangs.
+///
+/// ```ignore
+/// // `ignore`: in a crate that depends on `oxigo`.
+/// #[oxigo::test(workers = 4, leaks = "allow")]
+/// fn values_arrive() {
+///     let (tx, rx) = oxigo::unbuffered();
+///     oxigo::go(move || tx.send(1));
+///     assert_eq!(rx.recv(), Ok(1));
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(arguments, item, Entry::Test).unwrap_or_else(Refusal::into_tokens)

@@ -157,7 +157,7 @@ impl<T> Chan<T> {
     ///
     /// # Blocking
     ///
-    /// Never parks.
+    /// Never parks, but for one case, which [`Receiver::try_recv`] tells: it waits for a run-time [`Select`](super::Select) to say its value.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.receiver.try_recv()
     }
@@ -223,7 +223,7 @@ impl<T> Chan<T> {
     ///
     /// # Blocking
     ///
-    /// Neither this nor the iterator parks.
+    /// Never parks; the iterator as [`try_recv`](Self::try_recv).
     pub fn try_iter(&self) -> TryIter<'_, T> {
         self.receiver.try_iter()
     }

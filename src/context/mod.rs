@@ -414,6 +414,8 @@ impl Interrupt for Context {
 
 /// The right to end a context. Dropping it ends the context.
 ///
+/// Bind the handle to a name (`_cancel`): a plain `_` drops it at once, and that cancels.
+///
 /// It is not `Clone`, since a copy that goes out of scope would end the context for the others: whoever shares it does so by reference or `Arc`.
 ///
 /// # Examples

@@ -16,9 +16,9 @@ use crate::{
 const STEP: usize = 1 << 20;
 const BUFFER: usize = 64 * 1024;
 
-/// What [`copy`] reads from: streams, pipes and files of this crate, and references to them.
+/// What [`copy`] reads from: [`TcpStream`], [`UnixStream`], [`PipeReader`], [`File`], and references to them.
 pub trait Source: sealed::Source {}
-/// What [`copy`] writes to: streams, pipes and files of this crate, and references to them.
+/// What [`copy`] writes to: [`TcpStream`], [`UnixStream`], [`PipeWriter`], [`File`], and references to them.
 pub trait Sink: sealed::Sink {}
 
 impl<T: sealed::Source + ?Sized> Source for T {}
@@ -114,9 +114,13 @@ impl End<'_> {
 
 /// Copies all that comes until the end; how many bytes that were.
 ///
-/// For streams, pipes and files of this crate, between which the kernel moves the bytes itself where it can. For readers and writers in
-/// general there is [`std::io::copy`], which works on goroutines as well. Time limits of both ends hold; after an error it is not known
-/// how much of what was read has been written.
+/// It reads from [`TcpStream`], [`UnixStream`], [`PipeReader`] and [`File`], and writes to [`TcpStream`], [`UnixStream`], [`PipeWriter`] and
+/// [`File`]; on Linux the kernel moves the bytes itself where it can. Time limits of both ends hold; after an error it is not known how much of
+/// what was read has been written.
+///
+/// For all other readers and writers, such as TLS streams and [`net::pipe`](crate::net::pipe()), there is [`std::io::copy`], which works on
+/// goroutines as well. With it a context may end the copy, by way of [`with_ctx`](TcpStream::with_ctx):
+/// `std::io::copy(&mut from.with_ctx(&ctx), &mut to.with_ctx(&ctx))`.
 ///
 /// # Examples
 ///

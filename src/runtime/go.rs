@@ -139,7 +139,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a stack size below 64 KiB; `OutOfMemory` when address space, mappings or memory for a stack are used up
+    /// `InvalidInput` for a stack size above 2 GiB (small ones are rounded up); `OutOfMemory` when address space, mappings or memory for a stack are used up
     /// (the text names the limit); whatever keeps the default runtime from starting; `Other` on a runtime that has been dropped.
     ///
     /// # Blocking

@@ -11,6 +11,22 @@ const MOST_STACK_SIZE: usize = 2 << 30;
 const MOST_WORKERS: usize = 1024;
 
 /// What happens after a goroutine's panic has been printed.
+///
+/// It is set for a [`Runtime`](crate::Runtime) that the program makes. It cannot be set for the default runtime, which keeps payloads: run the
+/// program's `main` on a runtime of your own, as here. What [`go`](crate::go) starts there runs there too.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::{PanicPolicy, Runtime, go};
+///
+/// fn main() -> std::io::Result<()> {
+///     // A panic of any goroutine ends the process, as in Go.
+///     let runtime = Runtime::builder().panic(PanicPolicy::Abort).build()?;
+///     runtime.run(|| go(|| println!("on the same runtime")).join().unwrap());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
@@ -21,11 +37,26 @@ pub enum PanicPolicy {
     Abort,
 }
 
-/// When a runtime reports that all its goroutines are asleep for ever.
+/// When a runtime reports that all its goroutines are asleep for ever: it prints them with what each waits for, and the process ends with status 2.
+///
+/// Nothing is reported before the first goroutine of the process has started, since nobody looks. So a plain `main` that waits on a channel
+/// without having started one hangs.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::{Deadlock, Runtime};
+///
+/// // The program's own threads, such as those of a logger, wake no goroutine.
+/// let runtime = Runtime::builder().workers(1).deadlock(Deadlock::ClosedWorld).build()?;
+/// assert_eq!(runtime.run(|| 6 * 7), 42);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deadlock {
-    /// While the process has threads that no runtime started, which might wake a goroutine, nothing is said.
+    /// While the process has a thread that no runtime started and that is not asleep in an operation of this crate, nothing is said: that thread
+    /// might wake a goroutine.
     #[default]
     Auto,
     /// Other threads are taken to wake nobody.
