@@ -54,7 +54,10 @@ fn to_system(address: &SocketAddr) -> io::Result<SocketAddrUnix> {
     if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(address) {
         return Ok(SocketAddrUnix::new_abstract_name(name)?);
     }
-    Ok(SocketAddrUnix::new_unnamed())
+    #[cfg(target_os = "linux")]
+    return Ok(SocketAddrUnix::new_unnamed());
+    #[cfg(not(target_os = "linux"))]
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "an address without a name leads nowhere"))
 }
 
 fn path_to_system(path: &Path) -> io::Result<SocketAddrUnix> {

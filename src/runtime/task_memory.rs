@@ -20,10 +20,11 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{ProtFlags, mmap_anonymous, munmap};
 
 use crate::{
     runtime::{fork, scheduler::Worker},
+    stack::RESERVED,
     util::{Lock, prefetch},
 };
 
@@ -214,7 +215,7 @@ impl Pool {
 
 /// A new chunk.
 fn map() -> Option<*mut Chunk> {
-    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, RESERVED);
     // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists. Twice the size has a chunk in it.
     let mapping = unsafe { mmap_anonymous(ptr::null_mut(), 2 * CHUNK, access, flags) }.ok()?.cast::<u8>();
     let before = mapping.addr().next_multiple_of(CHUNK) - mapping.addr();

@@ -30,8 +30,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-pub(crate) use self::cache::Cache;
 use self::{advice::Range, guard::Guards, overflow::RawStderr, slab::Slab};
+pub(crate) use self::{cache::Cache, slab::RESERVED};
 
 /// What the runtime keeps beside each stack.
 pub(crate) trait Metadata: Sync + Sized + 'static {

@@ -2,7 +2,9 @@
 
 use std::{io, marker::PhantomData, ptr::NonNull};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+#[cfg(target_os = "linux")]
+use rustix::mm::{Advice, madvise};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
 use super::{Bounds, Metadata, guard::Guards, limits, overflow};
 
@@ -125,9 +127,15 @@ impl<M: Metadata> Slab<M> {
     }
 }
 
+/// How address space is mapped that gets memory as it is touched. FreeBSD and its kin have no flag for it: they set no memory aside.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "netbsd"))]
+pub(crate) const RESERVED: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "netbsd")))]
+pub(crate) const RESERVED: MapFlags = MapFlags::PRIVATE;
+
 /// Address space that gets memory as it is touched.
 fn reserve(size: usize) -> io::Result<NonNull<u8>> {
-    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, RESERVED);
     // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
     let address = unsafe { mmap_anonymous(std::ptr::null_mut(), size, access, flags)? };
     let address = NonNull::new(address.cast::<u8>()).expect("a mapping does not begin at null");
