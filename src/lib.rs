@@ -83,6 +83,9 @@
 //! What `std::process` starts on a goroutine, inside [`blocking`] or on a thread that either has started inherits the signals that workers
 //! block, and SIGTERM or Ctrl-C does not end it. [`process::Command`] lets them in.
 
+#[cfg(not(unix))]
+compile_error!("oxigo needs a Unix system");
+
 /// Its programs are tested as those here are.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
