@@ -191,7 +191,21 @@ pub fn context(signals: &[Signal]) -> (Context, Subscription) {
     context_below(&Context::background(), signals)
 }
 
-/// As [`context`], made from `parent`.
+/// Like [`context`], but the context is made from `parent`, and ends with it as well.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::{context::Context, signal::{self, Signal}};
+/// use std::time::Duration;
+///
+/// // Ends after a minute, or by Ctrl-C.
+/// let (minute, cancel) = Context::background().with_timeout(Duration::from_secs(60));
+/// let (ctx, _subscription) = signal::context_below(&minute, &[Signal::INT]);
+/// assert!(ctx.err().is_none());
+/// cancel.cancel();
+/// assert!(ctx.err().is_some());
+/// ```
 ///
 /// # Panics
 ///

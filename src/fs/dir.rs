@@ -15,6 +15,17 @@ const BATCH: usize = 256;
 
 /// The entries of a directory, in no order.
 ///
+/// # Examples
+///
+/// ```
+/// let mut names = Vec::new();
+/// for entry in oxigo::fs::read_dir("src")? {
+///     names.push(entry?.file_name());
+/// }
+/// assert!(names.iter().any(|name| name == "lib.rs"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`std::fs::read_dir`].

@@ -272,6 +272,22 @@ impl From<File> for OwnedFd {
 }
 
 /// How a file is opened: [`std::fs::OpenOptions`] whose `open` parks the goroutine.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::fs::{self, OpenOptions};
+/// use std::io::Write;
+///
+/// let path = std::env::temp_dir().join(format!("oxigo-log-{}", std::process::id()));
+/// for line in ["one\n", "two\n"] {
+///     let mut log = OpenOptions::new().create(true).append(true).open(&path)?;
+///     log.write_all(line.as_bytes())?;
+/// }
+/// assert_eq!(fs::read_to_string(&path)?, "one\ntwo\n");
+/// fs::remove_file(&path)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
     inner: std_fs::OpenOptions,

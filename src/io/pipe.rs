@@ -56,6 +56,19 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 /// The end of a pipe that is read. Made by [`pipe`].
 ///
 /// Reads give `Ok(0)` when the pipe is empty and all writers are gone.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{BufRead, BufReader, Write};
+///
+/// let (reader, mut writer) = oxigo::io::pipe()?;
+/// let lines = oxigo::go(move || BufReader::new(reader).lines().collect::<Result<Vec<_>, _>>());
+/// writer.write_all(b"one\ntwo\n")?;
+/// drop(writer);
+/// assert_eq!(lines.join().unwrap()?, ["one", "two"]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PipeReader {
     pub(crate) descriptor: Arc<Descriptor>,
@@ -70,6 +83,18 @@ descriptor_handle!(PipeReader, std::io::PipeReader);
 /// The end of a pipe that is written. Made by [`pipe`].
 ///
 /// Writes give `BrokenPipe` when all readers are gone.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{ErrorKind, Write};
+///
+/// let (reader, mut writer) = oxigo::io::pipe()?;
+/// writer.write_all(b"kept by the kernel until it is read")?;
+/// drop(reader);
+/// assert_eq!(writer.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PipeWriter {
     pub(crate) descriptor: Arc<Descriptor>,

@@ -281,6 +281,27 @@ impl Drop for Ends {
 ///
 /// Clones made by [`try_clone`](Self::try_clone) are handles of one stream and share its time limits. When the last is dropped, the other
 /// end reads to the end, and its writes give `BrokenPipe`.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::{go, net::pipe};
+/// use std::io::{Read, Write};
+///
+/// // A peer for what speaks a protocol, without a network.
+/// let (mut near, mut far) = pipe();
+/// let server = go(move || {
+///     let mut request = [0; 4];
+///     far.read_exact(&mut request)?;
+///     far.write_all(b"pong")
+/// });
+/// near.write_all(b"ping")?;
+/// let mut reply = String::new();
+/// near.read_to_string(&mut reply)?;
+/// assert_eq!(reply, "pong");
+/// server.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct PipeStream {
     ends: Arc<Ends>,
 }

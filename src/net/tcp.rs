@@ -227,6 +227,33 @@ impl FusedIterator for Incoming<'_> {}
 /// A TCP connection.
 ///
 /// Clones made by [`try_clone`](Self::try_clone) are handles of one connection and share its time limits.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::{go, net::{Shutdown, TcpListener, TcpStream}};
+/// use std::io::{Read, Write};
+/// use std::time::Duration;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let address = listener.local_addr()?;
+/// let server = go(move || {
+///     let (mut stream, _peer) = listener.accept()?;
+///     let mut request = String::new();
+///     stream.read_to_string(&mut request)?;
+///     stream.write_all(request.to_uppercase().as_bytes())
+/// });
+///
+/// let mut stream = TcpStream::connect(address)?;
+/// stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+/// stream.write_all(b"hello")?;
+/// stream.shutdown(Shutdown::Write)?;
+/// let mut reply = String::new();
+/// stream.read_to_string(&mut reply)?;
+/// assert_eq!(reply, "HELLO");
+/// server.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct TcpStream {
     pub(crate) descriptor: Arc<Descriptor>,
 }

@@ -159,6 +159,25 @@ fn start(command: &mut std_process::Command) -> io::Result<std_process::Child> {
 /// A process that was started. Made by [`Command::spawn`].
 ///
 /// Dropping it neither ends the process nor waits for it, as in `std`.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::process::{Command, Stdio};
+/// use std::{io::Write, time::Duration};
+///
+/// let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+/// child.stdin.take().unwrap().write_all(b"to a child and back")?; // dropped: the child reads to the end
+/// assert_eq!(child.wait_with_output()?.stdout, b"to a child and back");
+///
+/// // In place of Go's `exec.CommandContext`:
+/// let mut child = Command::new("sleep").arg("3600").spawn()?;
+/// if child.wait_timeout(Duration::from_millis(10))?.is_none() {
+///     child.kill()?;
+/// }
+/// assert!(!child.wait()?.success());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Child {
     inner: std_process::Child,

@@ -301,6 +301,19 @@ fn refused() -> io::Error {
 /// The right to wait for a goroutine and to take its result.
 ///
 /// Dropping it detaches the goroutine.
+///
+/// # Examples
+///
+/// ```
+/// use std::panic::{catch_unwind, resume_unwind};
+///
+/// assert_eq!(oxigo::go(|| 6 * 7).join().unwrap(), 42);
+///
+/// // `unwrap` would panic with "Any { .. }"; this goes on with the goroutine's own panic.
+/// let handle = oxigo::go(|| -> i32 { panic!("no luck") });
+/// let caught = catch_unwind(|| handle.join().unwrap_or_else(|payload| resume_unwind(payload)));
+/// assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"no luck"));
+/// ```
 pub struct JoinHandle<T> {
     goroutine: Goroutine,
     result: PhantomData<fn() -> T>,

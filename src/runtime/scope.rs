@@ -67,6 +67,24 @@ impl Exit for Child {
 }
 
 /// Where scoped goroutines are started; made by [`scope`].
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::Scope;
+/// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+///
+/// // A function that starts goroutines in its caller's scope: they may borrow what outlives that.
+/// fn count<'scope>(s: &'scope Scope<'scope, '_>, words: &'scope [&str], letters: &'scope AtomicUsize) {
+///     for word in words {
+///         s.go(|| letters.fetch_add(word.len(), Relaxed));
+///     }
+/// }
+///
+/// let letters = AtomicUsize::new(0);
+/// oxigo::scope(|s| count(s, &["borrowed", "words"], &letters));
+/// assert_eq!(letters.into_inner(), 13);
+/// ```
 pub struct Scope<'scope, 'env: 'scope> {
     data: Arc<Data>,
     scope: PhantomData<&'scope mut &'scope ()>,
