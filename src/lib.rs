@@ -229,7 +229,7 @@ macro_rules! select {
     };
 }
 
-/// As [`select!`], but of several operations that can go on, the first is chosen.
+/// Like [`select!`], but of several operations that can go on, the first is chosen.
 ///
 /// # Examples
 ///

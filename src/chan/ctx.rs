@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl<T> Receiver<T> {
-    /// As [`recv`](Self::recv), until `ctx` ends at the latest. A context that has ended already comes before a value that is there.
+    /// Like [`recv`](Self::recv), but gives up when `ctx` ends. A context that has ended already comes before a value that is there.
     ///
     /// # Examples
     ///
@@ -40,7 +40,7 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Sender<T> {
-    /// As [`send`](Self::send), until `ctx` ends at the latest. A context that has ended already comes before a receiver that waits.
+    /// Like [`send`](Self::send), but gives up when `ctx` ends. A context that has ended already comes before a receiver that waits.
     ///
     /// # Examples
     ///

@@ -406,7 +406,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// As [`send`](Self::send), for `timeout` at most.
+    /// Like [`send`](Self::send), but waits at most `timeout`.
     ///
     /// # Errors
     ///
@@ -422,7 +422,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// As [`send`](Self::send), until `deadline` at the latest.
+    /// Like [`send`](Self::send), but waits until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -439,7 +439,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Closes the channel: nothing more can be sent, and receivers get the rest and then errors. Everybody who waits is woken.
+    /// Closes the channel: nothing more can be sent, and receivers get the rest and then errors. All that wait are woken.
     ///
     /// # Errors
     ///
@@ -678,7 +678,7 @@ impl<T> Receiver<T> {
     /// # Blocking
     ///
     /// Never parks, but for one case: on an unbuffered channel it meets a run-time [`Select`](super::Select) that waits to send. That one
-    /// chooses first and says its value later; this waits until it has, or gives up. (So in `crossbeam-channel`. If it did not, who only
+    /// chooses first and says its value later; this waits until it has, or gives up. (So in `crossbeam-channel`. If it did not, a caller that only
     /// ever tries would never receive from a `Select`.)
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
@@ -695,7 +695,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// As [`recv`](Self::recv), for `timeout` at most.
+    /// Like [`recv`](Self::recv), but waits at most `timeout`.
     ///
     /// # Errors
     ///
@@ -711,7 +711,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// As [`recv`](Self::recv), until `deadline` at the latest.
+    /// Like [`recv`](Self::recv), but waits until `deadline` at the latest.
     ///
     /// # Errors
     ///

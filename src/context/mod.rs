@@ -113,7 +113,7 @@ impl Context {
         self.derive(None, None)
     }
 
-    /// As [`with_deadline`](Self::with_deadline), `timeout` from now.
+    /// Like [`with_deadline`](Self::with_deadline), with a deadline that is `timeout` from now.
     ///
     /// # Examples
     ///
@@ -136,7 +136,7 @@ impl Context {
         self.derive(after(timeout), None)
     }
 
-    /// As [`with_timeout`](Self::with_timeout), with a reason that [`cause`](Self::cause) tells when that timeout has ended the context, and not
+    /// Like [`with_timeout`](Self::with_timeout), but with a reason that [`cause`](Self::cause) tells when that timeout has ended the context, and not
     /// the handle, a parent or a parent's earlier deadline.
     ///
     /// # Examples
@@ -180,7 +180,7 @@ impl Context {
         self.derive(Some(deadline), None)
     }
 
-    /// As [`with_deadline`](Self::with_deadline), with a reason as in [`with_timeout_cause`](Self::with_timeout_cause).
+    /// Like [`with_deadline`](Self::with_deadline), but with a reason as in [`with_timeout_cause`](Self::with_timeout_cause).
     ///
     /// # Panics
     ///
@@ -443,7 +443,7 @@ impl CancelHandle {
         self.end(None);
     }
 
-    /// As [`cancel`](Self::cancel), with a reason that [`Context::cause`] tells.
+    /// Like [`cancel`](Self::cancel), but with a reason that [`Context::cause`] tells.
     ///
     /// # Blocking
     ///

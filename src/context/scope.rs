@@ -8,7 +8,7 @@ use crate::{
     util::Lock,
 };
 
-/// As [`scope`](crate::scope()), with a context for all that is started in it: the first failure ends it.
+/// Like [`scope`](crate::scope()), but with a context for all that is started in it, which the first failure ends.
 ///
 /// A failure is an error or a panic, of a goroutine or of `f`. The others are expected to look at [`ContextScope::context`] and to return;
 /// all have ended when this returns. The context also ends with `ctx`.

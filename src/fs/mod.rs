@@ -75,7 +75,7 @@ functions! {
     remove_dir_all(path: path) -> ();
     /// Tells size, kind and times of what a path leads to.
     metadata(path: path) -> Metadata;
-    /// As [`metadata`], of a symbolic link itself.
+    /// Like [`metadata`], but does not follow a symbolic link: tells of the link itself.
     symlink_metadata(path: path) -> Metadata;
     /// The path without links and dots.
     canonicalize(path: path) -> PathBuf;

@@ -47,7 +47,7 @@ pub fn lookup_host<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<Socket
     addresses_of(host, &Patience::endless())
 }
 
-/// As [`lookup_host`], for `timeout` at most.
+/// Like [`lookup_host`], but waits at most `timeout`.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub fn lookup_host_timeout<A: ToSocketAddrs>(host: A, timeout: Duration) -> io::
     addresses_of(host, &patience)
 }
 
-/// As [`lookup_host`], until `cancelled` has a value or is closed. The value is left there.
+/// Like [`lookup_host`], but gives up when `cancelled` has a value or is closed. The value is left there.
 ///
 /// # Examples
 ///
@@ -88,7 +88,7 @@ pub fn lookup_host_unless<A: ToSocketAddrs, T>(
     addresses_of(host, &patience)
 }
 
-/// As [`lookup_host`], until `ctx` ends at the latest. A context that has ended already comes before an answer.
+/// Like [`lookup_host`], but gives up when `ctx` ends. A context that has ended already comes before an answer.
 ///
 /// # Examples
 ///
@@ -170,7 +170,7 @@ struct Flight {
 /// All flights of one resolver.
 struct Flights<F> {
     resolver: F,
-    /// Guards nothing but itself; nobody parks while he holds it.
+    /// Guards nothing but itself; nobody parks while holding it.
     table: Mutex<HashMap<String, Arc<Flight>>>,
 }
 

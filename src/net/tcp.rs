@@ -98,7 +98,7 @@ impl TcpListener {
         self.accept_within(None)
     }
 
-    /// As [`accept`](Self::accept), until `ctx` ends at the latest. A context that has ended already comes before a connection that waits;
+    /// Like [`accept`](Self::accept), but gives up when `ctx` ends. A context that has ended already comes before a connection that waits;
     /// that is left to the next call.
     ///
     /// # Examples
@@ -275,7 +275,7 @@ impl TcpStream {
         Self::connect_first(addr.resolve()?, None)
     }
 
-    /// As [`connect`](Self::connect), until `ctx` ends at the latest; the look-up of a name included. A context that has ended already comes
+    /// Like [`connect`](Self::connect), but gives up when `ctx` ends, also while it looks a name up. A context that has ended already comes
     /// before everything else. One that ends later does not affect the connection.
     ///
     /// # Examples

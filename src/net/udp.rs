@@ -84,7 +84,7 @@ impl UdpSocket {
         self.receive_from(buf, RecvFlags::empty(), None)
     }
 
-    /// As [`recv_from`](Self::recv_from), until `ctx` ends at the latest.
+    /// Like [`recv_from`](Self::recv_from), but gives up when `ctx` ends.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl UdpSocket {
         self.receive_from(buf, RecvFlags::empty(), Some(ctx))
     }
 
-    /// As [`recv_from`](Self::recv_from), and leaves the packet in its place.
+    /// Like [`recv_from`](Self::recv_from), but leaves the packet in its place.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl UdpSocket {
         self.receive(buf, RecvFlags::empty())
     }
 
-    /// As [`recv`](Self::recv), and leaves the packet in its place.
+    /// Like [`recv`](Self::recv), but leaves the packet in its place.
     ///
     /// # Errors
     ///

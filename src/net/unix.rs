@@ -207,7 +207,7 @@ impl UnixListener {
         self.accept_within(None)
     }
 
-    /// As [`accept`](Self::accept), until `ctx` ends at the latest. See [`TcpListener::accept_ctx`](crate::net::TcpListener::accept_ctx).
+    /// Like [`accept`](Self::accept), but gives up when `ctx` ends. See [`TcpListener::accept_ctx`](crate::net::TcpListener::accept_ctx).
     ///
     /// # Errors
     ///
@@ -342,7 +342,7 @@ impl UnixStream {
         Self::connect_system(&path_to_system(path.as_ref())?, None)
     }
 
-    /// As [`connect`](Self::connect), until `ctx` ends at the latest. See [`TcpStream::connect_ctx`](crate::net::TcpStream::connect_ctx).
+    /// Like [`connect`](Self::connect), but gives up when `ctx` ends. See [`TcpStream::connect_ctx`](crate::net::TcpStream::connect_ctx).
     ///
     /// # Errors
     ///
@@ -530,7 +530,7 @@ impl UnixDatagram {
         Ok(connect(self, &path_to_system(path.as_ref())?)?)
     }
 
-    /// As [`connect`](Self::connect), with an address.
+    /// Like [`connect`](Self::connect), but takes an address in place of a path.
     ///
     /// # Errors
     ///
@@ -556,7 +556,7 @@ impl UnixDatagram {
         self.receive_from(buf, None)
     }
 
-    /// As [`recv_from`](Self::recv_from), until `ctx` ends at the latest.
+    /// Like [`recv_from`](Self::recv_from), but gives up when `ctx` ends.
     ///
     /// # Errors
     ///
@@ -624,7 +624,7 @@ impl UnixDatagram {
         self.send_to_system(buf, &path_to_system(path.as_ref())?)
     }
 
-    /// As [`send_to`](Self::send_to), with an address.
+    /// Like [`send_to`](Self::send_to), but takes an address in place of a path.
     ///
     /// # Errors
     ///

@@ -271,7 +271,7 @@ impl Child {
         }
     }
 
-    /// As [`wait`](Self::wait), for `timeout` at most: `None` when the process runs still.
+    /// Like [`wait`](Self::wait), but waits at most `timeout`: `None` when the process is still running.
     ///
     /// # Errors
     ///

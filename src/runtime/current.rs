@@ -105,7 +105,7 @@ pub fn park() {
     current().park_self(None);
 }
 
-/// As [`park`], for `limit` at most.
+/// Like [`park`], but waits at most `limit`.
 ///
 /// # Examples
 ///

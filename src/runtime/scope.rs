@@ -169,7 +169,7 @@ impl<'scope> Scope<'scope, '_> {
         }
     }
 
-    /// As [`go`](Self::go), with a builder's name, stack size and hints.
+    /// Like [`go`](Self::go), but with a builder's name, stack size and hints.
     ///
     /// # Errors
     ///

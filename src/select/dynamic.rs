@@ -183,7 +183,7 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// As [`select`](Self::select), for `timeout` at most.
+    /// Like [`select`](Self::select), but waits at most `timeout`.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl<'a> Select<'a> {
         self.run(Otherwise::Wait(Instant::now().checked_add(timeout))).ok_or(SelectTimeoutError)
     }
 
-    /// As [`select`](Self::select), until `deadline` at the latest.
+    /// Like [`select`](Self::select), but waits until `deadline` at the latest.
     ///
     /// # Errors
     ///
@@ -242,7 +242,7 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// As [`ready`](Self::ready), for `timeout` at most.
+    /// Like [`ready`](Self::ready), but waits at most `timeout`.
     ///
     /// # Errors
     ///
@@ -255,7 +255,7 @@ impl<'a> Select<'a> {
         self.tell(Otherwise::Wait(Instant::now().checked_add(timeout))).ok_or(ReadyTimeoutError)
     }
 
-    /// As [`ready`](Self::ready), until `deadline` at the latest.
+    /// Like [`ready`](Self::ready), but waits until `deadline` at the latest.
     ///
     /// # Errors
     ///

@@ -91,7 +91,7 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// Says who is the leader of a round of a [`Barrier`].
+/// Says whether a caller is the leader of a round of a [`Barrier`].
 ///
 /// # Examples
 ///

@@ -180,7 +180,7 @@ mod api {
             debug_assert!(notified);
         }
 
-        /// As [`wait`](Self::wait), until `deadline` at most.
+        /// Like [`wait`](Self::wait), but waits until `deadline` at the latest.
         ///
         /// # Examples
         ///
@@ -203,7 +203,7 @@ mod api {
             WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(Some(deadline))))
         }
 
-        /// As [`wait`](Self::wait), for `timeout` at most.
+        /// Like [`wait`](Self::wait), but waits at most `timeout`.
         ///
         /// # Examples
         ///
@@ -264,7 +264,7 @@ mod api {
             }
         }
 
-        /// As [`wait_while`](Self::wait_while), until `deadline` at most. The result says whether the time had
+        /// Like [`wait_while`](Self::wait_while), but waits until `deadline` at the latest. The result says whether the time had
         /// passed; the condition is not looked at again then.
         ///
         /// # Examples
@@ -297,7 +297,7 @@ mod api {
             self.wait_while_deadline(guard, condition, Some(deadline))
         }
 
-        /// As [`wait_while`](Self::wait_while), for `timeout` at most. The result says whether the time had
+        /// Like [`wait_while`](Self::wait_while), but waits at most `timeout`. The result says whether the time had
         /// passed; the condition is not looked at again then.
         ///
         /// # Examples
@@ -331,7 +331,7 @@ mod api {
             self.wait_while_deadline(guard, condition, Instant::now().checked_add(timeout))
         }
 
-        /// As [`wait`](Self::wait), until `ctx` ends at the latest. The mutex is locked again in either case.
+        /// Like [`wait`](Self::wait), but gives up when `ctx` ends. The mutex is locked again in either case.
         ///
         /// # Examples
         ///
@@ -362,7 +362,7 @@ mod api {
             if self.wait_ended(guard, Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
         }
 
-        /// As [`wait_while`](Self::wait_while), until `ctx` ends at the latest.
+        /// Like [`wait_while`](Self::wait_while), but gives up when `ctx` ends.
         ///
         /// # Examples
         ///

@@ -44,7 +44,7 @@ const POISONED_ONCE: &str = "Once instance has previously been poisoned";
 pub enum OnceState {
     /// Nobody has run it.
     New,
-    /// Who ran it last has panicked.
+    /// The closure that ran last has panicked.
     Poisoned,
     /// Somebody runs it now.
     InProgress,
@@ -53,7 +53,7 @@ pub enum OnceState {
 }
 
 impl OnceState {
-    /// Whether who ran it last has panicked.
+    /// Whether the closure that ran last has panicked.
     ///
     /// # Blocking
     ///
@@ -117,7 +117,7 @@ impl Once {
         }
     }
 
-    /// How it stands. Who sees `Done` sees what the closure did.
+    /// How it stands. Whoever sees `Done` sees what the closure did.
     ///
     /// # Blocking
     ///
@@ -160,7 +160,7 @@ impl Once {
         }
     }
 
-    /// As [`call_once`](Self::call_once), also when it is poisoned; `f` is told how it stands.
+    /// Like [`call_once`](Self::call_once), but also runs `f` when it is poisoned; `f` is told how it stands.
     ///
     /// # Examples
     ///
@@ -234,7 +234,7 @@ impl Once {
         }
     }
 
-    /// As [`wait`](Self::wait); while it is poisoned this waits for a call of [`call_once_force`](Self::call_once_force).
+    /// Like [`wait`](Self::wait), but goes on waiting while it is poisoned, for a call of [`call_once_force`](Self::call_once_force).
     ///
     /// # Blocking
     ///

@@ -148,7 +148,7 @@ impl<T> OnceLock<T> {
         self.get().expect("done")
     }
 
-    /// As [`wait`](Self::wait), for `timeout` at most.
+    /// Like [`wait`](Self::wait), but waits at most `timeout`.
     ///
     /// # Blocking
     ///

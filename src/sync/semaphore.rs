@@ -34,7 +34,7 @@ const WAITERS: usize = 1;
 /// One permit.
 const ONE: usize = 2;
 
-/// Gives out a number of permits; who asks for more than are free waits in order. Go's `semaphore.Weighted`.
+/// Gives out a number of permits; a caller that asks for more than are free waits in order. Go's `semaphore.Weighted`.
 ///
 /// # Examples
 ///
@@ -92,7 +92,7 @@ impl Semaphore {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread, until `n` permits are free and all who came before have theirs.
+    /// Parks the goroutine, or blocks the thread, until `n` permits are free and all that came before have theirs.
     #[track_caller]
     pub fn acquire(&self, n: usize) -> Permit<'_> {
         let taken = self.take(n, Until::EVER);
@@ -119,7 +119,7 @@ impl Semaphore {
         self.try_take(n).then(|| Permit { semaphore: self, n })
     }
 
-    /// As [`acquire`](Self::acquire), for `timeout` at most.
+    /// Like [`acquire`](Self::acquire), but waits at most `timeout`.
     ///
     /// # Panics
     ///
@@ -133,7 +133,7 @@ impl Semaphore {
         self.take(n, Until::deadline(Instant::now().checked_add(timeout))).then(|| Permit { semaphore: self, n })
     }
 
-    /// As [`acquire`](Self::acquire), until `deadline` at most.
+    /// Like [`acquire`](Self::acquire), but waits until `deadline` at the latest.
     ///
     /// # Panics
     ///
@@ -147,7 +147,7 @@ impl Semaphore {
         self.take(n, Until::deadline(Some(deadline))).then(|| Permit { semaphore: self, n })
     }
 
-    /// As [`acquire`](Self::acquire), with a permit that keeps the semaphore alive.
+    /// Like [`acquire`](Self::acquire), but gives a permit that keeps the semaphore alive.
     ///
     /// # Examples
     ///
@@ -179,7 +179,7 @@ impl Semaphore {
         self.owned(n)
     }
 
-    /// As [`try_acquire`](Self::try_acquire), with a permit that keeps the semaphore alive.
+    /// Like [`try_acquire`](Self::try_acquire), but gives a permit that keeps the semaphore alive.
     ///
     /// # Examples
     ///
@@ -208,7 +208,7 @@ impl Semaphore {
         self.try_take(n).then(|| self.owned(n))
     }
 
-    /// As [`acquire_timeout`](Self::acquire_timeout), with a permit that keeps the semaphore alive.
+    /// Like [`acquire_timeout`](Self::acquire_timeout), but gives a permit that keeps the semaphore alive.
     ///
     /// # Panics
     ///
@@ -222,7 +222,7 @@ impl Semaphore {
         self.take(n, Until::deadline(Instant::now().checked_add(timeout))).then(|| self.owned(n))
     }
 
-    /// As [`acquire_deadline`](Self::acquire_deadline), with a permit that keeps the semaphore alive.
+    /// Like [`acquire_deadline`](Self::acquire_deadline), but gives a permit that keeps the semaphore alive.
     ///
     /// # Panics
     ///
@@ -241,7 +241,7 @@ impl Semaphore {
         OwnedPermit { semaphore: Arc::clone(self), n }
     }
 
-    /// As [`acquire`](Self::acquire), until `ctx` ends at the latest. A context that has ended already comes before permits that are free.
+    /// Like [`acquire`](Self::acquire), but gives up when `ctx` ends. A context that has ended already comes before permits that are free.
     ///
     /// # Examples
     ///
@@ -274,7 +274,7 @@ impl Semaphore {
         Ok(Permit { semaphore: self, n })
     }
 
-    /// As [`acquire_ctx`](Self::acquire_ctx), with a permit that keeps the semaphore alive.
+    /// Like [`acquire_ctx`](Self::acquire_ctx), but gives a permit that keeps the semaphore alive.
     ///
     /// # Errors
     ///

@@ -20,7 +20,7 @@ use std::{
 
 use super::{LazyLock, Mutex, OnceLock};
 
-/// Runs one call for all who ask for the same key at the same time. Go's `singleflight.Group`.
+/// Runs one call for all callers that ask for the same key at the same time. Go's `singleflight.Group`.
 ///
 /// # Examples
 ///

@@ -290,7 +290,7 @@ impl WaitGroup {
         debug_assert!(done);
     }
 
-    /// As [`wait`](Self::wait), for `timeout` at most. False when the time had passed before the count was zero.
+    /// Like [`wait`](Self::wait), but waits at most `timeout`. False when that has passed before the count was zero.
     ///
     /// # Examples
     ///
@@ -317,7 +317,7 @@ impl WaitGroup {
         self.wait_until(Until::deadline(Instant::now().checked_add(timeout)))
     }
 
-    /// As [`wait`](Self::wait), until `deadline` at most. False when it had passed before the count was zero.
+    /// Like [`wait`](Self::wait), but waits until `deadline` at the latest. False when that has passed before the count was zero.
     ///
     /// # Examples
     ///
@@ -344,7 +344,7 @@ impl WaitGroup {
         self.wait_until(Until::deadline(Some(deadline)))
     }
 
-    /// As [`wait`](Self::wait), until `ctx` ends at the latest.
+    /// Like [`wait`](Self::wait), but gives up when `ctx` ends.
     ///
     /// # Examples
     ///

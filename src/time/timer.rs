@@ -57,7 +57,7 @@ impl Timer {
 
     /// Disarms the timer. True when that prevented a value from being received: it was armed, or had fired and not been read.
     ///
-    /// No value can be received after this returns, until the timer is [reset](Self::reset). Who waits on the receiver goes on waiting.
+    /// No value can be received after this returns, until the timer is [reset](Self::reset). Whoever waits on the receiver goes on waiting.
     ///
     /// # Blocking
     ///
@@ -68,7 +68,7 @@ impl Timer {
 
     /// Has the timer fire after `duration` from now. Returns what [`stop`](Self::stop) would have.
     ///
-    /// No value of the old setting can be received after this returns. Who waits on the receiver waits for the new time.
+    /// No value of the old setting can be received after this returns. Whoever waits on the receiver waits for the new time.
     ///
     /// # Blocking
     ///
@@ -137,7 +137,7 @@ impl Ticker {
         &self.receiver
     }
 
-    /// Stops the ticks, an unread one included. Who waits on the receiver goes on waiting; [`reset`](Self::reset) starts anew.
+    /// Stops the ticks, an unread one included. Whoever waits on the receiver goes on waiting; [`reset`](Self::reset) starts anew.
     ///
     /// # Blocking
     ///
