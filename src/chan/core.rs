@@ -115,8 +115,9 @@ pub(crate) enum Taken {
     Held(NonNull<Node>),
 }
 
-/// What a two-step send may send to.
-#[derive(Clone, Copy, Debug)]
+/// What a two-step send may send to. It is not copied: its second step takes it, or it is given up.
+#[derive(Debug)]
+#[must_use]
 pub(crate) enum Grant {
     Closed,
     /// A place in the buffer.
@@ -127,7 +128,11 @@ pub(crate) enum Grant {
 
 impl Grant {
     /// What a two-step sender that waited finds as its place (C5).
-    pub(crate) fn from_place(place: *mut ()) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// The place is that of the node of such a sender, whose wait has ended with [`Outcome::Done`], and is asked for once.
+    pub(crate) unsafe fn from_place(place: *mut ()) -> Self {
         match Promise::from_place(place) {
             Some(promise) => Self::Room(promise),
             None => NonNull::new(place.cast()).map_or(Self::Closed, Self::Receiver),
@@ -286,7 +291,7 @@ impl<T> State<T> {
     #[inline]
     fn let_in(&mut self, sender: &Node) {
         if sender.place().is_null() {
-            sender.set_place(self.promise().to_place());
+            sender.set_place(self.promise().into_place());
             return;
         }
         // SAFETY: a sender's place holds its value, which its owner forgets.
@@ -867,8 +872,7 @@ impl<T> Channel<T> {
     ///
     /// # Safety
     ///
-    /// `grant` came from this channel and is used once; `value` points to a valid value, which the caller forgets when the answer is
-    /// `Done`.
+    /// `grant` came from this channel; `value` points to a valid value, which the caller forgets when the answer is `Done`.
     pub(crate) unsafe fn send_granted(&self, grant: Grant, value: *const T) -> Ended {
         match grant {
             Grant::Closed => Ended::Closed,
@@ -883,9 +887,9 @@ impl<T> Channel<T> {
                 Ended::Done
             }
             Grant::Receiver(receiver) => {
-                // SAFETY: granted, so its owner waits for us (C5).
+                // SAFETY: granted by this channel, and a grant is used once: so its owner waits for us (C5).
                 let receiver = unsafe { receiver.as_ref() };
-                // SAFETY: its place is room for a `T`.
+                // SAFETY: its place is room for a `T`, since it waits on a channel of them.
                 unsafe { receiver.place().cast::<T>().copy_from_nonoverlapping(value, 1) };
                 receiver.set_outcome(Outcome::Done);
                 let unit = receiver.unit();
@@ -896,7 +900,11 @@ impl<T> Channel<T> {
     }
 
     /// Gives up a two-step send: its partner goes back to where it was.
-    pub(crate) fn give_up_grant(&self, grant: Grant) {
+    ///
+    /// # Safety
+    ///
+    /// `grant` came from this channel.
+    pub(crate) unsafe fn give_up_grant(&self, grant: Grant) {
         let mut state = self.state.lock();
         match grant {
             Grant::Closed => {}
@@ -907,7 +915,7 @@ impl<T> Channel<T> {
                 Self::unlock_and_wake_all(state, served);
             }
             Grant::Receiver(receiver) => {
-                // SAFETY: granted, so its owner waits for us (C5).
+                // SAFETY: granted by this channel, and a grant is used once: so its owner waits for us (C5).
                 let receiver = unsafe { receiver.as_ref() };
                 let unit = receiver.unit();
                 let waited = receiver.outcome() == Outcome::Waiting;

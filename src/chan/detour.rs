@@ -12,13 +12,13 @@ use std::{collections::VecDeque, mem, ptr};
 
 use super::{ring::Ring, waitq::Turn};
 
-/// A promised place: an odd number, so that it is told from the address of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A promised place: an odd number, so that it is told from the address of a node. It is not copied (G3).
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Promise(usize);
 
 impl Promise {
     /// As what a node has for its place.
-    pub(crate) fn to_place(self) -> *mut () {
+    pub(crate) fn into_place(self) -> *mut () {
         ptr::without_provenance_mut(self.0)
     }
 

@@ -11,7 +11,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     time::{Duration, Instant},
 };
 
@@ -277,13 +277,13 @@ impl<'a> Select<'a> {
         }
         let chosen = engine::run(&mut arms, self.biased, otherwise, Purpose::Choose);
         let mut operation = None;
-        for (at, arm) in arms.iter().enumerate() {
+        for (at, arm) in arms.iter_mut().enumerate() {
             if chosen == Some(at) {
                 operation = Some(SelectedOperation {
                     index: indices[at],
                     handle: arm.handle(),
                     room: arm.place(),
-                    state: arm.state(),
+                    state: arm.take_state(),
                     _not_sync: PhantomData,
                 });
             } else {
@@ -384,16 +384,17 @@ impl SelectedOperation<'_> {
     ///
     /// Never parks.
     #[track_caller]
-    pub fn send<T>(self, sender: &Sender<T>, value: T) -> Result<(), SendError<T>> {
+    pub fn send<T>(mut self, sender: &Sender<T>, value: T) -> Result<(), SendError<T>> {
         self.check(sender);
-        let grant = match self.state {
+        let grant = match self.take_state() {
             State::Granted(grant) => grant,
             // Closed while the select waited.
             State::Closed => Grant::Closed,
             _ => unreachable!("a send ends with a grant or closed"),
         };
-        std::mem::forget(self);
-        handle::send_granted(sender, grant, value).map_err(SendError)
+        mem::forget(self);
+        // SAFETY: granted by this channel, as `check` has seen.
+        unsafe { handle::send_granted(sender, grant, value) }.map_err(SendError)
     }
 
     /// Receives the value; `receiver` is the one that was added.
@@ -410,10 +411,10 @@ impl SelectedOperation<'_> {
     ///
     /// Never parks.
     #[track_caller]
-    pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+    pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         self.check(receiver);
-        let (state, room) = (self.state, self.room);
-        std::mem::forget(self);
+        let (state, room) = (self.take_state(), self.room);
+        mem::forget(self);
         // SAFETY: made by this receiver's `make_room`, for a `T`.
         let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
         match state {
@@ -423,6 +424,11 @@ impl SelectedOperation<'_> {
             State::Held(sender) => Ok(unsafe { handle::take_held(sender) }),
             _ => Err(RecvError),
         }
+    }
+
+    /// How the operation stands; afterwards nothing is left to complete or to give up.
+    fn take_state(&mut self) -> State {
+        mem::replace(&mut self.state, State::Passed)
     }
 
     #[track_caller]
@@ -439,9 +445,10 @@ impl SelectedOperation<'_> {
 
 impl Drop for SelectedOperation<'_> {
     fn drop(&mut self) {
-        match self.state {
+        match self.take_state() {
             State::Granted(Grant::Closed) => {}
-            State::Granted(grant) => self.handle.give_up(grant),
+            // SAFETY: granted by this end's channel.
+            State::Granted(grant) => unsafe { self.handle.give_up(grant) },
             // SAFETY: received into the room, and not taken out.
             State::Taken(turn) => unsafe { self.handle.give_back(self.room, turn) },
             State::Held(sender) => {

@@ -8,7 +8,12 @@
 //! - X5: afterwards every node is taken out of its queue, in constant time each; no trace is left.
 //! - X6: a select looks before it joins queues, so it never finds its own nodes.
 
-use std::{cell::Cell, mem::MaybeUninit, ptr::NonNull, time::Instant};
+use std::{
+    cell::Cell,
+    mem::{self, MaybeUninit},
+    ptr::NonNull,
+    time::Instant,
+};
 
 use super::handle::{Attempt, Enqueue, Handle};
 use crate::{
@@ -35,7 +40,7 @@ pub struct Arm<'a> {
 }
 
 /// How an arm stands after the select.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum State {
     /// Another one was chosen.
     Passed,
@@ -58,8 +63,9 @@ impl<'a> Arm<'a> {
         Self { handle, lock: handle.raw(), place, node: MaybeUninit::uninit(), state: State::Passed }
     }
 
-    pub(crate) fn state(&self) -> State {
-        self.state
+    /// How the arm stands; afterwards it counts as passed over.
+    pub(crate) fn take_state(&mut self) -> State {
+        mem::replace(&mut self.state, State::Passed)
     }
 
     pub(crate) fn handle(&self) -> &'a dyn Handle {
@@ -372,7 +378,8 @@ impl Select<'_> {
                 Outcome::Closed => State::Closed,
                 Outcome::Done if self.purpose == Purpose::Choose => match arm.state {
                     State::Taken(turn) if !arm.handle.sends() => State::Taken(turn),
-                    _ => State::Granted(Grant::from_place(node.place())),
+                    // SAFETY: a two-step sender that was completed with `Done`. Here alone its place is asked for.
+                    _ => State::Granted(unsafe { Grant::from_place(node.place()) }),
                 },
                 Outcome::Done => State::Done,
             };

@@ -64,8 +64,8 @@ pub(crate) unsafe trait Handle {
     unsafe fn give_back(&self, room: *mut (), turn: Turn);
     /// Lets a sender that was held wait again.
     unsafe fn give_back_held(&self, sender: NonNull<Node>);
-    /// Gives up a grant.
-    fn give_up(&self, grant: Grant);
+    /// Gives up a grant, which came from this end's channel.
+    unsafe fn give_up(&self, grant: Grant);
     /// Who could complete the operation.
     fn watch(&self) -> Watch;
 }
@@ -182,8 +182,9 @@ unsafe impl<T> Handle for Sender<T> {
 
     unsafe fn give_back_held(&self, _sender: NonNull<Node>) {}
 
-    fn give_up(&self, grant: Grant) {
-        self.channel().give_up_grant(grant);
+    unsafe fn give_up(&self, grant: Grant) {
+        // SAFETY: by the caller.
+        unsafe { self.channel().give_up_grant(grant) };
     }
 
     fn watch(&self) -> Watch {
@@ -344,7 +345,7 @@ unsafe impl<T> Handle for Receiver<T> {
         }
     }
 
-    fn give_up(&self, _grant: Grant) {}
+    unsafe fn give_up(&self, _grant: Grant) {}
 
     fn watch(&self) -> Watch {
         match (self.place(), self.source()) {
@@ -366,9 +367,13 @@ pub(crate) unsafe fn take_held<T>(sender: NonNull<Node>) -> T {
 }
 
 /// The second step of a two-step send.
-pub(crate) fn send_granted<T>(sender: &Sender<T>, grant: Grant, value: T) -> Result<(), T> {
+///
+/// # Safety
+///
+/// The grant came from the sender's channel.
+pub(crate) unsafe fn send_granted<T>(sender: &Sender<T>, grant: Grant, value: T) -> Result<(), T> {
     let value = std::mem::ManuallyDrop::new(value);
-    // SAFETY: a valid value, which is forgotten when this is done.
+    // SAFETY: the grant by the caller; a valid value, which is forgotten when this is done.
     match unsafe { sender.channel().send_granted(grant, &raw const *value) } {
         Ended::Done => Ok(()),
         _ => Err(std::mem::ManuallyDrop::into_inner(value)),

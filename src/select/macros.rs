@@ -155,13 +155,13 @@ pub struct Run(usize);
 
 /// M1.
 #[inline]
-fn not_chosen_yet(state: State) {
+fn not_chosen_yet(state: &State) {
     assert!(matches!(state, State::Passed), "an arm of a select that was chosen is run again");
 }
 
 impl<T> Place for Recv<'_, T> {
     fn arm(&mut self, _: Run) -> Arm<'_> {
-        not_chosen_yet(self.state);
+        not_chosen_yet(&self.state);
         let handle: &dyn Handle = self.from;
         // SAFETY: room for a `T`, without a value (M1), in a place that is borrowed until the select has ended.
         unsafe { Arm::new(handle, self.room.as_mut_ptr().cast()) }
@@ -174,7 +174,7 @@ impl<T> Place for Recv<'_, T> {
 
 impl<T> Place for Send<'_, T> {
     fn arm(&mut self, _: Run) -> Arm<'_> {
-        not_chosen_yet(self.state);
+        not_chosen_yet(&self.state);
         let handle: &dyn Handle = self.to;
         // SAFETY: a `T` that has not been moved (M1), in a place that is borrowed until the select has ended.
         unsafe { Arm::new(handle, (&raw mut *self.value).cast()) }
@@ -187,7 +187,7 @@ impl<T> Place for Send<'_, T> {
 
 impl<T> Place for SendFrom<'_, '_, T> {
     fn arm(&mut self, run: Run) -> Arm<'_> {
-        not_chosen_yet(self.state);
+        not_chosen_yet(&self.state);
         let lent = self.slot.lent.get();
         assert!(lent == Slot::<T>::FREE || lent == run.0, "a slot is lent to one run of one select");
         self.slot.lent.set(run.0);
@@ -216,7 +216,7 @@ pub fn run<const N: usize>(mut places: [&mut dyn Place; N], biased: bool, otherw
         let run = Run(places.as_ptr().addr());
         let mut arms = places.each_mut().map(|place| place.arm(run));
         match engine::run(&mut arms, biased, otherwise, Purpose::Complete) {
-            Some(index) => (index, arms[index].state()),
+            Some(index) => (index, arms[index].take_state()),
             None => (N, State::Passed),
         }
     };
