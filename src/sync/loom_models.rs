@@ -455,7 +455,8 @@ fn loom_rwlock_upgradables_take_turns() {
         let other = shared.clone();
         let upgrades = thread::spawn(move || other.look_and_add());
         assert!(shared.lock.acquire_exclusive(Until::EVER));
-        shared.lock.downgrade_exclusive_to_upgradable();
+        // SAFETY: locked above.
+        unsafe { shared.lock.downgrade_exclusive_to_upgradable() };
         let seen = shared.read();
         assert!(shared.upgrade(Until::EVER));
         assert_eq!(shared.read(), seen);

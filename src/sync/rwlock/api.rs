@@ -71,7 +71,8 @@ unsafe impl lock_api::RawRwLockFair for RawRwLock {
 // SAFETY: the writer becomes a reader in one step.
 unsafe impl lock_api::RawRwLockDowngrade for RawRwLock {
     unsafe fn downgrade(&self) {
-        self.downgrade_exclusive();
+        // SAFETY: passed on.
+        unsafe { self.downgrade_exclusive() };
     }
 }
 
@@ -167,7 +168,8 @@ unsafe impl lock_api::RawRwLockUpgradeDowngrade for RawRwLock {
     }
 
     unsafe fn downgrade_to_upgradable(&self) {
-        self.downgrade_exclusive_to_upgradable();
+        // SAFETY: passed on.
+        unsafe { self.downgrade_exclusive_to_upgradable() };
     }
 }
 

@@ -164,7 +164,8 @@ impl RawRwLock {
         loop {
             let rest = word - READER;
             if let Some(heir) = heir(rest) {
-                match self.bequeath(word, rest, heir) {
+                // SAFETY: passed on; `rest` is without our lock.
+                match unsafe { self.bequeath(word, rest, heir) } {
                     Ok(()) => return,
                     Err(now) => word = now,
                 }
@@ -190,14 +191,16 @@ impl RawRwLock {
         loop {
             let rest = word & !UPGRADABLE;
             if let Some(heir) = heir(rest) {
-                match self.bequeath(word, rest, heir) {
+                // SAFETY: passed on; `rest` is without our lock.
+                match unsafe { self.bequeath(word, rest, heir) } {
                     Ok(()) => return,
                     Err(now) => word = now,
                 }
                 continue;
             }
             if word & (UPGRADABLES_WAIT | WRITERS_WAIT | WOKEN) == UPGRADABLES_WAIT {
-                if self.hand_upgradable_on() {
+                // SAFETY: passed on.
+                if unsafe { self.hand_upgradable_on() } {
                     return;
                 }
                 // ORDERING: Relaxed, as above.
@@ -213,26 +216,40 @@ impl RawRwLock {
     }
 
     /// The last reader's leave, from `word` to `rest`, while a party waits for that; or how the word is now.
+    ///
+    /// # Safety
+    ///
+    /// A read lock or the upgradable one is held, and whoever holds it lets the caller give it up; `rest` is `word` without it, and `heir` is
+    /// that of `rest`.
     #[cold]
-    fn bequeath(&self, word: usize, rest: usize, heir: Heir) -> Result<(), usize> {
+    unsafe fn bequeath(&self, word: usize, rest: usize, heir: Heir) -> Result<(), usize> {
         // Nobody but the heir gets the lock from us, and nobody writes the word while we are the writer (R1).
         let gate = self.gate.lock();
         // ORDERING: Acquire and Release by the two halves: what the other readers read is over before the writer writes.
         self.word.compare_exchange(word, rest | WRITER, Acquire, Relaxed)?;
         match heir {
-            Heir::Writer => self.pass_on(gate, Turn::Writer),
-            Heir::Upgrader => self.pass_to_upgrader(gate),
+            // SAFETY: the step above has made us the writer.
+            Heir::Writer => unsafe { self.pass_on(gate, Turn::Writer) },
+            // SAFETY: as above; `UPGRADABLE` is still set for the upgrade (R6).
+            Heir::Upgrader => unsafe { self.pass_to_upgrader(gate) },
         }
         Ok(())
     }
 
     /// Gives the write lock that the caller holds, together with the gate, to the upgrade that waits; or back, if that has given up (R6).
-    fn pass_to_upgrader(&self, gate: Gate<'_>) {
+    ///
+    /// # Safety
+    ///
+    /// The write lock is the caller's to give.
+    unsafe fn pass_to_upgrader(&self, gate: Gate<'_>) {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate: nobody else writes (R1).
         let word = self.word.load(Relaxed);
         match self.upgrader.claim_first() {
-            Some(first) => self.hand_to(gate, upgraded((word & WOKEN) | self.waits()), unsafe_node(&first)),
+            // SAFETY: passed on.
+            Some(first) => unsafe {
+                self.hand_to(gate, upgraded((word & WOKEN) | self.waits()), unsafe_node(&first));
+            },
             None => {
                 // ORDERING: Release. What we read is read before the next writer writes.
                 self.word.store(word & !WRITER, Release);
@@ -242,8 +259,12 @@ impl RawRwLock {
     }
 
     /// Gives the upgradable lock that the caller holds to the first that waits for it. False if all had run out of time.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_upgradable`](Self::release_upgradable).
     #[cold]
-    fn hand_upgradable_on(&self) -> bool {
+    unsafe fn hand_upgradable_on(&self) -> bool {
         let _p4 = park::no_switch();
         let gate = self.gate.lock();
         let first = self.waiting_upgradables.claim_first();
@@ -342,7 +363,8 @@ impl RawRwLock {
         unsafe { self.upgrader.push(&node) };
         drop(gate);
         if !until.park(&node, ticket, Reason::RwLockUpgrade.on(self)) {
-            self.upgrader_leaves(&node);
+            // SAFETY: the upgradable lock is ours, by the caller.
+            unsafe { self.upgrader_leaves(&node) };
             return false;
         }
         debug_assert!(node.outcome() == Outcome::Done, "an upgrade is handed the lock, not called to try");
@@ -350,19 +372,26 @@ impl RawRwLock {
     }
 
     /// An upgrade's wait has ended without the write lock. The readers that wait come in (R7).
+    ///
+    /// # Safety
+    ///
+    /// As [`try_upgrade_now`](Self::try_upgrade_now).
     #[cold]
-    fn upgrader_leaves(&self, node: &Node) {
+    unsafe fn upgrader_leaves(&self, node: &Node) {
         let gate = self.gate.lock();
         self.upgrader.remove(node);
-        // There is no writer while `UPGRADABLE` is ours and we have the gate (R6).
-        let admitted = self.admit_readers(UPGRADING);
+        // SAFETY: there is no writer while `UPGRADABLE` is ours and we have the gate (R6).
+        let admitted = unsafe { self.admit_readers(UPGRADING) };
         drop(gate);
         admitted.wake();
     }
 
-    /// Counts all readers that wait as readers, and clears `bits` of the word. Called with the gate, while a lock of the caller's own keeps
-    /// writers out.
-    fn admit_readers(&self, bits: usize) -> Claimed {
+    /// Counts all readers that wait as readers, and clears `bits` of the word. Called with the gate.
+    ///
+    /// # Safety
+    ///
+    /// A lock of the caller's own keeps writers out.
+    unsafe fn admit_readers(&self, bits: usize) -> Claimed {
         let admitted = self.waiting_readers.claim_all(Outcome::Done);
         // ORDERING: Release. Publishes nothing of ours; the readers' wakes order what they read.
         self.word.fetch_add(admitted.len() * READER, Release);
@@ -470,7 +499,8 @@ impl RawRwLock {
         let word = self.word.fetch_and(!(WRITERS_WAIT | STARVING), Relaxed) & !(WRITERS_WAIT | STARVING);
         // Locks of our own keep writers from the word while the others are let in; letting go of them settles the rest.
         let reads = word & READERS_WAIT != 0 && Read::Plain.may_enter(word) && self.try_acquire_shared(Read::Recursive);
-        let admitted = if reads { self.admit_readers(0) } else { Claimed::none() };
+        // SAFETY: if `reads`, the read lock just taken keeps writers out.
+        let admitted = if reads { unsafe { self.admit_readers(0) } } else { Claimed::none() };
         let upgradable = word & UPGRADABLES_WAIT != 0 && self.try_acquire_shared(Read::Upgradable);
         drop(gate);
         admitted.wake();
@@ -493,12 +523,16 @@ impl RawRwLock {
     pub(super) unsafe fn release_exclusive(&self, manner: Manner) {
         // ORDERING: Release. Publishes what was written; pairs with the Acquires of those who lock. The last touch (R4).
         if self.word.compare_exchange(WRITER, 0, Release, Relaxed).is_err() {
-            self.release_exclusive_slow(manner);
+            // SAFETY: passed on.
+            unsafe { self.release_exclusive_slow(manner) };
         }
     }
 
+    /// # Safety
+    ///
+    /// As [`release_exclusive`](Self::release_exclusive).
     #[cold]
-    fn release_exclusive_slow(&self, manner: Manner) {
+    unsafe fn release_exclusive_slow(&self, manner: Manner) {
         let _p4 = park::no_switch();
         loop {
             // ORDERING: Relaxed. The compare-exchange, or the gate, decides.
@@ -506,7 +540,8 @@ impl RawRwLock {
             let on_its_way = manner == Manner::Free && word & (WOKEN | STARVING) == WOKEN;
             if word & (READERS_WAIT | UPGRADABLES_WAIT) != 0 || (word & WRITERS_WAIT != 0 && !on_its_way) {
                 let gate = self.gate.lock();
-                return self.pass_on(gate, Turn::Readers(manner));
+                // SAFETY: passed on.
+                return unsafe { self.pass_on(gate, Turn::Readers(manner)) };
             }
             // ORDERING: Release, the last touch, as above.
             if self.word.compare_exchange(word, word & !(WRITER | UPGRADED), Release, Relaxed).is_ok() {
@@ -516,8 +551,12 @@ impl RawRwLock {
     }
 
     /// Gives the write lock that the caller holds, together with the gate, to those whose turn it is.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_exclusive`](Self::release_exclusive).
     #[cold]
-    fn pass_on(&self, gate: Gate<'_>, turn: Turn) {
+    unsafe fn pass_on(&self, gate: Gate<'_>, turn: Turn) {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate: nobody else writes (R1).
         let word = self.word.load(Relaxed);
@@ -525,9 +564,11 @@ impl RawRwLock {
         if turn == Turn::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
-            return self.hand_to(gate, keep | self.waits(), unsafe_node(&first));
+            // SAFETY: passed on.
+            return unsafe { self.hand_to(gate, keep | self.waits(), unsafe_node(&first)) };
         }
-        let (admitted, held) = self.claim_readers();
+        // SAFETY: the lock is ours by the caller, and is given up for `held` below.
+        let (admitted, held) = unsafe { self.claim_readers() };
         if held > 0 {
             // ORDERING: Release. Publishes what was written, for readers that come in by themselves; the others are ordered by their wake.
             self.word.store(keep | self.waits() | held, Release);
@@ -541,7 +582,8 @@ impl RawRwLock {
         if call && let Some(first) = self.waiting_writers.claim_first() {
             let first = unsafe_node(&first);
             if fair {
-                return self.hand_to(gate, keep | self.waits(), first);
+                // SAFETY: passed on.
+                return unsafe { self.hand_to(gate, keep | self.waits(), first) };
             }
             first.set_outcome(Outcome::Again);
             let unit = first.unit();
@@ -554,11 +596,16 @@ impl RawRwLock {
         // ORDERING: Relaxed. Still ours.
         self.word.store(keep | self.waits() | WRITER, Relaxed);
         drop(gate);
-        self.release_exclusive_slow(Manner::Free);
+        // SAFETY: passed on: the lock is still ours.
+        unsafe { self.release_exclusive_slow(Manner::Free) };
     }
 
     /// Makes the claimed `first` the writer.
-    fn hand_to(&self, gate: Gate<'_>, word: usize, first: &Node) {
+    ///
+    /// # Safety
+    ///
+    /// The write lock is the caller's to give.
+    unsafe fn hand_to(&self, gate: Gate<'_>, word: usize, first: &Node) {
         first.set_outcome(Outcome::Done);
         let unit = first.unit();
         // Who has been handed the lock in a queue of the starving hands it on as well.
@@ -570,8 +617,12 @@ impl RawRwLock {
     }
 
     /// Claims all readers that wait and the first upgradable one, if it is not a writer's turn before (R3), and says how they hold the lock.
-    /// Called with the gate, by the writer.
-    fn claim_readers(&self) -> (Claimed, usize) {
+    /// Called with the gate.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the writer, and gives the write lock up for what this says before it wakes them.
+    unsafe fn claim_readers(&self) -> (Claimed, usize) {
         let mut admitted = self.waiting_readers.claim_all(Outcome::Done);
         let readers = admitted.len() * READER;
         // ORDERING: Relaxed. We are the writer and have the gate (R1).
@@ -589,29 +640,45 @@ impl RawRwLock {
     }
 
     /// Turns the write lock that the caller holds into a read lock; readers that wait come in too, and the first upgradable one.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_exclusive`](Self::release_exclusive).
     #[cfg(not(loom))]
-    fn downgrade_exclusive(&self) {
+    unsafe fn downgrade_exclusive(&self) {
         // ORDERING: Release. Publishes what was written to readers that come in.
         if self.word.compare_exchange(WRITER, READER, Release, Relaxed).is_err() {
             let gate = self.gate.lock();
-            let (admitted, held) = self.claim_readers();
-            self.step_down(gate, READER + held, admitted);
+            // SAFETY: the lock is ours by the caller, and given up in the next step.
+            let (admitted, held) = unsafe { self.claim_readers() };
+            // SAFETY: as above; one reader is ourselves.
+            unsafe { self.step_down(gate, READER + held, admitted) };
         }
     }
 
     /// Turns the write lock that the caller holds into the upgradable lock; readers that wait come in too.
-    pub(super) fn downgrade_exclusive_to_upgradable(&self) {
+    ///
+    /// # Safety
+    ///
+    /// As [`release_exclusive`](Self::release_exclusive).
+    pub(super) unsafe fn downgrade_exclusive_to_upgradable(&self) {
         // ORDERING: Release, as above.
         if self.word.compare_exchange(WRITER, UPGRADABLE, Release, Relaxed).is_err() {
             let gate = self.gate.lock();
             let admitted = self.waiting_readers.claim_all(Outcome::Done);
-            self.step_down(gate, UPGRADABLE | (admitted.len() * READER), admitted);
+            let held = UPGRADABLE | (admitted.len() * READER);
+            // SAFETY: the lock is ours by the caller; the upgradable lock is for ourselves.
+            unsafe { self.step_down(gate, held, admitted) };
         }
     }
 
     /// Gives the write lock up for `held`, the locks of the caller and of those in `admitted`.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_exclusive`](Self::release_exclusive).
     #[cold]
-    fn step_down(&self, gate: Gate<'_>, held: usize, admitted: Claimed) {
+    unsafe fn step_down(&self, gate: Gate<'_>, held: usize, admitted: Claimed) {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate (R1).
         let keep = self.word.load(Relaxed) & WOKEN;
