@@ -393,9 +393,11 @@ impl RawRwLock {
     /// A lock of the caller's own keeps writers out.
     unsafe fn admit_readers(&self, bits: usize) -> Claimed {
         let admitted = self.waiting_readers.claim_all(Outcome::Done);
-        // ORDERING: Release. Publishes nothing of ours; the readers' wakes order what they read.
-        self.word.fetch_add(admitted.len() * READER, Release);
-        // ORDERING: Relaxed. Under the gate; nothing is published.
+        // ORDERING: Relaxed, both. Nothing of ours is published: what we have read, the Release publishes with which our own lock is let go.
+        // Those who come in see what the last writer wrote, since it comes before our own lock (the Acquire, or the wake, by which we got
+        // it), and that before their wakes. Others' Releases stay in force: read-modify-writes carry them on, whatever their own ordering is.
+        // Models: `loom_rwlock_*`.
+        self.word.fetch_add(admitted.len() * READER, Relaxed);
         self.word.fetch_and(!(READERS_WAIT | bits), Relaxed);
         admitted
     }
