@@ -50,7 +50,7 @@ use super::{
     detour::{Detour, Promise},
     linger::Linger,
     ring::Ring,
-    waitq::{Claimed, Node, Outcome, Turn, WaitQueue},
+    waitq::{Claimed, ClaimedNode, Node, Outcome, Turn, WaitQueue},
 };
 use crate::{
     runtime::{
@@ -103,7 +103,7 @@ pub(crate) enum Step {
     /// Sends find no one left to take the value; receives find nothing, for ever.
     Closed,
     /// A two-step sender has been claimed (C5): the receiver has to wait for its value.
-    Promise(NonNull<Node>),
+    Promise(ClaimedNode),
     Pending,
 }
 
@@ -112,7 +112,7 @@ pub(crate) enum Step {
 pub(crate) enum Taken {
     Step(Step, Turn),
     /// A sender that waits has been claimed, and still has its value (C7).
-    Held(NonNull<Node>),
+    Held(ClaimedNode),
 }
 
 /// What a two-step send may send to. It is not copied: its second step takes it, or it is given up.
@@ -123,7 +123,7 @@ pub(crate) enum Grant {
     /// A place in the buffer.
     Room(Promise),
     /// A receiver that waits.
-    Receiver(NonNull<Node>),
+    Receiver(ClaimedNode),
 }
 
 impl Grant {
@@ -135,7 +135,9 @@ impl Grant {
     pub(crate) unsafe fn from_place(place: *mut ()) -> Self {
         match Promise::from_place(place) {
             Some(promise) => Self::Room(promise),
-            None => NonNull::new(place.cast()).map_or(Self::Closed, Self::Receiver),
+            // SAFETY: a place that is an address is that of a node whose owner waits for us alone, without a ticket (C5).
+            None => NonNull::new(place.cast())
+                .map_or(Self::Closed, |node| Self::Receiver(unsafe { ClaimedNode::new(node) })),
         }
     }
 }
@@ -162,12 +164,9 @@ impl<T> State<T> {
             return unsafe { self.send_beside(value) };
         }
         if let Some(receiver) = self.receivers.claim_first() {
-            // SAFETY: claimed, so its owner waits (Q1, Q3).
-            let receiver = unsafe { receiver.as_ref() };
             // SAFETY: a receiver's place is uninitialised room for a `T`.
             unsafe { receiver.place().cast::<T>().copy_from_nonoverlapping(value, 1) };
-            receiver.set_outcome(Outcome::Done);
-            return Step::Done(Some(receiver.unit()));
+            return Step::Done(Some(receiver.complete(Outcome::Done)));
         }
         if self.ring.len() < self.room {
             // SAFETY: by the caller.
@@ -227,15 +226,12 @@ impl<T> State<T> {
     #[inline]
     unsafe fn receive_from_sender(&mut self, into: *mut T) -> Step {
         if let Some(sender) = self.senders.claim_first() {
-            // SAFETY: claimed, so its owner waits (Q1, Q3).
-            let waiting = unsafe { sender.as_ref() };
-            if waiting.place().is_null() {
+            if sender.place().is_null() {
                 return Step::Promise(sender);
             }
             // SAFETY: a sender's place holds its value, which its owner forgets.
-            unsafe { into.copy_from_nonoverlapping(waiting.place().cast::<T>(), 1) };
-            waiting.set_outcome(Outcome::Done);
-            return Step::Done(Some(waiting.unit()));
+            unsafe { into.copy_from_nonoverlapping(sender.place().cast::<T>(), 1) };
+            return Step::Done(Some(sender.complete(Outcome::Done)));
         }
         Step::Pending
     }
@@ -280,16 +276,13 @@ impl<T> State<T> {
             return None;
         }
         let sender = self.senders.claim_first()?;
-        // SAFETY: claimed, so its owner waits (Q1, Q3).
-        let sender = unsafe { sender.as_ref() };
-        self.let_in(sender);
-        sender.set_outcome(Outcome::Done);
-        Some(sender.unit())
+        self.let_in(&sender);
+        Some(sender.complete(Outcome::Done))
     }
 
     /// Moves a claimed sender's value in, for which there is room; or promises the room (C5).
     #[inline]
-    fn let_in(&mut self, sender: &Node) {
+    fn let_in(&mut self, sender: &ClaimedNode) {
         if sender.place().is_null() {
             sender.set_place(self.promise().into_place());
             return;
@@ -352,8 +345,6 @@ impl<T> State<T> {
                 && let Some(receiver) = self.receivers.claim_first()
                 && let Some(value) = self.ring.pop()
             {
-                // SAFETY: claimed, so its owner waits (Q1, Q3).
-                let receiver = unsafe { receiver.as_ref() };
                 // SAFETY: a receiver's place is uninitialised room for a `T`.
                 unsafe { receiver.place().cast::<T>().write(value) };
                 served.push(receiver, Outcome::Done);
@@ -362,9 +353,7 @@ impl<T> State<T> {
                 return served;
             }
             let Some(sender) = self.senders.claim_first() else { return served };
-            // SAFETY: as above.
-            let sender = unsafe { sender.as_ref() };
-            self.let_in(sender);
+            self.let_in(&sender);
             served.push(sender, Outcome::Done);
         }
     }
@@ -379,8 +368,7 @@ impl<T> State<T> {
             && let Some(receiver) = self.receivers.claim_first()
         {
             let turn = self.next_turn();
-            // SAFETY: claimed, so its owner waits (Q1, Q3).
-            unsafe { receiver.as_ref() }.set_turn(turn);
+            receiver.set_turn(turn);
             return Some(Grant::Receiver(receiver));
         }
         self.has_room().then(|| Grant::Room(self.promise()))
@@ -396,12 +384,10 @@ impl<T> State<T> {
         if self.sender_is_first()
             && let Some(sender) = self.senders.claim_first()
         {
-            // SAFETY: claimed, so its owner waits (Q1, Q3).
-            let waiting = unsafe { sender.as_ref() };
-            if waiting.place().is_null() {
+            if sender.place().is_null() {
                 return Taken::Step(Step::Promise(sender), turn);
             }
-            waiting.set_turn(turn);
+            sender.set_turn(turn);
             return Taken::Held(sender);
         }
         let turn = self.detour.as_ref().and_then(|detour| detour.returned()).unwrap_or(turn);
@@ -563,9 +549,10 @@ impl<T> Channel<T> {
 
     /// Leaves the lock, then wakes: first those who watch, then those who were served.
     fn unlock_and_wake_all(state: Guard<'_, State<T>, RawBiased>, served: Claimed) {
-        if let Some(partner) = served.only() {
-            return Self::unlock_and_wake(state, Some(partner));
-        }
+        let served = match served.into_only() {
+            Ok(partner) => return Self::unlock_and_wake(state, Some(partner)),
+            Err(served) => served,
+        };
         let mut woken = state.watchers.claim_all(Outcome::Again);
         woken.append(served);
         drop(state);
@@ -849,20 +836,12 @@ impl<T> Channel<T> {
     ///
     /// `sender` was claimed under the lock that `state` holds; `into` is room for a `T`.
     #[cold]
-    unsafe fn await_value(
-        &self,
-        state: Guard<'_, State<T>, RawBiased>,
-        sender: NonNull<Node>,
-        into: *mut T,
-    ) -> Outcome {
+    unsafe fn await_value(&self, state: Guard<'_, State<T>, RawBiased>, sender: ClaimedNode, into: *mut T) -> Outcome {
         let unit = park::current();
         let node = Node::new(unit, None, into.cast());
         node.set_outcome(Outcome::Again);
-        // SAFETY: claimed, so its owner waits (Q1).
-        let sender = unsafe { sender.as_ref() };
         sender.set_place((&raw const node).cast_mut().cast());
-        sender.set_outcome(Outcome::Done);
-        let partner = sender.unit();
+        let partner = sender.complete(Outcome::Done);
         Self::unlock_and_wake(state, Some(partner));
         unit.park(Reason::ChanRecv.on(self));
         node.outcome()
@@ -887,13 +866,9 @@ impl<T> Channel<T> {
                 Ended::Done
             }
             Grant::Receiver(receiver) => {
-                // SAFETY: granted by this channel, and a grant is used once: so its owner waits for us (C5).
-                let receiver = unsafe { receiver.as_ref() };
                 // SAFETY: its place is room for a `T`, since it waits on a channel of them.
                 unsafe { receiver.place().cast::<T>().copy_from_nonoverlapping(value, 1) };
-                receiver.set_outcome(Outcome::Done);
-                let unit = receiver.unit();
-                unit.wake(Wake::Handoff);
+                receiver.complete(Outcome::Done).wake(Wake::Handoff);
                 Ended::Done
             }
         }
@@ -915,19 +890,15 @@ impl<T> Channel<T> {
                 Self::unlock_and_wake_all(state, served);
             }
             Grant::Receiver(receiver) => {
-                // SAFETY: granted by this channel, and a grant is used once: so its owner waits for us (C5).
-                let receiver = unsafe { receiver.as_ref() };
-                let unit = receiver.unit();
                 let waited = receiver.outcome() == Outcome::Waiting;
                 if waited && receiver.is_plain() && !state.can_receive() && !receiver.place().is_null() {
-                    // SAFETY: its owner stays parked in the frame that has the node.
-                    unsafe { state.receivers.put_back(receiver) };
-                    receiver.set_outcome(Outcome::Waiting);
+                    // SAFETY: granted by this channel, and it was waiting, so it is one of those that `grant` takes out of this queue; plain.
+                    unsafe { receiver.put_back(&state.receivers) };
                     // Who watches is told that somebody waits again.
                     return Self::unlock_and_wake(state, None);
                 }
                 // It looks again by itself: for a value, the close, its time limit, or at its other arms.
-                receiver.set_outcome(Outcome::Again);
+                let unit = receiver.complete(Outcome::Again);
                 drop(state);
                 unit.wake(Wake::Queue);
             }
@@ -938,15 +909,11 @@ impl<T> Channel<T> {
     ///
     /// # Safety
     ///
-    /// `sender` came from [`State::take`] of this channel, and is used once.
-    pub(crate) unsafe fn take_held(sender: NonNull<Node>) -> T {
-        // SAFETY: held, so its owner waits for us.
-        let sender = unsafe { sender.as_ref() };
+    /// `sender` came from [`State::take`] of this channel.
+    pub(crate) unsafe fn take_held(sender: ClaimedNode) -> T {
         // SAFETY: a sender's place holds its value, which its owner forgets.
         let value = unsafe { sender.place().cast::<T>().read() };
-        sender.set_outcome(Outcome::Done);
-        let unit = sender.unit();
-        unit.wake(Wake::Handoff);
+        sender.complete(Outcome::Done).wake(Wake::Handoff);
         value
     }
 
@@ -955,19 +922,14 @@ impl<T> Channel<T> {
     /// # Safety
     ///
     /// As [`take_held`](Self::take_held).
-    pub(crate) unsafe fn give_back_held(&self, sender: NonNull<Node>) {
+    pub(crate) unsafe fn give_back_held(&self, sender: ClaimedNode) {
         let state = self.state.lock();
-        // SAFETY: held, so its owner waits for us.
-        let sender = unsafe { sender.as_ref() };
-        let unit = sender.unit();
         if state.closed || state.deaf {
-            sender.set_outcome(Outcome::Closed);
+            let unit = sender.complete(Outcome::Closed);
             drop(state);
             return unit.wake(Wake::Queue);
         }
         if let Some(receiver) = state.receivers.claim_first() {
-            // SAFETY: claimed, so its owner waits (Q1, Q3).
-            let receiver = unsafe { receiver.as_ref() };
             let from = sender.place().cast::<T>();
             // SAFETY: from the sender's value, which its owner forgets, to the receiver's room.
             unsafe { receiver.place().cast::<T>().copy_from_nonoverlapping(from, 1) };
@@ -977,13 +939,13 @@ impl<T> Channel<T> {
             return Self::unlock_and_wake_all(state, served);
         }
         if sender.is_plain() {
-            // SAFETY: its owner stays parked in the frame that has the node.
-            unsafe { state.senders.put_back(sender) };
+            // SAFETY: by the caller `take` has taken it out of this queue; plain.
+            unsafe { sender.put_back(&state.senders) };
             // Who watches is told that somebody waits again.
             return Self::unlock_and_wake(state, None);
         }
         // It looks again by itself: for its time limit, or at its other arms.
-        sender.set_outcome(Outcome::Again);
+        let unit = sender.complete(Outcome::Again);
         drop(state);
         unit.wake(Wake::Queue);
     }
@@ -1006,12 +968,9 @@ impl<T> Channel<T> {
             channel.recount();
             return Self::unlock_and_wake(state, None);
         };
-        // SAFETY: claimed, so its owner waits (Q1, Q3).
-        let receiver = unsafe { receiver.as_ref() };
         // SAFETY: a receiver's place is room for a `T`; `MaybeUninit` does not drop the original.
         unsafe { receiver.place().cast::<T>().copy_from_nonoverlapping(value.as_ptr(), 1) };
-        receiver.set_outcome(Outcome::Done);
-        let unit = receiver.unit();
+        let unit = receiver.complete(Outcome::Done);
         Self::unlock_and_wake(state, Some(unit));
     }
 

@@ -8,6 +8,8 @@
 //! - Q3: whoever takes a node out of a queue to complete it has the claim on its wait: without a ticket by having taken it out, with
 //!   one by winning it. A node whose ticket is lost is just taken out; its owner finds that when it withdraws.
 //! - Q4: the completer writes `outcome` and, for values, the place, before it wakes; afterwards it touches nothing of the node (P3).
+//! - Q5: the claim on a node's wait is a value, [`ClaimedNode`]. While there is one the node's owner waits, so the node may be looked at
+//!   through it. Completing the node uses it up and gives the unit to wake, which is to be had from it in no other way.
 
 use std::{cell::Cell, marker::PhantomPinned, ptr, ptr::NonNull};
 
@@ -96,11 +98,6 @@ impl Node {
     }
 
     #[inline]
-    pub(crate) fn set_place(&self, place: *mut ()) {
-        self.place.set(place);
-    }
-
-    #[inline]
     pub(crate) fn turn(&self) -> Turn {
         self.turn.get()
     }
@@ -112,11 +109,6 @@ impl Node {
         }
     }
 
-    /// Whether the node's wait needs no ticket to be won.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.ticket.get().is_none()
-    }
-
     #[inline]
     pub(crate) fn unit(&self) -> &'static Unit {
         self.unit
@@ -126,6 +118,74 @@ impl Node {
     #[inline]
     fn claim(&self) -> bool {
         self.ticket.get().is_none_or(|ticket| self.unit.try_claim(ticket))
+    }
+}
+
+/// A node that has been taken out of its queue with the claim on its wait (Q5). It is to be completed, or put back.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct ClaimedNode(NonNull<Node>);
+
+impl ClaimedNode {
+    /// # Safety
+    ///
+    /// The caller has the claim on the node's wait (Q3), and makes no other `ClaimedNode` of it.
+    #[inline]
+    pub(crate) unsafe fn new(node: NonNull<Node>) -> Self {
+        Self(node)
+    }
+
+    /// Kept private: who has the unit could wake it, and the node would be gone (Q5).
+    #[inline]
+    fn node(&self) -> &Node {
+        // SAFETY: its wait is claimed and has not ended, so its owner keeps it in its frame (Q1).
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Where a sender's value is, or a receiver's value goes.
+    #[inline]
+    pub(crate) fn place(&self) -> *mut () {
+        self.node().place()
+    }
+
+    #[inline]
+    pub(crate) fn set_place(&self, place: *mut ()) {
+        self.node().place.set(place);
+    }
+
+    #[inline]
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.node().outcome()
+    }
+
+    /// Notes when the node was taken out, unless it was before.
+    pub(crate) fn set_turn(&self, turn: Turn) {
+        self.node().set_turn(turn);
+    }
+
+    /// Whether the node's wait needs no ticket to be won.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.node().ticket.get().is_none()
+    }
+
+    /// Completes the node: who waits is to be woken with the unit, and nothing of the node is touched any more (Q4).
+    #[inline]
+    #[must_use]
+    pub(crate) fn complete(self, outcome: Outcome) -> &'static Unit {
+        let node = self.node();
+        node.set_outcome(outcome);
+        node.unit
+    }
+
+    /// Lets the node wait again, in its turn.
+    ///
+    /// # Safety
+    ///
+    /// `queue` is the one that the node was taken out of, its lock is held, and the wait is [plain](Self::is_plain): a ticket is won once.
+    pub(crate) unsafe fn put_back(self, queue: &WaitQueue) {
+        debug_assert!(self.is_plain() && self.outcome() == Outcome::Waiting);
+        // SAFETY: its owner goes on waiting, in the frame that has the node; it was taken out.
+        unsafe { queue.put_back(self.node()) };
     }
 }
 
@@ -243,13 +303,14 @@ impl WaitQueue {
 
     /// Takes out the oldest node whose wait can be won; it is the caller's to complete (Q3). Lost ones on the way are taken out too.
     #[inline]
-    pub(crate) fn claim_first(&self) -> Option<NonNull<Node>> {
+    pub(crate) fn claim_first(&self) -> Option<ClaimedNode> {
         loop {
             // SAFETY: as above.
             let first = unsafe { at(self.head.get()) }?;
             self.remove(first);
             if first.claim() {
-                return Some(NonNull::from(first));
+                // SAFETY: claimed just now.
+                return Some(unsafe { ClaimedNode::new(NonNull::from(first)) });
             }
         }
     }
@@ -267,7 +328,8 @@ impl WaitQueue {
         self.remove(first);
         let won = first.claim();
         if won {
-            chain.push(first, outcome);
+            // SAFETY: claimed just now.
+            chain.push(unsafe { ClaimedNode::new(NonNull::from(first)) }, outcome);
         }
         won
     }
@@ -283,8 +345,7 @@ impl WaitQueue {
     pub(crate) fn claim_some(&self, outcome: Outcome, count: usize, chain: &mut Claimed) -> bool {
         for _ in 0..count {
             let Some(node) = self.claim_first() else { return false };
-            // SAFETY: claimed, so its owner waits for us (Q1).
-            chain.push(unsafe { node.as_ref() }, outcome);
+            chain.push(node, outcome);
         }
         true
     }
@@ -292,8 +353,7 @@ impl WaitQueue {
     /// As [`claim_all`](Self::claim_all), behind those in `chain`.
     pub(crate) fn claim_all_into(&self, outcome: Outcome, chain: &mut Claimed) {
         while let Some(node) = self.claim_first() {
-            // SAFETY: claimed, so its owner waits for us (Q1).
-            chain.push(unsafe { node.as_ref() }, outcome);
+            chain.push(node, outcome);
         }
     }
 }
@@ -311,7 +371,7 @@ unsafe fn at<'a>(link: *const Node) -> Option<&'a Node> {
     unsafe { link.as_ref() }
 }
 
-/// Nodes that have been completed and wait to be woken, after the lock has been left.
+/// Nodes that have been completed and wait to be woken, after the lock has been left. Until then they link each other.
 #[must_use]
 pub(crate) struct Claimed {
     head: *const Node,
@@ -325,7 +385,8 @@ impl Claimed {
     }
 
     /// Completes a node that has been claimed.
-    pub(crate) fn push(&mut self, node: &Node, outcome: Outcome) {
+    pub(crate) fn push(&mut self, claimed: ClaimedNode, outcome: Outcome) {
+        let node = claimed.node();
         node.outcome.set(outcome);
         node.next.set(ptr::null());
         // The wake begins there.
@@ -338,10 +399,11 @@ impl Claimed {
         self.tail = node;
     }
 
-    /// The unit to wake, if it is one.
-    pub(crate) fn only(&self) -> Option<&'static Unit> {
+    /// The unit to wake, if it is one; else itself.
+    pub(crate) fn into_only(self) -> Result<&'static Unit, Self> {
         // SAFETY: claimed and not woken, so alive.
-        unsafe { self.head.as_ref() }.filter(|_| self.head == self.tail).map(Node::unit)
+        let only = unsafe { self.head.as_ref() }.filter(|_| self.head == self.tail).map(Node::unit);
+        only.ok_or(self)
     }
 
     /// How many there are.

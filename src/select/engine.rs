@@ -11,7 +11,6 @@
 use std::{
     cell::Cell,
     mem::{self, MaybeUninit},
-    ptr::NonNull,
     time::Instant,
 };
 
@@ -19,7 +18,7 @@ use super::handle::{Attempt, Enqueue, Handle};
 use crate::{
     chan::{
         core::Grant,
-        waitq::{Node, Outcome, Turn},
+        waitq::{ClaimedNode, Node, Outcome, Turn},
     },
     runtime::{
         park::{self, Parked, Wake},
@@ -52,7 +51,7 @@ pub(crate) enum State {
     /// A two-step receive has its value, or waits for it in this turn.
     Taken(Turn),
     /// A two-step receive may go on with this sender.
-    Held(NonNull<Node>),
+    Held(ClaimedNode),
 }
 
 impl<'a> Arm<'a> {
@@ -288,17 +287,14 @@ impl Select<'_> {
 
     /// C5 of `chan::core`: the chosen partner will bring its value later.
     #[cold]
-    fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: NonNull<Node>) -> Looked {
+    fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: ClaimedNode) -> Looked {
         let unit = park::current();
         // SAFETY: locked.
         let done = self.done(unsafe { arms[index].handle.turn() });
         let node = Node::new(unit, None, arms[index].place);
         node.set_outcome(Outcome::Again);
-        // SAFETY: claimed under the lock, so its owner waits.
-        let sender = unsafe { sender.as_ref() };
         sender.set_place((&raw const node).cast_mut().cast());
-        sender.set_outcome(Outcome::Done);
-        let partner = sender.unit();
+        let partner = sender.complete(Outcome::Done);
         self.unlock(arms);
         partner.wake(Wake::Handoff);
         unit.park(Reason::Select.alone());

@@ -1,13 +1,13 @@
 //! What `select` knows of a channel's end, with the type of its values forgotten.
 
-use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
+use std::{mem::MaybeUninit, time::Instant};
 
 use crate::{
     chan::{
         Receiver, Sender,
         core::{Channel, Ended, Grant, State, Step, Taken},
         ends::{Place, Source},
-        waitq::{Node, Turn, WaitQueue},
+        waitq::{ClaimedNode, Node, Turn, WaitQueue},
     },
     runtime::unit::Unit,
     util::lock::RawBiased,
@@ -20,13 +20,13 @@ pub(crate) enum Attempt {
     /// It is complete in that the channel is closed.
     Closed,
     /// A two-step sender has been claimed: its value must be waited for (C5 of `chan::core`).
-    Promise(NonNull<Node>),
+    Promise(ClaimedNode),
     /// A two-step send may go on.
     Granted(Grant),
     /// A two-step receive has its value.
     Taken(Option<&'static Unit>, Turn),
     /// A two-step receive may go on with this sender.
-    Held(NonNull<Node>),
+    Held(ClaimedNode),
     WouldBlock,
 }
 
@@ -62,8 +62,8 @@ pub(crate) unsafe trait Handle {
     unsafe fn free_room(&self, room: *mut (), holds_value: bool);
     /// Gives a value that was received and is not wanted back to the channel, in its turn; frees its room.
     unsafe fn give_back(&self, room: *mut (), turn: Turn);
-    /// Lets a sender that was held wait again.
-    unsafe fn give_back_held(&self, sender: NonNull<Node>);
+    /// Lets a sender that was held, and came from this end's channel, wait again.
+    unsafe fn give_back_held(&self, sender: ClaimedNode);
     /// Gives up a grant, which came from this end's channel.
     unsafe fn give_up(&self, grant: Grant);
     /// Who could complete the operation.
@@ -180,7 +180,7 @@ unsafe impl<T> Handle for Sender<T> {
 
     unsafe fn give_back(&self, _room: *mut (), _turn: Turn) {}
 
-    unsafe fn give_back_held(&self, _sender: NonNull<Node>) {}
+    unsafe fn give_back_held(&self, _sender: ClaimedNode) {}
 
     unsafe fn give_up(&self, grant: Grant) {
         // SAFETY: by the caller.
@@ -338,7 +338,7 @@ unsafe impl<T> Handle for Receiver<T> {
         }
     }
 
-    unsafe fn give_back_held(&self, sender: NonNull<Node>) {
+    unsafe fn give_back_held(&self, sender: ClaimedNode) {
         if let Source::Channel(channel) = self.source() {
             // SAFETY: by the caller.
             unsafe { channel.give_back_held(sender) };
@@ -360,8 +360,8 @@ unsafe impl<T> Handle for Receiver<T> {
 ///
 /// # Safety
 ///
-/// The sender came from an attempt of a receiver of `T`s, and is used once.
-pub(crate) unsafe fn take_held<T>(sender: NonNull<Node>) -> T {
+/// The sender came from an attempt of a receiver of `T`s.
+pub(crate) unsafe fn take_held<T>(sender: ClaimedNode) -> T {
     // SAFETY: by the caller.
     unsafe { Channel::<T>::take_held(sender) }
 }

@@ -89,10 +89,7 @@ impl Condvar {
         let _p4 = park::no_switch();
         let state = self.state.lock();
         let Some(first) = state.queue.claim_first() else { return false };
-        // SAFETY: claimed, so its owner waits for us.
-        let first = unsafe { first.as_ref() };
-        first.set_outcome(Outcome::Done);
-        let unit = first.unit();
+        let unit = first.complete(Outcome::Done);
         drop(state);
         unit.wake(Wake::Queue);
         true

@@ -319,22 +319,17 @@ impl RawMutex {
                 drop(gate);
                 continue;
             };
-            // SAFETY: claimed and not woken, so its owner waits for us.
-            let first = unsafe { first.as_ref() };
-            let unit = first.unit();
-            // ORDERING: Release. To the new holder the wake publishes; to one that comes before the woken one does, this store.
-            let how = if hand_over {
-                first.set_outcome(Outcome::Done);
-                self.word.store((word & !PLACE) | LOCKED | park::place_of(unit), Release);
-                Wake::Handoff
+            let unit = first.complete(if hand_over { Outcome::Done } else { Outcome::Again });
+            let word = if hand_over {
+                (word & !PLACE) | LOCKED | park::place_of(unit)
             } else {
-                first.set_outcome(Outcome::Again);
-                self.word.store((word & !(PLACE | LOCKED)) | WOKEN | when(), Release);
-                Wake::Handoff
+                (word & !(PLACE | LOCKED)) | WOKEN | when()
             };
+            // ORDERING: Release. To the new holder the wake publishes; to one that comes before the woken one does, this store.
+            self.word.store(word, Release);
             drop(gate);
-            // M3: until now `first` kept the mutex alive.
-            unit.wake(how);
+            // M3: until now the one that waits kept the mutex alive.
+            unit.wake(Wake::Handoff);
             return;
         }
     }

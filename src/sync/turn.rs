@@ -95,10 +95,7 @@ impl Drop for MyTurn<'_> {
             state.taken = false;
             return;
         };
-        // SAFETY: claimed, so its owner waits for us.
-        let next = unsafe { next.as_ref() };
-        next.set_outcome(Outcome::Done);
-        let unit = next.unit();
+        let unit = next.complete(Outcome::Done);
         drop(state);
         unit.wake(Wake::Queue);
     }

@@ -37,7 +37,7 @@ use self::word::{
 };
 use super::mutex::{Manner, out_of_patience};
 use crate::{
-    chan::waitq::{Claimed, Node, Outcome, WaitQueue},
+    chan::waitq::{Claimed, ClaimedNode, Node, Outcome, WaitQueue},
     facade::{
         AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
@@ -248,7 +248,7 @@ impl RawRwLock {
         match self.upgrader.claim_first() {
             // SAFETY: passed on.
             Some(first) => unsafe {
-                self.hand_to(gate, upgraded((word & WOKEN) | self.waits()), unsafe_node(&first));
+                self.hand_to(gate, upgraded((word & WOKEN) | self.waits()), first);
             },
             None => {
                 // ORDERING: Release. What we read is read before the next writer writes.
@@ -273,11 +273,9 @@ impl RawRwLock {
             self.word.fetch_and(!UPGRADABLES_WAIT, Relaxed);
         }
         let Some(first) = first else { return false };
-        let first = unsafe_node(&first);
-        first.set_outcome(Outcome::Done);
-        let unit = first.unit();
+        let unit = first.complete(Outcome::Done);
         drop(gate);
-        // R4: until now `first` kept the lock alive. What we read comes before what it does by its wake.
+        // R4: until now the one that waits kept the lock alive. What we read comes before what it does by its wake.
         unit.wake(Wake::Handoff);
         true
     }
@@ -567,7 +565,7 @@ impl RawRwLock {
             && let Some(first) = self.waiting_writers.claim_first()
         {
             // SAFETY: passed on.
-            return unsafe { self.hand_to(gate, keep | self.waits(), unsafe_node(&first)) };
+            return unsafe { self.hand_to(gate, keep | self.waits(), first) };
         }
         // SAFETY: the lock is ours by the caller, and is given up for `held` below.
         let (admitted, held) = unsafe { self.claim_readers() };
@@ -582,13 +580,11 @@ impl RawRwLock {
         // Somebody is on its way already: it has the first turn.
         let call = fair || keep == 0;
         if call && let Some(first) = self.waiting_writers.claim_first() {
-            let first = unsafe_node(&first);
             if fair {
                 // SAFETY: passed on.
                 return unsafe { self.hand_to(gate, keep | self.waits(), first) };
             }
-            first.set_outcome(Outcome::Again);
-            let unit = first.unit();
+            let unit = first.complete(Outcome::Again);
             // ORDERING: Release. Publishes what was written to a writer that overtakes.
             self.word.store(self.waits() | WOKEN, Release);
             drop(gate);
@@ -607,9 +603,8 @@ impl RawRwLock {
     /// # Safety
     ///
     /// The write lock is the caller's to give.
-    unsafe fn hand_to(&self, gate: Gate<'_>, word: usize, first: &Node) {
-        first.set_outcome(Outcome::Done);
-        let unit = first.unit();
+    unsafe fn hand_to(&self, gate: Gate<'_>, word: usize, first: ClaimedNode) {
+        let unit = first.complete(Outcome::Done);
         // Who has been handed the lock in a queue of the starving hands it on as well.
         // ORDERING: Relaxed. The wake publishes, and nobody but the new writer goes by this word.
         let starving = if word & WRITERS_WAIT != 0 { self.word.load(Relaxed) & STARVING } else { 0 };
@@ -704,12 +699,6 @@ enum Turn {
     Readers(Manner),
     /// A writer's.
     Writer,
-}
-
-/// The node that was claimed.
-fn unsafe_node(first: &std::ptr::NonNull<Node>) -> &Node {
-    // SAFETY: claimed and not woken, so its owner waits for us; the callers wake after their last use.
-    unsafe { first.as_ref() }
 }
 
 /// Tries, backing off in between.
