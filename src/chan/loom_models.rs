@@ -12,8 +12,9 @@ use loom::{
 
 use super::{
     Receiver, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError, bounded,
-    core::{Channel, Step, Taken},
+    core::{Channel, Step},
     ends::Source,
+    two_step::Taken,
 };
 use crate::{
     runtime::{park, wait::Reason},

@@ -13,7 +13,7 @@
 //! | `for v := range ch` | `for v in rx` |
 //! | `close(ch)` | [`tx.close()`](Sender::close), or dropping the last sender |
 //!
-//! The protocol is described in `chan/core.rs`.
+//! The protocol is described in `chan/core.rs` and `chan/two_step.rs`.
 
 pub(crate) mod core;
 #[cfg(not(loom))]
@@ -27,6 +27,7 @@ mod linger;
 mod loom_models;
 pub(crate) mod ring;
 pub(crate) mod timer;
+pub(crate) mod two_step;
 pub(crate) mod two_way;
 pub(crate) mod waitq;
 

@@ -4,7 +4,7 @@
 //! made from.
 //!
 //! - Y1: a receive takes its value in the first step, into room on the heap, and the second step takes it out; but a sender that waits keeps its
-//!   value until the second step, and waits (C7 of `chan::core`).
+//!   value until the second step, and waits (C7 of `chan::two_step`).
 //! - Y2: a send gets a grant in the first step (C5): the promise of a place in the buffer, or a receiver that keeps waiting for it.
 //! - Y3: a selected operation that is dropped gives its value, its partner or its grant back (C6 to C8), and panics.
 
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     chan::{
         ReadyTimeoutError, Receiver, RecvError, SelectTimeoutError, SendError, Sender, TryReadyError, TrySelectError,
-        core::Grant,
+        two_step::Grant,
     },
     runtime::{park, wait::Reason},
     util::lock::RawBiased,

@@ -17,7 +17,7 @@ use std::{
 use super::handle::{Attempt, Enqueue, Handle};
 use crate::{
     chan::{
-        core::Grant,
+        two_step::Grant,
         waitq::{ClaimedNode, Node, Outcome, Turn},
     },
     runtime::{
@@ -285,7 +285,7 @@ impl Select<'_> {
         chosen
     }
 
-    /// C5 of `chan::core`: the chosen partner will bring its value later.
+    /// C5 of `chan::two_step`: the chosen partner will bring its value later.
     #[cold]
     fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: ClaimedNode) -> Looked {
         let unit = park::current();

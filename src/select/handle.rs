@@ -5,8 +5,9 @@ use std::{mem::MaybeUninit, time::Instant};
 use crate::{
     chan::{
         Receiver, Sender,
-        core::{Channel, Ended, Grant, State, Step, Taken},
+        core::{Channel, Ended, State, Step},
         ends::{Place, Source},
+        two_step::{Grant, Taken},
         waitq::{ClaimedNode, Node, Turn, WaitQueue},
     },
     runtime::unit::Unit,
@@ -19,7 +20,7 @@ pub(crate) enum Attempt {
     Done(Option<&'static Unit>),
     /// It is complete in that the channel is closed.
     Closed,
-    /// A two-step sender has been claimed: its value must be waited for (C5 of `chan::core`).
+    /// A two-step sender has been claimed: its value must be waited for (C5 of `chan::two_step`).
     Promise(ClaimedNode),
     /// A two-step send may go on.
     Granted(Grant),
