@@ -581,7 +581,7 @@ impl Goroutine {
     /// `park` of the calling goroutine or thread, whose handle this is. True when a notification ended it.
     pub(crate) fn park_self(&self, deadline: Option<std::time::Instant>) -> bool {
         let token = &self.header().token;
-        // ORDERING: Acquire. Pairs with the Release in `unpark`; so do the two below.
+        // ORDERING: Acquire. Pairs with the Release in `unpark`; so do the three below.
         if token.compare_exchange(NOTIFIED, 0, Acquire, Relaxed).is_ok() {
             park::spend();
             return true;
@@ -592,7 +592,10 @@ impl Goroutine {
         if token.compare_exchange(0, ticket.to_bits(), AcqRel, Acquire).is_err() {
             let mine = unit.try_claim(ticket);
             debug_assert!(mine, "nobody has seen this ticket");
-            token.store(0, Relaxed);
+            // ORDERING: Acquire, and a swap for it. Another `unpark` may have come since the look above. It counts as one with the first, so
+            // what was done before it has to be seen after this `park`. A plain store would end it unseen: on x86 too a load behind the store may
+            // come before it.
+            token.swap(0, Acquire);
             park::spend();
             return true;
         }
