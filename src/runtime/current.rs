@@ -11,9 +11,11 @@ use std::{
 use crate::{
     debug,
     runtime::{
-        self, fork, lifecycle,
+        self, fork,
+        goroutine::Goroutine,
+        lifecycle,
         scheduler::{self, Worker},
-        task::{Goroutine, TaskRef},
+        task::TaskRef,
         wait::Reason,
     },
 };

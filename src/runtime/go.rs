@@ -6,11 +6,12 @@ use crate::{
     debug,
     runtime::{
         fork,
+        goroutine::{Goroutine, Id},
         lifecycle::{self, Shared},
         options,
         scheduler::{Processor, Worker},
         slot::Slot,
-        task::{Exit, Goroutine, Id, TaskRef},
+        task::{Exit, TaskRef},
     },
 };
 

@@ -29,6 +29,8 @@ pub(crate) mod fork;
 #[cfg(not(loom))]
 pub(crate) mod go;
 #[cfg(not(loom))]
+mod goroutine;
+#[cfg(not(loom))]
 pub(crate) mod lifecycle;
 #[cfg(not(loom))]
 pub(crate) mod locals;
@@ -60,9 +62,9 @@ pub use self::{
     blocking::blocking,
     current::{current, exit, num_goroutines, park, park_timeout, yield_now},
     go::{Builder, JoinHandle, go},
+    goroutine::{Goroutine, Id},
     lifecycle::{Runtime, RuntimeBuilder},
     options::{Deadlock, PanicPolicy},
     run::run,
     scope::{Scope, ScopedJoinHandle, scope},
-    task::{Goroutine, Id},
 };

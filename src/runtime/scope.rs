@@ -21,9 +21,10 @@ use std::{
 
 use crate::runtime::{
     go::{Builder, RawJoinHandle, cannot_start},
+    goroutine::{Goroutine, Id},
     panics,
     park::{self, Wake},
-    task::{Exit, Goroutine, Id},
+    task::Exit,
     unit::Unit,
     wait::Reason,
 };

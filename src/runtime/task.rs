@@ -1,4 +1,4 @@
-//! The task: one allocation for each `go`, with the header, the closure and later its result.
+//! The task: one allocation for each `go`, with the header, the closure and later its result. Handles to it are in `goroutine`.
 //!
 //! - J1: a task is reference counted. One reference belongs to whoever is to run it (a deque, an injector, the slot), the others
 //!   to handles. Handles, dumps and wakers refer to the task and never to the stack.
@@ -20,7 +20,7 @@
 use std::{
     alloc::Layout,
     any::Any,
-    fmt, io,
+    io,
     mem::ManuallyDrop,
     panic::{self, AssertUnwindSafe, Location},
     ptr::{self, NonNull},
@@ -36,17 +36,12 @@ use std::{
 
 use crate::{
     debug::heritage::Heritage,
-    runtime::{
-        fork,
-        locals::Locals,
-        panics,
-        park::{self, Wake},
-        scheduler, task_memory,
-        unit::{Ticket, Unit},
-        wait::Reason,
-    },
+    runtime::{fork, goroutine::Goroutine, locals::Locals, panics, park::Wake, scheduler, task_memory, unit::Unit},
     util::prefetch,
 };
+
+/// Where `debug` looks for it.
+pub(crate) use super::goroutine::Id;
 
 /// What a goroutine ended with.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Any + Send>>;
@@ -61,41 +56,59 @@ impl Exit for () {
     fn exited(self, _panicked: bool) {}
 }
 
-/// What all tasks have in common, whatever their closure.
+/// What all tasks have in common, whatever their closure. Handles ([`goroutine`](super::goroutine)) reach what is open to them.
 pub(crate) struct Header {
     /// J2, J3: DONE, JOINER, DETACHED, and the references in units of REFERENCE.
-    state: AtomicUsize,
-    vtable: &'static VTable,
-    id: u64,
+    pub(super) state: AtomicUsize,
+    pub(super) vtable: &'static VTable,
+    pub(super) id: u64,
     /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
     unit: AtomicPtr<Unit>,
     /// Who waits for the end, when JOINER is set.
-    joiner: AtomicPtr<Unit>,
+    pub(super) joiner: AtomicPtr<Unit>,
     /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
-    token: AtomicU64,
+    pub(super) token: AtomicU64,
     /// What the goroutine keeps for itself, made by its first use (J6).
     locals: AtomicPtr<Locals>,
-    name: Option<Box<str>>,
+    pub(super) name: Option<Box<str>>,
     location: &'static Location<'static>,
 }
 
-struct VTable {
+impl Header {
+    /// As [`TaskRef::unit`].
+    pub(super) fn unit(&self) -> Option<&'static Unit> {
+        // ORDERING: Acquire. Pairs with the Release in `set_unit`.
+        let unit = self.unit.load(Acquire);
+        // SAFETY: units are type-stable (U2).
+        unsafe { unit.as_ref() }
+    }
+
+    /// Counts one reference more, for a handle.
+    pub(super) fn count_one(&self) {
+        // ORDERING: Relaxed. A new reference is made from one that exists.
+        if self.state.fetch_add(REFERENCE, Relaxed) > MOST {
+            std::process::abort();
+        }
+    }
+}
+
+pub(super) struct VTable {
     /// The closure is dropped in place of running when it is refused.
     run: unsafe fn(NonNull<Header>, refused: bool),
     free: unsafe fn(NonNull<Header>),
     /// Moves the result into the `Option<Outcome<T>>` at the pointer.
-    take: unsafe fn(NonNull<Header>, *mut ()),
+    pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
     /// Drops the result.
-    clear: unsafe fn(NonNull<Header>),
+    pub(super) clear: unsafe fn(NonNull<Header>),
     /// The bytes of the whole allocation.
     size: usize,
 }
 
-const NOTIFIED: u64 = 1;
+pub(super) const NOTIFIED: u64 = 1;
 
-const DONE: usize = 1;
-const JOINER: usize = 2;
-const DETACHED: usize = 4;
+pub(super) const DONE: usize = 1;
+pub(super) const JOINER: usize = 2;
+pub(super) const DETACHED: usize = 4;
 const REFERENCE: usize = 8;
 /// A state beyond this one has more references than anything but a leak makes, and would overflow.
 const MOST: usize = isize::MAX as usize;
@@ -188,7 +201,9 @@ impl TaskRef {
         };
         // SAFETY: new memory of this layout.
         unsafe { place.write(task) };
-        Ok((Self(place.cast()), Goroutine(place.cast())))
+        // SAFETY: the second of its two references.
+        let handle = unsafe { Goroutine::counted(place.cast()) };
+        Ok((Self(place.cast()), handle))
     }
 
     #[inline]
@@ -218,12 +233,9 @@ impl TaskRef {
         self.header().unit.store(ptr::from_ref(unit).cast_mut(), Release);
     }
 
-    /// The stack made for this task alone, when it has not started yet; its unit is known from the beginning then.
+    /// The unit that the task runs as: known once it has started, or from the beginning when it has a stack of its own.
     pub(crate) fn unit(&self) -> Option<&'static Unit> {
-        // ORDERING: Acquire. Pairs with the Release in `set_unit`.
-        let unit = self.header().unit.load(Acquire);
-        // SAFETY: units are type-stable (U2).
-        unsafe { unit.as_ref() }
+        self.header().unit()
     }
 
     /// Gives up the runner's reference of a task that is never run: a thread's own.
@@ -234,11 +246,9 @@ impl TaskRef {
 
     /// One more counted reference, for handles.
     pub(crate) fn goroutine(&self) -> Goroutine {
-        // ORDERING: Relaxed. A new reference is made from one that exists.
-        if self.header().state.fetch_add(REFERENCE, Relaxed) > MOST {
-            std::process::abort();
-        }
-        Goroutine(self.0)
+        self.header().count_one();
+        // SAFETY: counted just now.
+        unsafe { Goroutine::counted(self.0) }
     }
 
     /// Calls `f` with the store of goroutine-locals. Called by the goroutine itself only (J6); `f` does not park.
@@ -271,11 +281,12 @@ impl TaskRef {
         self.header().locals.store(Box::into_raw(Box::new(locals)), Relaxed);
     }
 
-    /// Whether the goroutine waits in `park`, has not been notified, and nobody else has a handle to do that.
+    /// Whether the goroutine waits in `park`, has not been notified, and nobody else has a handle to do that. Called on its thread.
     pub(crate) fn is_parked_alone(&self) -> bool {
         // The runner's reference, and the one that `park` itself holds.
         // ORDERING: Acquire. Pairs with the Release of the handles that are gone: what they did to the token is seen below.
         let alone = self.header().state.load(Acquire) / REFERENCE == 2;
+        // ORDERING: Relaxed. If it is alone, who else wrote the token is seen by the Acquire; the goroutine itself did so on this thread.
         alone && self.header().token.load(Relaxed) > NOTIFIED
     }
 
@@ -424,6 +435,7 @@ fn end_locals(header: &Header) {
 fn end_locals_slow(header: &Header, locals: *mut Locals) {
     // SAFETY: made by `with_locals` and freed below. `Drop`s of the values come back to it by shared references.
     unsafe { &*locals }.end();
+    // ORDERING: Relaxed, as in `with_locals`.
     header.locals.store(ptr::null_mut(), Relaxed);
     // SAFETY: as above; the pointer has been taken away, so nobody comes back. No value is left whose `Drop` could.
     drop(unsafe { Box::from_raw(locals) });
@@ -433,7 +445,7 @@ fn end_locals_slow(header: &Header, locals: *mut Locals) {
 ///
 /// Gives up one reference to a live task.
 #[inline]
-unsafe fn release(header: NonNull<Header>) {
+pub(super) unsafe fn release(header: NonNull<Header>) {
     // SAFETY: the caller's reference keeps the header alive up to the decrement.
     let task = unsafe { header.as_ref() };
     let free = task.vtable.free;
@@ -485,193 +497,6 @@ unsafe fn take<F, T, E>(header: NonNull<Header>, into: *mut ()) {
     }
 }
 
-/// A handle to a goroutine: its name, its id, and `unpark`.
-///
-/// Handles are cheap to clone and keep neither the goroutine nor its stack alive.
-///
-/// # Examples
-///
-/// ```
-/// let waits = oxigo::Builder::new().name("waits".into()).spawn(oxigo::park)?;
-/// let goroutine = waits.goroutine().clone();
-/// assert_eq!(goroutine.name(), Some("waits"));
-/// goroutine.unpark();
-/// waits.join().unwrap();
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub struct Goroutine(NonNull<Header>);
-
-// SAFETY: a handle reads constants and atomics of the header, and frees a task whose closure and result are `Send`.
-unsafe impl Send for Goroutine {}
-// SAFETY: as above.
-unsafe impl Sync for Goroutine {}
-impl panic::UnwindSafe for Goroutine {}
-impl panic::RefUnwindSafe for Goroutine {}
-
-impl Clone for Goroutine {
-    fn clone(&self) -> Self {
-        TaskRef(self.0).goroutine()
-    }
-}
-
-impl Drop for Goroutine {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: this handle's reference, given up once.
-        unsafe { release(self.0) };
-    }
-}
-
-impl fmt::Debug for Goroutine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Goroutine").field("id", &self.id()).field("name", &self.name()).finish()
-    }
-}
-
-impl Goroutine {
-    #[inline]
-    fn header(&self) -> &Header {
-        // SAFETY: a handle is a counted reference.
-        unsafe { self.0.as_ref() }
-    }
-
-    /// The id, which no other goroutine of this process has or will have.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub fn id(&self) -> Id {
-        Id(self.header().id)
-    }
-
-    /// The name given with [`Builder::name`](crate::Builder::name), if any.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub fn name(&self) -> Option<&str> {
-        self.header().name.as_deref()
-    }
-
-    /// The unit of this goroutine, once it has started.
-    pub(crate) fn unit(&self) -> Option<&'static Unit> {
-        TaskRef(self.0).unit()
-    }
-
-    /// Lets the goroutine's next, or present, [`park`](crate::park) return.
-    ///
-    /// As with [`std::thread::Thread::unpark`], several calls before one `park` count once. It ends nothing but a `park`.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub fn unpark(&self) {
-        // ORDERING: AcqRel. Release: what was done before `unpark` is seen after `park`. Acquire: the ticket's unit.
-        let before = self.header().token.swap(NOTIFIED, AcqRel);
-        if before <= NOTIFIED {
-            return;
-        }
-        let unit = self.unit().expect("a goroutine that waits has started");
-        // U1: an old ticket fails here without harm.
-        if unit.try_claim(Ticket::from_bits(before)) {
-            unit.wake(Wake::Queue);
-        }
-    }
-
-    /// `park` of the calling goroutine or thread, whose handle this is. True when a notification ended it.
-    pub(crate) fn park_self(&self, deadline: Option<std::time::Instant>) -> bool {
-        let token = &self.header().token;
-        // ORDERING: Acquire. Pairs with the Release in `unpark`; so do the three below.
-        if token.compare_exchange(NOTIFIED, 0, Acquire, Relaxed).is_ok() {
-            park::spend();
-            return true;
-        }
-        let unit = park::current();
-        let ticket = unit.arm();
-        // ORDERING: AcqRel. Release publishes the armed ticket.
-        if token.compare_exchange(0, ticket.to_bits(), AcqRel, Acquire).is_err() {
-            let mine = unit.try_claim(ticket);
-            debug_assert!(mine, "nobody has seen this ticket");
-            // ORDERING: Acquire, and a swap for it. Another `unpark` may have come since the look above. It counts as one with the first, so
-            // what was done before it has to be seen after this `park`. A plain store would end it unseen: on x86 too a load behind the store may
-            // come before it.
-            token.swap(0, Acquire);
-            park::spend();
-            return true;
-        }
-        let _ = unit.park_until(ticket, deadline, Reason::Park.alone());
-        token.swap(0, Acquire) == NOTIFIED
-    }
-
-    /// Whether the goroutine has ended.
-    pub(crate) fn is_finished(&self) -> bool {
-        // ORDERING: Acquire. Pairs with the AcqRel in `finish`.
-        self.header().state.load(Acquire) & DONE != 0
-    }
-
-    /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
-    pub(crate) fn wait_finished(&self) {
-        if self.is_finished() {
-            return park::spend();
-        }
-        let unit = park::current();
-        let header = self.header();
-        // ORDERING: Relaxed. Published by the Release below.
-        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
-        // ORDERING: Release publishes the unit; Acquire takes over the result when the end came first.
-        if header.state.fetch_or(JOINER, AcqRel) & DONE == 0 {
-            unit.park(Reason::Join.on(header));
-            // ORDERING: Acquire. Takes over the result published before the wake.
-            fence(Acquire);
-        }
-    }
-
-    /// Takes the result.
-    ///
-    /// # Safety
-    ///
-    /// The goroutine has ended, its closure returns `T`, and the caller holds the right to join and takes once (J2).
-    pub(crate) unsafe fn take<T>(&self) -> Outcome<T> {
-        // The closure's type is not known here, but the place of the result is told by the task itself.
-        let mut outcome: ManuallyDrop<Option<Outcome<T>>> = ManuallyDrop::new(None);
-        let take = self.header().vtable.take;
-        // SAFETY: by the caller the task's result type is `T`, so `outcome` is the type that `take` writes.
-        unsafe { take(self.0, (&raw mut outcome).cast()) };
-        ManuallyDrop::into_inner(outcome).expect("a result is taken once")
-    }
-
-    /// Gives up the right to join: the result is dropped by the goroutine before its [`Exit`], or here when it has ended (J2).
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the right to join and uses it up with this call; a result that was taken before is no obstacle.
-    pub(crate) unsafe fn detach(&self) {
-        // ORDERING: Acquire takes over the result when the end came first; Release, what was done with the handle.
-        if self.header().state.fetch_or(DETACHED, AcqRel) & DONE == 0 {
-            return;
-        }
-        let clear = self.header().vtable.clear;
-        // SAFETY: after the end the stage belongs to the caller.
-        unsafe { clear(self.0) };
-    }
-}
-
-/// The id of a goroutine: a number that is never used twice in a process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(pub(crate) u64);
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{env, os::unix::process::ExitStatusExt, process::Command};
@@ -692,7 +517,7 @@ mod tests {
             assert_eq!(child.status.signal(), Some(libc::SIGABRT));
             return;
         }
-        handle.header().state.fetch_add(1 << (usize::BITS - 1), Relaxed);
+        task.header().state.fetch_add(1 << (usize::BITS - 1), Relaxed);
         drop((handle.clone(), handle.clone()));
         std::process::exit(0);
     }

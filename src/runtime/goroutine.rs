@@ -1,0 +1,225 @@
+//! What users see of a goroutine: [`Goroutine`], a handle to its task, and [`Id`].
+//!
+//! - H1: a handle is a counted reference (J1 of `task`). So what it reads of the header is there, and nothing of the stack is kept by it.
+//! - H2: the token of `park` and `unpark` is one word, changed in one step each time. `park` turns 0 into its ticket, and at its end whatever is
+//!   there into 0; `unpark` turns whatever is there into NOTIFIED, and if that was a ticket, ends the wait, if it is still open (U1). So an
+//!   `unpark` that comes first is not lost.
+//! - H3: `JoinHandle`s hold the right to join, one for a task, and use it up: by waiting and taking the result, or by giving it up (J2, J3).
+
+use std::{
+    fmt,
+    mem::ManuallyDrop,
+    panic,
+    ptr::{self, NonNull},
+    sync::atomic::{
+        Ordering::{AcqRel, Acquire, Relaxed},
+        fence,
+    },
+    time::Instant,
+};
+
+use crate::runtime::{
+    park::{self, Wake},
+    task::{self, DETACHED, DONE, Header, JOINER, NOTIFIED, Outcome},
+    unit::{Ticket, Unit},
+    wait::Reason,
+};
+
+/// A handle to a goroutine: its name, its id, and `unpark`.
+///
+/// Handles are cheap to clone and keep neither the goroutine nor its stack alive.
+///
+/// # Examples
+///
+/// ```
+/// let waits = oxigo::Builder::new().name("waits".into()).spawn(oxigo::park)?;
+/// let goroutine = waits.goroutine().clone();
+/// assert_eq!(goroutine.name(), Some("waits"));
+/// goroutine.unpark();
+/// waits.join().unwrap();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Goroutine(NonNull<Header>);
+
+// SAFETY: a handle reads constants and atomics of the header, and frees a task whose closure and result are `Send`.
+unsafe impl Send for Goroutine {}
+// SAFETY: as above.
+unsafe impl Sync for Goroutine {}
+impl panic::UnwindSafe for Goroutine {}
+impl panic::RefUnwindSafe for Goroutine {}
+
+impl Goroutine {
+    /// The id, which no other goroutine of this process has or will have.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn id(&self) -> Id {
+        Id(self.header().id)
+    }
+
+    /// The name given with [`Builder::name`](crate::Builder::name), if any.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn name(&self) -> Option<&str> {
+        self.header().name.as_deref()
+    }
+
+    /// Lets the goroutine's next, or present, [`park`](crate::park) return.
+    ///
+    /// As with [`std::thread::Thread::unpark`], several calls before one `park` count once. It ends nothing but a `park`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn unpark(&self) {
+        // ORDERING: AcqRel. Release: what was done before `unpark` is seen after `park`. Acquire: the ticket's unit.
+        let before = self.header().token.swap(NOTIFIED, AcqRel);
+        if before <= NOTIFIED {
+            return;
+        }
+        let unit = self.unit().expect("a goroutine that waits has started");
+        // U1: an old ticket fails here without harm.
+        if unit.try_claim(Ticket::from_bits(before)) {
+            unit.wake(Wake::Queue);
+        }
+    }
+
+    /// A handle to the task.
+    ///
+    /// # Safety
+    ///
+    /// One reference of the task is counted for this handle (J1).
+    #[inline]
+    pub(super) unsafe fn counted(task: NonNull<Header>) -> Self {
+        Self(task)
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: a handle is a counted reference.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The unit of this goroutine, once it has started.
+    pub(crate) fn unit(&self) -> Option<&'static Unit> {
+        self.header().unit()
+    }
+
+    /// `park` of the calling goroutine or thread, whose handle this is. True when a notification ended it.
+    pub(crate) fn park_self(&self, deadline: Option<Instant>) -> bool {
+        let token = &self.header().token;
+        // ORDERING: Acquire. Pairs with the Release in `unpark`; so do the three below.
+        if token.compare_exchange(NOTIFIED, 0, Acquire, Relaxed).is_ok() {
+            park::spend();
+            return true;
+        }
+        let unit = park::current();
+        let ticket = unit.arm();
+        // ORDERING: AcqRel. Release publishes the armed ticket.
+        if token.compare_exchange(0, ticket.to_bits(), AcqRel, Acquire).is_err() {
+            let mine = unit.try_claim(ticket);
+            debug_assert!(mine, "nobody has seen this ticket");
+            // ORDERING: Acquire, and a swap for it. Another `unpark` may have come since the look above. It counts as one with the first, so
+            // what was done before it has to be seen after this `park`. A plain store would end it unseen: on x86 too a load behind the store may
+            // come before it.
+            token.swap(0, Acquire);
+            park::spend();
+            return true;
+        }
+        let _ = unit.park_until(ticket, deadline, Reason::Park.alone());
+        token.swap(0, Acquire) == NOTIFIED
+    }
+
+    /// Whether the goroutine has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        // ORDERING: Acquire. Pairs with the AcqRel in `finish`.
+        self.header().state.load(Acquire) & DONE != 0
+    }
+
+    /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
+    pub(crate) fn wait_finished(&self) {
+        if self.is_finished() {
+            return park::spend();
+        }
+        let unit = park::current();
+        let header = self.header();
+        // ORDERING: Relaxed. Published by the Release below.
+        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
+        // ORDERING: Release publishes the unit; Acquire takes over the result when the end came first.
+        if header.state.fetch_or(JOINER, AcqRel) & DONE == 0 {
+            unit.park(Reason::Join.on(header));
+            // ORDERING: Acquire. Takes over the result published before the wake.
+            fence(Acquire);
+        }
+    }
+
+    /// Takes the result.
+    ///
+    /// # Safety
+    ///
+    /// The goroutine has ended, its closure returns `T`, and the caller holds the right to join and takes once (J2).
+    pub(crate) unsafe fn take<T>(&self) -> Outcome<T> {
+        // The closure's type is not known here, but the place of the result is told by the task itself.
+        let mut outcome: ManuallyDrop<Option<Outcome<T>>> = ManuallyDrop::new(None);
+        let take = self.header().vtable.take;
+        // SAFETY: by the caller the task's result type is `T`, so `outcome` is the type that `take` writes.
+        unsafe { take(self.0, (&raw mut outcome).cast()) };
+        ManuallyDrop::into_inner(outcome).expect("a result is taken once")
+    }
+
+    /// Gives up the right to join: the result is dropped by the goroutine before its [`Exit`](task::Exit), or here when it has ended (J2).
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the right to join and uses it up with this call; a result that was taken before is no obstacle.
+    pub(crate) unsafe fn detach(&self) {
+        // ORDERING: Acquire takes over the result when the end came first; Release, what was done with the handle.
+        if self.header().state.fetch_or(DETACHED, AcqRel) & DONE == 0 {
+            return;
+        }
+        let clear = self.header().vtable.clear;
+        // SAFETY: after the end the stage belongs to the caller.
+        unsafe { clear(self.0) };
+    }
+}
+
+impl Clone for Goroutine {
+    fn clone(&self) -> Self {
+        self.header().count_one();
+        // SAFETY: counted just now.
+        unsafe { Self::counted(self.0) }
+    }
+}
+
+impl Drop for Goroutine {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this handle's reference, given up once.
+        unsafe { task::release(self.0) };
+    }
+}
+
+impl fmt::Debug for Goroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Goroutine").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+/// The id of a goroutine: a number that is never used twice in a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub(crate) u64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
