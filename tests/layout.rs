@@ -43,6 +43,13 @@ fn what_users_wait_with_knows_only_the_seam() {
 }
 
 #[test]
+fn the_seam_knows_nothing_of_who_waits() {
+    for above in ["chan::", "select::", "crate::sync"] {
+        assert_eq!(uses(above, "runtime"), [""; 0], "`runtime` looks up");
+    }
+}
+
+#[test]
 fn stacks_and_coroutines_know_no_scheduler() {
     for room in ["stack", "coroutine.rs", "util", "facade"] {
         assert_eq!(uses("runtime::", room), [""; 0], "{room} looks up");

@@ -27,17 +27,13 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    detour::Detour,
-    linger::Linger,
-    ring::Ring,
-    waitq::{Claimed, ClaimedNode, Node, Outcome, Turn, WaitQueue},
-};
+use super::{detour::Detour, linger::Linger, ring::Ring};
 use crate::{
     runtime::{
         park::{self, Parked, Wake},
         unit::Unit,
         wait::Reason,
+        waitq::{Claimed, ClaimedNode, Node, Outcome, Turn, WaitQueue},
     },
     util::{
         BiasedLock,

@@ -10,7 +10,8 @@
 
 use std::{collections::VecDeque, mem, ptr};
 
-use super::{ring::Ring, waitq::Turn};
+use super::ring::Ring;
+use crate::runtime::waitq::Turn;
 
 /// A promised place: an odd number, so that it is told from the address of a node. It is not copied (G3).
 #[derive(Debug, PartialEq, Eq)]

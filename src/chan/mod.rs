@@ -29,7 +29,6 @@ pub(crate) mod ring;
 pub(crate) mod timer;
 pub(crate) mod two_step;
 pub(crate) mod two_way;
-pub(crate) mod waitq;
 
 #[cfg(not(loom))]
 pub use self::ctx::{RecvCtxError, SendCtxError};

@@ -10,14 +10,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    core::Ended,
-    waitq::{Node, Outcome, WaitQueue},
-};
+use super::core::Ended;
 use crate::{
     runtime::{
         park::{self, Parked},
         wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
     },
     util::BiasedLock,
 };

@@ -24,12 +24,12 @@ use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
 use super::{
     core::{Channel, Ended, Join, State, Step},
     detour::{Detour, Promise},
-    waitq::{Claimed, ClaimedNode, Node, Outcome, Turn},
 };
 use crate::{
     runtime::{
         park::{self, Wake},
         wait::Reason,
+        waitq::{Claimed, ClaimedNode, Node, Outcome, Turn},
     },
     util::lock::{Guard, RawBiased},
 };

@@ -1,6 +1,6 @@
 //! Goroutines and what runs them.
 //!
-//! From the bottom: [`unit`] (who can wait, and who may end a wait), [`park`] (the seam that everything above uses),
+//! From the bottom: [`unit`] (who can wait, and who may end a wait), [`park`] (the seam that everything above uses), [`waitq`] (queues of those who wait),
 //! `scheduler` (workers), `slot` and `task` (a goroutine's control block and its closure), and on top what users call.
 
 pub(crate) mod interrupt;
@@ -12,6 +12,7 @@ pub(crate) mod until;
 #[cfg(not(loom))]
 pub(crate) mod urgent;
 pub(crate) mod wait;
+pub(crate) mod waitq;
 
 #[cfg(not(loom))]
 pub(crate) mod alarm;

@@ -6,14 +6,12 @@
 
 use std::time::Instant;
 
-use crate::{
-    chan::waitq::{Node, Outcome},
-    runtime::{
-        interrupt::{self, Interrupt},
-        park::Parked,
-        unit::{Ticket, Unit},
-        wait::Wait,
-    },
+use crate::runtime::{
+    interrupt::{self, Interrupt},
+    park::Parked,
+    unit::{Ticket, Unit},
+    wait::Wait,
+    waitq::{Node, Outcome},
 };
 
 /// Until when a wait lasts.

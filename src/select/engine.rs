@@ -16,13 +16,11 @@ use std::{
 
 use super::handle::{Attempt, Enqueue, Handle};
 use crate::{
-    chan::{
-        two_step::Grant,
-        waitq::{ClaimedNode, Node, Outcome, Turn},
-    },
+    chan::two_step::Grant,
     runtime::{
         park::{self, Parked, Wake},
         wait::Reason,
+        waitq::{ClaimedNode, Node, Outcome, Turn},
     },
     util::lock::{Raw, RawBiased},
 };

@@ -8,9 +8,11 @@ use crate::{
         core::{Channel, Ended, State, Step},
         ends::{Place, Source},
         two_step::{Grant, Taken},
-        waitq::{ClaimedNode, Node, Turn, WaitQueue},
     },
-    runtime::unit::Unit,
+    runtime::{
+        unit::Unit,
+        waitq::{Claimed, ClaimedNode, Node, Turn, WaitQueue},
+    },
     util::lock::RawBiased,
 };
 
@@ -53,7 +55,7 @@ pub(crate) unsafe trait Handle {
     /// Locked. Leaves the queue, if still in it.
     unsafe fn withdraw(&self, node: &Node, how: Enqueue);
     /// Locked. Takes those who watch out, to be woken after unlocking.
-    unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed>;
+    unsafe fn take_watchers(&self) -> Option<Claimed>;
     /// Locked. When the clock will complete the operation.
     unsafe fn deadline(&self) -> Option<Instant>;
     /// Whether this end sends.
@@ -160,7 +162,7 @@ unsafe impl<T> Handle for Sender<T> {
         }
     }
 
-    unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed> {
+    unsafe fn take_watchers(&self) -> Option<Claimed> {
         // SAFETY: locked by the caller.
         unsafe { self.channel().state().with_raw(|state| state.take_watchers()) }
     }
@@ -295,7 +297,7 @@ unsafe impl<T> Handle for Receiver<T> {
         }
     }
 
-    unsafe fn take_watchers(&self) -> Option<crate::chan::waitq::Claimed> {
+    unsafe fn take_watchers(&self) -> Option<Claimed> {
         match self.source() {
             // SAFETY: locked by the caller.
             Source::Channel(channel) => unsafe { channel.state().with_raw(|state| state.take_watchers()) },

@@ -5,8 +5,11 @@
 use std::fmt;
 
 use crate::{
-    chan::waitq::{Node, Outcome, WaitQueue},
-    runtime::{park, wait::Reason},
+    runtime::{
+        park,
+        wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
+    },
     util::Lock,
 };
 

@@ -13,11 +13,11 @@ use std::{
 
 use super::mutex::RawMutex;
 use crate::{
-    chan::waitq::{Node, Outcome, WaitQueue},
     runtime::{
         park::{self, Wake},
         until::{self, Until},
         wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
     },
     util::Lock,
 };

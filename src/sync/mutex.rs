@@ -34,7 +34,6 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    chan::waitq::{Node, Outcome, WaitQueue},
     facade::{
         AtomicU32,
         Ordering::{Acquire, Relaxed, Release},
@@ -43,6 +42,7 @@ use crate::{
         park::{self, Wake},
         until::{self, Until},
         wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
     },
     util::{Lock, backoff::Backoff},
 };

@@ -10,7 +10,6 @@
 use std::{fmt, time::Instant};
 
 use crate::{
-    chan::waitq::{Node, Outcome, WaitQueue},
     facade::{
         AtomicU32,
         Ordering::{Acquire, Relaxed, Release},
@@ -18,6 +17,7 @@ use crate::{
     runtime::{
         park::{self, Parked},
         wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
     },
     util::Lock,
 };

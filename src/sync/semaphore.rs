@@ -17,7 +17,6 @@ use std::{
 #[cfg(not(loom))]
 use crate::context::{Context, ContextError};
 use crate::{
-    chan::waitq::{Claimed, Node, Outcome, WaitQueue},
     facade::{
         AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
@@ -26,6 +25,7 @@ use crate::{
         park,
         until::{self, Until},
         wait::Reason,
+        waitq::{Claimed, Node, Outcome, WaitQueue},
     },
     util::Lock,
 };

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use crate::{
-    chan::waitq::{Node, Outcome, WaitQueue},
     runtime::{
         interrupt::Interrupt,
         park::{self, Wake},
         until::{self, Until},
         wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
     },
     util::Lock,
 };

@@ -17,8 +17,12 @@ use std::{
 };
 
 use crate::{
-    chan::waitq::{Node, Outcome, WaitQueue},
-    runtime::{park, until::Until, wait::Reason},
+    runtime::{
+        park,
+        until::Until,
+        wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
+    },
     util::Lock,
 };
 

@@ -37,12 +37,16 @@
 //! Models: `loom_source` below.
 
 use crate::{
-    chan::waitq::{Node, Outcome, WaitQueue},
     facade::{
         AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed},
     },
-    runtime::{park, until::Until, wait::Reason},
+    runtime::{
+        park,
+        until::Until,
+        wait::Reason,
+        waitq::{Node, Outcome, WaitQueue},
+    },
     util::Lock,
 };
 

@@ -37,7 +37,6 @@ use self::word::{
 };
 use super::mutex::{Manner, out_of_patience};
 use crate::{
-    chan::waitq::{Claimed, ClaimedNode, Node, Outcome, WaitQueue},
     facade::{
         AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
@@ -46,6 +45,7 @@ use crate::{
         park::{self, Wake},
         until::{self, Until},
         wait::Reason,
+        waitq::{Claimed, ClaimedNode, Node, Outcome, WaitQueue},
     },
     util::{Lock, backoff::Backoff, lock::Guard},
 };

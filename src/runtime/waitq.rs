@@ -1,8 +1,8 @@
-//! Wait queues: who waits on a channel, first come, first served.
+//! Wait queues: who waits for one thing, a channel or a lock, first come, first served. Each queue is guarded by the lock of what has it.
 //!
 //! - Q1: a node lives in the frame of the party that waits, which does not leave that frame before the node is out of every queue
 //!   and its wait has ended.
-//! - Q2: links, `linked` and `outcome` are written under the lock of the channel whose queue the node is in, or was in; the waiter
+//! - Q2: links, `linked` and `outcome` are written under the lock of the queue that the node is in, or was in; the waiter
 //!   itself reads `outcome` after its wake, which is ordered after the write. In a wait with a ticket only the one who won it writes an
 //!   outcome, so the nodes that lost are read without the lock.
 //! - Q3: whoever takes a node out of a queue to complete it has the claim on its wait: without a ticket by having taken it out, with
@@ -25,13 +25,13 @@ pub(crate) enum Outcome {
     Waiting,
     /// The value has been moved, in or out of the place.
     Done,
-    /// The channel was closed, or its other side is gone. A value in the place is still there.
+    /// What was waited for will never come. A value in the place is still there.
     Closed,
     /// Something has changed: look again.
     Again,
 }
 
-/// When a two-step operation took something out of a channel: a count that may wrap, or never.
+/// When something was taken out that may yet be put back: a count that may wrap, or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn(u32);
 
@@ -56,11 +56,11 @@ pub(crate) struct Node {
     next: Cell<*const Node>,
     linked: Cell<bool>,
     outcome: Cell<Outcome>,
-    /// When it was first taken out by a two-step operation.
+    /// When it was first taken out by a party that may put it back.
     turn: Cell<Turn>,
     unit: &'static Unit,
     ticket: Cell<Option<Ticket>>,
-    /// Where a sender's value is, or a receiver's value goes; null when there is no such place yet (two-step operations).
+    /// What else the two sides have to know: for channels where a sender's value is, or a receiver's value goes; null if there is none yet.
     place: Cell<*mut ()>,
     _pinned: PhantomPinned,
 }
@@ -142,7 +142,7 @@ impl ClaimedNode {
         unsafe { self.0.as_ref() }
     }
 
-    /// Where a sender's value is, or a receiver's value goes.
+    /// For channels: where a sender's value is, or a receiver's value goes.
     #[inline]
     pub(crate) fn place(&self) -> *mut () {
         self.node().place()
@@ -189,14 +189,14 @@ impl ClaimedNode {
     }
 }
 
-/// A queue of nodes, oldest first. Guarded by its channel's lock.
+/// A queue of nodes, oldest first. Guarded by the lock of what has it.
 #[derive(Debug)]
 pub(crate) struct WaitQueue {
     head: Cell<*const Node>,
     tail: Cell<*const Node>,
 }
 
-// SAFETY: the nodes are reached under the channel's lock only (Q2).
+// SAFETY: the nodes are reached under the queue's lock only (Q2).
 unsafe impl Send for WaitQueue {}
 // Whoever owns it changes it in steps that run no user code, so no panic leaves one half done.
 impl std::panic::UnwindSafe for WaitQueue {}
