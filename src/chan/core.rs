@@ -33,7 +33,7 @@ use crate::{
         park::{self, Parked, Wake},
         unit::Unit,
         wait::Reason,
-        waitq::{Claimed, ClaimedNode, Node, Outcome, Turn, WaitQueue},
+        waitq::{Claimed, ClaimedNode, Node, Outcome, TakenAt, WaitQueue},
     },
     util::{
         BiasedLock,
@@ -68,7 +68,7 @@ pub(crate) struct State<T> {
     pub(super) closed: bool,
     pub(super) deaf: bool,
     /// When something was last taken in two steps.
-    pub(super) turn: Turn,
+    pub(super) taken_at: TakenAt,
     senders_linger: Linger,
     receivers_linger: Linger,
 }
@@ -357,7 +357,7 @@ impl<T> Channel<T> {
             plain: true,
             closed: false,
             deaf: false,
-            turn: Turn::NEVER,
+            taken_at: TakenAt::NEVER,
             senders_linger: Linger::new(),
             receivers_linger: Linger::new(),
         };
@@ -496,7 +496,7 @@ impl<T> Channel<T> {
             rounds += 1;
         };
         // SAFETY: by the caller.
-        unsafe { self.send_waiting(state, value, deadline, Turn::NEVER) }
+        unsafe { self.send_waiting(state, value, deadline, TakenAt::NEVER) }
     }
 
     /// # Safety
@@ -509,16 +509,16 @@ impl<T> Channel<T> {
         state: Guard<'_, State<T>, RawBiased>,
         value: *mut T,
         deadline: Option<Instant>,
-        turn: Turn,
+        taken_at: TakenAt,
     ) -> Ended {
         let unit = park::current();
         let ticket = deadline.map(|_| unit.arm());
         let node = Node::new(unit, ticket, value.cast());
-        if turn == Turn::NEVER {
+        if taken_at == TakenAt::NEVER {
             // SAFETY: the node stays in this frame until it is out of the queue.
             unsafe { state.senders.push(&node) };
         } else {
-            node.set_turn(turn);
+            node.set_taken_at(taken_at);
             // SAFETY: as above.
             unsafe { state.senders.put_back(&node) };
         }
@@ -536,7 +536,7 @@ impl<T> Channel<T> {
             Outcome::Done => Ended::Done,
             Outcome::Closed => Ended::Closed,
             // SAFETY: by the caller.
-            Outcome::Waiting | Outcome::Again => unsafe { self.send_again(value, deadline, node.turn()) },
+            Outcome::Waiting | Outcome::Again => unsafe { self.send_again(value, deadline, node.taken_at()) },
         }
     }
 

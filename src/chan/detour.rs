@@ -6,12 +6,12 @@
 //! - G2: while something is `returned`, the channel's own ring is empty and its values lie in `aside`. So who receives finds the ring empty, and
 //!   looks here only then.
 //! - G3: a promise is known by a number, from which its place in `line` follows. It is kept or given up once.
-//! - G4: `returned` is in the order in which its values were taken. What is taken twice keeps the turn of the first time.
+//! - G4: `returned` is in the order in which its values were taken. What is taken twice counts as taken the first time.
 
 use std::{collections::VecDeque, mem, ptr};
 
 use super::ring::Ring;
-use crate::runtime::waitq::Turn;
+use crate::runtime::waitq::TakenAt;
 
 /// A promised place: an odd number, so that it is told from the address of a node. It is not copied (G3).
 #[derive(Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Entry<T> {
 
 /// See the module. Guarded by the channel's lock.
 pub(crate) struct Detour<T> {
-    returned: VecDeque<(Turn, T)>,
+    returned: VecDeque<(TakenAt, T)>,
     aside: Ring<T>,
     line: VecDeque<Entry<T>>,
     /// The number of the promise that the first entry of `line` is, or would be.
@@ -133,19 +133,19 @@ impl<T> Detour<T> {
         }
     }
 
-    /// Puts a value back in its turn (G4).
-    pub(crate) fn give_back(&mut self, turn: Turn, value: T, ring: &mut Ring<T>) {
+    /// Puts a value back where it was (G4).
+    pub(crate) fn give_back(&mut self, taken_at: TakenAt, value: T, ring: &mut Ring<T>) {
         if self.returned.is_empty() {
             // G2.
             mem::swap(&mut self.aside, ring);
         }
-        let at = self.returned.partition_point(|(earlier, _)| earlier.is_before(turn));
-        self.returned.insert(at, (turn, value));
+        let at = self.returned.partition_point(|(earlier, _)| earlier.is_before(taken_at));
+        self.returned.insert(at, (taken_at, value));
     }
 
     /// When the first of the returned values was taken.
-    pub(crate) fn returned(&self) -> Option<Turn> {
-        self.returned.front().map(|(turn, _)| *turn)
+    pub(crate) fn returned(&self) -> Option<TakenAt> {
+        self.returned.front().map(|(taken_at, _)| *taken_at)
     }
 
     /// The first of the returned values.

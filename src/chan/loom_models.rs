@@ -441,9 +441,9 @@ fn take_and_give_back(rx: &Receiver<u32>) {
     match taken {
         // SAFETY: taken just now, and used once.
         Taken::Held(sender) => unsafe { channel(rx).give_back_held(sender) },
-        Taken::Step(Step::Done(sender), turn) => {
+        Taken::Step(Step::Done(sender), taken_at) => {
             // SAFETY: initialised, since that is done.
-            channel(rx).give_back(unsafe { value.assume_init() }, turn);
+            channel(rx).give_back(unsafe { value.assume_init() }, taken_at);
             if let Some(sender) = sender {
                 sender.wake(park::Wake::Queue);
             }

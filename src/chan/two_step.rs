@@ -29,7 +29,7 @@ use crate::{
     runtime::{
         park::{self, Wake},
         wait::Reason,
-        waitq::{Claimed, ClaimedNode, Node, Outcome, Turn},
+        waitq::{Claimed, ClaimedNode, Node, Outcome, TakenAt},
     },
     util::lock::{Guard, RawBiased},
 };
@@ -37,7 +37,7 @@ use crate::{
 /// What the first step of a two-step receive has come to.
 #[must_use]
 pub(crate) enum Taken {
-    Step(Step, Turn),
+    Step(Step, TakenAt),
     /// A sender that waits has been claimed, and still has its value (C7).
     Held(ClaimedNode),
 }
@@ -79,8 +79,8 @@ impl<T> State<T> {
         if self.room == 0
             && let Some(receiver) = self.receivers.claim_first()
         {
-            let turn = self.next_turn();
-            receiver.set_turn(turn);
+            let taken_at = self.next_taking();
+            receiver.set_taken_at(taken_at);
             return Some(Grant::Receiver(receiver));
         }
         self.has_room().then(|| Grant::Room(self.promise()))
@@ -92,24 +92,24 @@ impl<T> State<T> {
     ///
     /// As [`receive`](Self::receive).
     pub(crate) unsafe fn take(&mut self, into: *mut T) -> Taken {
-        let turn = self.next_turn();
+        let taken_at = self.next_taking();
         if self.sender_is_first()
             && let Some(sender) = self.senders.claim_first()
         {
             if sender.place().is_null() {
-                return Taken::Step(Step::Promise(sender), turn);
+                return Taken::Step(Step::Promise(sender), taken_at);
             }
-            sender.set_turn(turn);
+            sender.set_taken_at(taken_at);
             return Taken::Held(sender);
         }
-        let turn = self.detour.as_ref().and_then(|detour| detour.returned()).unwrap_or(turn);
+        let taken_at = self.detour.as_ref().and_then(|detour| detour.returned()).unwrap_or(taken_at);
         // SAFETY: by the caller.
-        Taken::Step(unsafe { self.receive(into) }, turn)
+        Taken::Step(unsafe { self.receive(into) }, taken_at)
     }
 
-    pub(crate) fn next_turn(&mut self) -> Turn {
-        self.turn = self.turn.next();
-        self.turn
+    pub(crate) fn next_taking(&mut self) -> TakenAt {
+        self.taken_at = self.taken_at.next();
+        self.taken_at
     }
 
     /// Whether the buffer has nothing that comes before the first of the senders that wait.
@@ -118,10 +118,10 @@ impl<T> State<T> {
             return false;
         }
         let Some(detour) = &self.detour else { return true };
-        match (detour.returned(), self.senders.first_turn()) {
+        match (detour.returned(), self.senders.first_taken_at()) {
             (None, _) => !detour.has_line(),
             // C8: given back too, and taken before.
-            (Some(returned), Some(sender)) => sender != Turn::NEVER && sender.is_before(returned),
+            (Some(returned), Some(sender)) => sender != TakenAt::NEVER && sender.is_before(returned),
             (Some(_), None) => false,
         }
     }
@@ -186,7 +186,7 @@ impl<T> Channel<T> {
     ///
     /// As [`send`](Self::send).
     #[cold]
-    pub(super) unsafe fn send_again(&self, value: *mut T, deadline: Option<Instant>, turn: Turn) -> Ended {
+    pub(super) unsafe fn send_again(&self, value: *mut T, deadline: Option<Instant>, taken_at: TakenAt) -> Ended {
         let mut state = self.state().lock();
         // SAFETY: by the caller.
         match unsafe { state.send(value) } {
@@ -196,7 +196,7 @@ impl<T> Channel<T> {
             }
             Step::Closed => Ended::Closed,
             // SAFETY: by the caller.
-            Step::Promise(_) | Step::Pending => unsafe { self.send_waiting(state, value, deadline, turn) },
+            Step::Promise(_) | Step::Pending => unsafe { self.send_waiting(state, value, deadline, taken_at) },
         }
     }
 
@@ -355,7 +355,7 @@ impl<T> Channel<T> {
     }
 
     /// Gives up a two-step receive: the value goes to the first waiting receiver, or back (C8).
-    pub(crate) fn give_back(&self, value: T, turn: Turn) {
+    pub(crate) fn give_back(&self, value: T, taken_at: TakenAt) {
         let mut state = self.state().lock();
         if state.deaf {
             drop(state);
@@ -367,7 +367,7 @@ impl<T> Channel<T> {
             channel.detour();
             if let Some(detour) = &mut channel.detour {
                 // SAFETY: initialised above and not moved yet.
-                detour.give_back(turn, unsafe { value.assume_init() }, &mut channel.ring);
+                detour.give_back(taken_at, unsafe { value.assume_init() }, &mut channel.ring);
             }
             channel.recount();
             return Self::unlock_and_wake(state, None);

@@ -20,7 +20,7 @@ use std::{
 
 use crate::runtime::{
     park::{self, Wake},
-    task::{self, DETACHED, DONE, Header, JOINER, NOTIFIED, Outcome},
+    task::{self, DETACHED, DONE, Ending, Header, JOINER, NOTIFIED},
     unit::{Ticket, Unit},
     wait::Reason,
 };
@@ -161,13 +161,13 @@ impl Goroutine {
     /// # Safety
     ///
     /// The goroutine has ended, its closure returns `T`, and the caller holds the right to join and takes once (J2).
-    pub(crate) unsafe fn take<T>(&self) -> Outcome<T> {
+    pub(crate) unsafe fn take<T>(&self) -> Ending<T> {
         // The closure's type is not known here, but the place of the result is told by the task itself.
-        let mut outcome: ManuallyDrop<Option<Outcome<T>>> = ManuallyDrop::new(None);
+        let mut ending: ManuallyDrop<Option<Ending<T>>> = ManuallyDrop::new(None);
         let take = self.header().vtable.take;
-        // SAFETY: by the caller the task's result type is `T`, so `outcome` is the type that `take` writes.
-        unsafe { take(self.0, (&raw mut outcome).cast()) };
-        ManuallyDrop::into_inner(outcome).expect("a result is taken once")
+        // SAFETY: by the caller the task's result type is `T`, so `ending` is the type that `take` writes.
+        unsafe { take(self.0, (&raw mut ending).cast()) };
+        ManuallyDrop::into_inner(ending).expect("a result is taken once")
     }
 
     /// Gives up the right to join: the result is dropped by the goroutine before its [`Exit`](task::Exit), or here when it has ended (J2).

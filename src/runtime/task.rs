@@ -44,7 +44,7 @@ use crate::{
 pub(crate) use super::goroutine::Id;
 
 /// What a goroutine ended with.
-pub(crate) type Outcome<T> = Result<T, Box<dyn Any + Send>>;
+pub(crate) type Ending<T> = Result<T, Box<dyn Any + Send>>;
 
 /// What still has to happen when a goroutine has ended and its task is given up.
 pub(crate) trait Exit: Send + 'static {
@@ -96,7 +96,7 @@ pub(super) struct VTable {
     /// The closure is dropped in place of running when it is refused.
     run: unsafe fn(NonNull<Header>, refused: bool),
     free: unsafe fn(NonNull<Header>),
-    /// Moves the result into the `Option<Outcome<T>>` at the pointer.
+    /// Moves the result into the `Option<Ending<T>>` at the pointer.
     pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
     /// Drops the result.
     pub(super) clear: unsafe fn(NonNull<Header>),
@@ -117,7 +117,7 @@ const MOST: usize = isize::MAX as usize;
 /// itself drops nothing, so that `Empty` is written without the rest, in release builds.
 enum Stage<F, T> {
     Fresh(ManuallyDrop<F>),
-    Ended(ManuallyDrop<Outcome<T>>),
+    Ended(ManuallyDrop<Ending<T>>),
     Empty,
 }
 
@@ -129,7 +129,7 @@ impl<F, T> Stage<F, T> {
             // SAFETY: not touched again, since the stage is empty afterwards; nothing unwinds out of `quietly`.
             Self::Fresh(closure) => panics::quietly(|| unsafe { ManuallyDrop::drop(closure) }),
             // SAFETY: as above.
-            Self::Ended(outcome) => panics::quietly(|| unsafe { ManuallyDrop::drop(outcome) }),
+            Self::Ended(ending) => panics::quietly(|| unsafe { ManuallyDrop::drop(ending) }),
             Self::Empty => return,
         }
         *self = Self::Empty;
@@ -341,7 +341,7 @@ where
     // SAFETY: as above.
     let stage = unsafe { &mut (*task).stage };
 
-    let outcome = if refused {
+    let ending = if refused {
         stage.clear();
         Err(Box::new("the runtime was dropped before this goroutine started") as Box<dyn Any + Send>)
     } else {
@@ -357,9 +357,9 @@ where
     drop(crate::debug::spans::leave());
     // SAFETY: the runner's reference is still there.
     end_locals(unsafe { header.as_ref() });
-    let failed = outcome.is_err();
+    let failed = ending.is_err();
     // SAFETY: as above; the stage is empty.
-    unsafe { (*task).stage = Stage::Ended(ManuallyDrop::new(outcome)) };
+    unsafe { (*task).stage = Stage::Ended(ManuallyDrop::new(ending)) };
 
     // SAFETY: the runner's reference, given up once; from here on the task is not touched.
     unsafe { finish::<F, T, E>(header) };
@@ -482,18 +482,18 @@ unsafe fn clear<F, T, E>(header: NonNull<Header>) {
 
 /// # Safety
 ///
-/// `header` is a `Task<F, T, E>` that has ended, `into` points to an `Option<Outcome<T>>`, and the caller holds the right to
+/// `header` is a `Task<F, T, E>` that has ended, `into` points to an `Option<Ending<T>>`, and the caller holds the right to
 /// join (J2).
 unsafe fn take<F, T, E>(header: NonNull<Header>, into: *mut ()) {
     let task = header.cast::<Task<F, T, E>>().as_ptr();
     // SAFETY: after the end the stage belongs to the joiner (J2).
     let stage = unsafe { &mut (*task).stage };
-    if let Stage::Ended(outcome) = stage {
+    if let Stage::Ended(ending) = stage {
         // SAFETY: taken once, since the stage is empty afterwards.
-        let outcome = unsafe { ManuallyDrop::take(outcome) };
+        let ending = unsafe { ManuallyDrop::take(ending) };
         *stage = Stage::Empty;
         // SAFETY: by the caller; the place holds `None`, which needs no drop.
-        unsafe { into.cast::<Option<Outcome<T>>>().write(Some(outcome)) };
+        unsafe { into.cast::<Option<Ending<T>>>().write(Some(ending)) };
     }
 }
 

@@ -33,9 +33,9 @@ pub(crate) enum Outcome {
 
 /// When something was taken out that may yet be put back: a count that may wrap, or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Turn(u32);
+pub(crate) struct TakenAt(u32);
 
-impl Turn {
+impl TakenAt {
     pub(crate) const NEVER: Self = Self(0);
 
     #[must_use]
@@ -57,7 +57,7 @@ pub(crate) struct Node {
     linked: Cell<bool>,
     outcome: Cell<Outcome>,
     /// When it was first taken out by a party that may put it back.
-    turn: Cell<Turn>,
+    taken_at: Cell<TakenAt>,
     unit: &'static Unit,
     ticket: Cell<Option<Ticket>>,
     /// What else the two sides have to know: for channels where a sender's value is, or a receiver's value goes; null if there is none yet.
@@ -74,7 +74,7 @@ impl Node {
             next: Cell::new(ptr::null()),
             linked: Cell::new(false),
             outcome: Cell::new(Outcome::Waiting),
-            turn: Cell::new(Turn::NEVER),
+            taken_at: Cell::new(TakenAt::NEVER),
             unit,
             ticket: Cell::new(ticket),
             place: Cell::new(place),
@@ -98,14 +98,14 @@ impl Node {
     }
 
     #[inline]
-    pub(crate) fn turn(&self) -> Turn {
-        self.turn.get()
+    pub(crate) fn taken_at(&self) -> TakenAt {
+        self.taken_at.get()
     }
 
     /// Notes when the node was taken out, unless it was before.
-    pub(crate) fn set_turn(&self, turn: Turn) {
-        if self.turn.get() == Turn::NEVER {
-            self.turn.set(turn);
+    pub(crate) fn set_taken_at(&self, taken_at: TakenAt) {
+        if self.taken_at.get() == TakenAt::NEVER {
+            self.taken_at.set(taken_at);
         }
     }
 
@@ -159,8 +159,8 @@ impl ClaimedNode {
     }
 
     /// Notes when the node was taken out, unless it was before.
-    pub(crate) fn set_turn(&self, turn: Turn) {
-        self.node().set_turn(turn);
+    pub(crate) fn set_taken_at(&self, taken_at: TakenAt) {
+        self.node().set_taken_at(taken_at);
     }
 
     /// Whether the node's wait needs no ticket to be won.
@@ -177,7 +177,7 @@ impl ClaimedNode {
         node.unit
     }
 
-    /// Lets the node wait again, in its turn.
+    /// Lets the node wait again, where it was.
     ///
     /// # Safety
     ///
@@ -249,7 +249,7 @@ impl WaitQueue {
         }
     }
 
-    /// Adds a node that was taken out in its turn: in front, but behind those put back that were taken out before it.
+    /// Puts a node that was taken out back where it was: in front, but behind those put back that were taken out before it.
     ///
     /// # Safety
     ///
@@ -258,8 +258,8 @@ impl WaitQueue {
         let (mut before, mut after) = (ptr::null(), self.head.get());
         // SAFETY: nodes in the queue are alive (Q1).
         while let Some(other) = unsafe { at(after) }
-            && other.turn.get() != Turn::NEVER
-            && other.turn.get().is_before(node.turn.get())
+            && other.taken_at.get() != TakenAt::NEVER
+            && other.taken_at.get().is_before(node.taken_at.get())
         {
             (before, after) = (after, other.next.get());
         }
@@ -277,9 +277,9 @@ impl WaitQueue {
     }
 
     /// When the oldest node was taken out for the first time, if there is one.
-    pub(crate) fn first_turn(&self) -> Option<Turn> {
+    pub(crate) fn first_taken_at(&self) -> Option<TakenAt> {
         // SAFETY: nodes in the queue are alive (Q1).
-        unsafe { at(self.head.get()) }.map(Node::turn)
+        unsafe { at(self.head.get()) }.map(Node::taken_at)
     }
 
     /// Takes `node` out, if it is in.

@@ -450,7 +450,7 @@ impl Drop for SelectedOperation<'_> {
             // SAFETY: granted by this end's channel.
             State::Granted(grant) => unsafe { self.handle.give_up(grant) },
             // SAFETY: received into the room, and not taken out.
-            State::Taken(turn) => unsafe { self.handle.give_back(self.room, turn) },
+            State::Taken(taken_at) => unsafe { self.handle.give_back(self.room, taken_at) },
             State::Held(sender) => {
                 // SAFETY: held for this operation, and not used.
                 unsafe { self.handle.give_back_held(sender) };

@@ -20,7 +20,7 @@ use crate::{
     runtime::{
         park::{self, Parked, Wake},
         wait::Reason,
-        waitq::{ClaimedNode, Node, Outcome, Turn},
+        waitq::{ClaimedNode, Node, Outcome, TakenAt},
     },
     util::lock::{Raw, RawBiased},
 };
@@ -46,8 +46,8 @@ pub(crate) enum State {
     Closed,
     /// A two-step send may go on.
     Granted(Grant),
-    /// A two-step receive has its value, or waits for it in this turn.
-    Taken(Turn),
+    /// A two-step receive has its value, or waits for it as if it had been taken then.
+    Taken(TakenAt),
     /// A two-step receive may go on with this sender.
     Held(ClaimedNode),
 }
@@ -229,8 +229,8 @@ impl Select<'_> {
                     arms[index].state = State::Done;
                     partner
                 }
-                Attempt::Taken(partner, turn) => {
-                    arms[index].state = State::Taken(turn);
+                Attempt::Taken(partner, taken_at) => {
+                    arms[index].state = State::Taken(taken_at);
                     partner
                 }
                 Attempt::Held(sender) => {
@@ -288,7 +288,7 @@ impl Select<'_> {
     fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: ClaimedNode) -> Looked {
         let unit = park::current();
         // SAFETY: locked.
-        let done = self.done(unsafe { arms[index].handle.turn() });
+        let done = self.done(unsafe { arms[index].handle.taken_at() });
         let node = Node::new(unit, None, arms[index].place);
         node.set_outcome(Outcome::Again);
         sender.set_place((&raw const node).cast_mut().cast());
@@ -310,8 +310,8 @@ impl Select<'_> {
     }
 
     /// How an arm stands that has its value.
-    fn done(&self, turn: Turn) -> State {
-        if self.purpose == Purpose::Choose { State::Taken(turn) } else { State::Done }
+    fn done(&self, taken_at: TakenAt) -> State {
+        if self.purpose == Purpose::Choose { State::Taken(taken_at) } else { State::Done }
     }
 
     /// Joins all queues, leaves the locks, waits, and withdraws. None: nothing was completed, look again.
@@ -333,7 +333,7 @@ impl Select<'_> {
             }
             if self.purpose == Purpose::Choose {
                 // SAFETY: locked.
-                arm.state = State::Taken(unsafe { arm.handle.turn() });
+                arm.state = State::Taken(unsafe { arm.handle.taken_at() });
             }
             // SAFETY: locked; the node stays where it is until it is withdrawn below.
             unsafe { arm.handle.enqueue(node, how) };
@@ -371,7 +371,7 @@ impl Select<'_> {
                 Outcome::Waiting | Outcome::Again => continue,
                 Outcome::Closed => State::Closed,
                 Outcome::Done if self.purpose == Purpose::Choose => match arm.state {
-                    State::Taken(turn) if !arm.handle.sends() => State::Taken(turn),
+                    State::Taken(taken_at) if !arm.handle.sends() => State::Taken(taken_at),
                     // SAFETY: a two-step sender that was completed with `Done`. Here alone its place is asked for.
                     _ => State::Granted(unsafe { Grant::from_place(node.place()) }),
                 },

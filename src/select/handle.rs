@@ -11,7 +11,7 @@ use crate::{
     },
     runtime::{
         unit::Unit,
-        waitq::{Claimed, ClaimedNode, Node, Turn, WaitQueue},
+        waitq::{Claimed, ClaimedNode, Node, TakenAt, WaitQueue},
     },
     util::lock::RawBiased,
 };
@@ -27,7 +27,7 @@ pub(crate) enum Attempt {
     /// A two-step send may go on.
     Granted(Grant),
     /// A two-step receive has its value.
-    Taken(Option<&'static Unit>, Turn),
+    Taken(Option<&'static Unit>, TakenAt),
     /// A two-step receive may go on with this sender.
     Held(ClaimedNode),
     WouldBlock,
@@ -49,7 +49,7 @@ pub(crate) unsafe trait Handle {
     /// Locked. The first step of the operation in two, if that is possible now.
     unsafe fn choose(&self, place: *mut ()) -> Attempt;
     /// Locked. For what a two-step receive that joins the queue now will get.
-    unsafe fn turn(&self) -> Turn;
+    unsafe fn taken_at(&self) -> TakenAt;
     /// Locked. Joins the queue, or the front of it; or those who only watch.
     unsafe fn enqueue(&self, node: &Node, how: Enqueue);
     /// Locked. Leaves the queue, if still in it.
@@ -63,8 +63,8 @@ pub(crate) unsafe trait Handle {
     /// Room for one value on the heap, and the end of it, with the value if there is one.
     fn make_room(&self) -> *mut ();
     unsafe fn free_room(&self, room: *mut (), holds_value: bool);
-    /// Gives a value that was received and is not wanted back to the channel, in its turn; frees its room.
-    unsafe fn give_back(&self, room: *mut (), turn: Turn);
+    /// Gives a value that was received and is not wanted back to the channel, where it was; frees its room.
+    unsafe fn give_back(&self, room: *mut (), taken_at: TakenAt);
     /// Lets a sender that was held, and came from this end's channel, wait again.
     unsafe fn give_back_held(&self, sender: ClaimedNode);
     /// Gives up a grant, which came from this end's channel.
@@ -139,8 +139,8 @@ unsafe impl<T> Handle for Sender<T> {
         grant.map_or(Attempt::WouldBlock, Attempt::Granted)
     }
 
-    unsafe fn turn(&self) -> Turn {
-        Turn::NEVER
+    unsafe fn taken_at(&self) -> TakenAt {
+        TakenAt::NEVER
     }
 
     unsafe fn enqueue(&self, node: &Node, how: Enqueue) {
@@ -181,7 +181,7 @@ unsafe impl<T> Handle for Sender<T> {
 
     unsafe fn free_room(&self, _room: *mut (), _holds_value: bool) {}
 
-    unsafe fn give_back(&self, _room: *mut (), _turn: Turn) {}
+    unsafe fn give_back(&self, _room: *mut (), _taken_at: TakenAt) {}
 
     unsafe fn give_back_held(&self, _sender: ClaimedNode) {}
 
@@ -242,7 +242,7 @@ unsafe impl<T> Handle for Receiver<T> {
         let Source::Channel(channel) = self.source() else {
             // SAFETY: by the caller.
             return match unsafe { self.attempt(place) } {
-                Attempt::Done(partner) => Attempt::Taken(partner, Turn::NEVER),
+                Attempt::Done(partner) => Attempt::Taken(partner, TakenAt::NEVER),
                 other => other,
             };
         };
@@ -253,16 +253,16 @@ unsafe impl<T> Handle for Receiver<T> {
         // SAFETY: locked by the caller.
         match unsafe { channel.state().with_raw(take) } {
             Taken::Held(sender) => Attempt::Held(sender),
-            Taken::Step(Step::Done(partner), turn) => Attempt::Taken(partner, turn),
+            Taken::Step(Step::Done(partner), taken_at) => Attempt::Taken(partner, taken_at),
             Taken::Step(step, _) => attempt_of(step),
         }
     }
 
-    unsafe fn turn(&self) -> Turn {
+    unsafe fn taken_at(&self) -> TakenAt {
         match self.source() {
             // SAFETY: locked by the caller.
-            Source::Channel(channel) => unsafe { channel.state().with_raw(State::next_turn) },
-            _ => Turn::NEVER,
+            Source::Channel(channel) => unsafe { channel.state().with_raw(State::next_taking) },
+            _ => TakenAt::NEVER,
         }
     }
 
@@ -330,13 +330,13 @@ unsafe impl<T> Handle for Receiver<T> {
         }
     }
 
-    unsafe fn give_back(&self, room: *mut (), turn: Turn) {
+    unsafe fn give_back(&self, room: *mut (), taken_at: TakenAt) {
         // SAFETY: made by `make_room`.
         let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
         // SAFETY: by the caller it holds a value.
         let value = unsafe { *room.assume_init() };
         match self.source() {
-            Source::Channel(channel) => channel.give_back(value, turn),
+            Source::Channel(channel) => channel.give_back(value, taken_at),
             _ => drop(value),
         }
     }

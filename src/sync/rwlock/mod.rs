@@ -229,7 +229,7 @@ impl RawRwLock {
         self.word.compare_exchange(word, rest | WRITER, Acquire, Relaxed)?;
         match heir {
             // SAFETY: the step above has made us the writer.
-            Heir::Writer => unsafe { self.pass_on(gate, Turn::Writer) },
+            Heir::Writer => unsafe { self.pass_on(gate, Next::Writer) },
             // SAFETY: as above; `UPGRADABLE` is still set for the upgrade (R6).
             Heir::Upgrader => unsafe { self.pass_to_upgrader(gate) },
         }
@@ -541,7 +541,7 @@ impl RawRwLock {
             if word & (READERS_WAIT | UPGRADABLES_WAIT) != 0 || (word & WRITERS_WAIT != 0 && !on_its_way) {
                 let gate = self.gate.lock();
                 // SAFETY: passed on.
-                return unsafe { self.pass_on(gate, Turn::Readers(manner)) };
+                return unsafe { self.pass_on(gate, Next::Readers(manner)) };
             }
             // ORDERING: Release, the last touch, as above.
             if self.word.compare_exchange(word, word & !(WRITER | UPGRADED), Release, Relaxed).is_ok() {
@@ -550,18 +550,18 @@ impl RawRwLock {
         }
     }
 
-    /// Gives the write lock that the caller holds, together with the gate, to those whose turn it is.
+    /// Gives the write lock that the caller holds, together with the gate, to those who come next.
     ///
     /// # Safety
     ///
     /// As [`release_exclusive`](Self::release_exclusive).
     #[cold]
-    unsafe fn pass_on(&self, gate: Gate<'_>, turn: Turn) {
+    unsafe fn pass_on(&self, gate: Gate<'_>, next: Next) {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate: nobody else writes (R1).
         let word = self.word.load(Relaxed);
         let keep = word & WOKEN;
-        if turn == Turn::Writer
+        if next == Next::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
             // SAFETY: passed on.
@@ -576,7 +576,7 @@ impl RawRwLock {
             // R4: until they are woken, they keep the lock alive.
             return admitted.wake();
         }
-        let fair = turn == Turn::Readers(Manner::Fair) || word & STARVING != 0;
+        let fair = next == Next::Readers(Manner::Fair) || word & STARVING != 0;
         // Somebody is on its way already: it has the first turn.
         let call = fair || keep == 0;
         if call && let Some(first) = self.waiting_writers.claim_first() {
@@ -692,12 +692,12 @@ impl RawRwLock {
     }
 }
 
-/// Whose turn it is when the write lock passes on.
+/// Who comes next when the write lock passes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    /// The readers', then a writer's.
+enum Next {
+    /// The readers, if any wait; else a writer.
     Readers(Manner),
-    /// A writer's.
+    /// A writer, if one waits; else the readers.
     Writer,
 }
 
