@@ -1,279 +1,9 @@
-//! What handles of descriptors have in common, whatever the descriptor is: whole writes in turn, and the methods that every one of them has.
+//! The methods that every handle of a descriptor has, whatever the descriptor is.
 //!
-//! The macros write methods for a type with a field `descriptor` that is a [`Descriptor`] or points to one. Each documents what it
-//! writes, so that the types differ in their own parts only.
+//! The macros write methods for a type with a field `descriptor` that is a [`Descriptor`](super::descriptor::Descriptor) or points to one. Each
+//! documents what it writes, so that the types differ in their own parts only.
 
-use std::{
-    error::Error,
-    fmt,
-    io::{self, IoSlice, IoSliceMut},
-    net::Shutdown,
-    os::fd::{BorrowedFd, OwnedFd},
-    sync::Arc,
-    time::Duration,
-};
-
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags},
-};
-use socket2::SockRef;
-
-use super::descriptor::{Descriptor, Direction};
-use crate::{
-    context::Context,
-    runtime::{park, wait::Reason},
-};
-
-/// The kernel takes so many buffers in one call.
-const MOST_SLICES: usize = 1024;
-
-/// How far a write came, and what stopped it before its end.
-pub(crate) type Written = (usize, io::Result<()>);
-
-/// What `write` returns: what has been written is told first; what stopped it comes again with the next call.
-#[inline]
-pub(crate) fn how_much((written, end): Written) -> io::Result<usize> {
-    match end {
-        Err(error) if written == 0 => Err(error),
-        _ => Ok(written),
-    }
-}
-
-/// What a listener that has been closed answers.
-pub(crate) fn listener_closed() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "listener closed")
-}
-
-impl Descriptor {
-    /// Reads, unless there is no room or reading has been shut down.
-    #[inline]
-    pub(crate) fn read_with(
-        &self,
-        ctx: Option<&Context>,
-        empty: bool,
-        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        if empty {
-            park::spend();
-            return Ok(0);
-        }
-        self.perform(Direction::Read, Reason::Read, self.limit(Direction::Read, ctx), |fd| {
-            if self.is_shut() {
-                return Ok(0);
-            }
-            read(fd)
-        })
-    }
-
-    /// Writes `total` bytes in one turn; `write` is told how many have been written.
-    pub(crate) fn write_with(
-        &self,
-        ctx: Option<&Context>,
-        total: usize,
-        mut write: impl FnMut(BorrowedFd<'_>, usize) -> io::Result<usize>,
-    ) -> Written {
-        if total == 0 {
-            // A turn that is free is all that this takes.
-            park::spend();
-        }
-        let limit = self.limit(Direction::Write, ctx);
-        let _turn = match self.writers.take(Reason::Write, limit.interrupt(), || limit.check()) {
-            Ok(turn) => turn,
-            Err(error) => return (0, Err(error)),
-        };
-        let mut written = 0;
-        while written < total {
-            match self.perform(Direction::Write, Reason::Write, limit, |fd| write(fd, written)) {
-                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-                Ok(n) => written += n,
-                Err(error) => return (written, Err(error)),
-            }
-        }
-        (written, Ok(()))
-    }
-
-    /// Reads from pipes.
-    #[inline]
-    pub(crate) fn read_bytes(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
-        self.drain_into(ctx, buf, |fd, buf| Ok(rustix::io::read(fd, buf)?))
-    }
-
-    /// Reads from sockets: past the layer of files, which costs a hundredth of an answer.
-    #[inline]
-    pub(crate) fn receive_bytes(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
-        self.drain_into(ctx, buf, |fd, buf| Ok(rustix::net::recv(fd, buf, RecvFlags::empty())?.0))
-    }
-
-    #[inline]
-    fn drain_into(
-        &self,
-        ctx: Option<&Context>,
-        buf: &mut [u8],
-        mut read: impl FnMut(BorrowedFd<'_>, &mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        if buf.is_empty() {
-            park::spend();
-            return Ok(0);
-        }
-        self.drain(self.limit(Direction::Read, ctx), buf.len(), |fd| if self.is_shut() { Ok(0) } else { read(fd, buf) })
-    }
-
-    pub(crate) fn read_slices(&self, ctx: Option<&Context>, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let empty = bufs.iter().all(|buf| buf.is_empty());
-        self.read_with(ctx, empty, |fd| Ok(rustix::io::readv(fd, bufs)?))
-    }
-
-    /// Writes to sockets, which never raises a signal.
-    #[inline]
-    pub(crate) fn send_bytes(&self, ctx: Option<&Context>, buf: &[u8]) -> Written {
-        self.write_with(ctx, buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], SendFlags::NOSIGNAL)?))
-    }
-
-    pub(crate) fn send_slices(&self, ctx: Option<&Context>, bufs: &[IoSlice<'_>]) -> Written {
-        self.write_slices_with(
-            ctx,
-            bufs,
-            |fd, buf| Ok(rustix::net::send(fd, buf, SendFlags::NOSIGNAL)?),
-            |fd, bufs| Ok(rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?),
-        )
-    }
-
-    /// Writes to pipes. A pipe without readers gives `BrokenPipe`, since Rust programs ignore the signal.
-    #[inline]
-    pub(crate) fn write_bytes(&self, ctx: Option<&Context>, buf: &[u8]) -> Written {
-        self.write_with(ctx, buf.len(), |fd, written| Ok(rustix::io::write(fd, &buf[written..])?))
-    }
-
-    pub(crate) fn write_slices(&self, ctx: Option<&Context>, bufs: &[IoSlice<'_>]) -> Written {
-        self.write_slices_with(
-            ctx,
-            bufs,
-            |fd, buf| Ok(rustix::io::write(fd, buf)?),
-            |fd, bufs| Ok(rustix::io::writev(fd, bufs)?),
-        )
-    }
-
-    /// Writes the rest of a buffer that has been written in part, or all buffers that are left whole.
-    fn write_slices_with(
-        &self,
-        ctx: Option<&Context>,
-        bufs: &[IoSlice<'_>],
-        mut one: impl FnMut(BorrowedFd<'_>, &[u8]) -> io::Result<usize>,
-        mut many: impl FnMut(BorrowedFd<'_>, &[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> Written {
-        let total = bufs.iter().map(|buf| buf.len()).sum();
-        self.write_with(ctx, total, |fd, mut written| {
-            let mut rest = bufs;
-            while let Some(first) = rest.first().filter(|first| written >= first.len()) {
-                written -= first.len();
-                rest = &rest[1..];
-            }
-            if written > 0 { one(fd, &rest[0][written..]) } else { many(fd, &rest[..rest.len().min(MOST_SLICES)]) }
-        })
-    }
-
-    /// `shutdown` of connected sockets.
-    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let result = SockRef::from(self).shutdown(how);
-        if how != Shutdown::Write {
-            self.shut();
-        }
-        if how != Shutdown::Read {
-            self.signal(Direction::Write);
-        }
-        result
-    }
-
-    /// `accept` of listeners.
-    pub(crate) fn accept(&self, ctx: Option<&Context>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-        let limit = self.limit(Direction::Read, ctx);
-        let accepted = self.perform(Direction::Read, Reason::Accept, limit, |fd| {
-            if self.is_shut() {
-                return Err(listener_closed());
-            }
-            loop {
-                match rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                    // The peer gave up before it was accepted; there may be others.
-                    Err(Errno::CONNABORTED) => {}
-                    Err(Errno::INVAL) if self.is_shut() => return Err(listener_closed()),
-                    result => return Ok(result?),
-                }
-            }
-        });
-        match accepted {
-            Ok(accepted) => {
-                park::accepted();
-                Ok(accepted)
-            }
-            Err(error) => Err(back_off_when_full(error)),
-        }
-    }
-
-    /// `close` of listeners.
-    pub(crate) fn close_listener(&self) -> io::Result<()> {
-        if !self.shut() {
-            return Err(listener_closed());
-        }
-        // Refuses whoever connects from now on, and frees a port for others; systems that cannot do this to a listener do it when the last
-        // handle is dropped.
-        let _ = SockRef::from(self).shutdown(Shutdown::Both);
-        self.signal(Direction::Read);
-        Ok(())
-    }
-
-    /// Takes over what may be blocking.
-    pub(crate) fn take_over(fd: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self::new(fd))
-    }
-
-    /// Gives the descriptor out, blocking again; refused while there are other handles: whether calls block is a property of what all of
-    /// them share, and theirs would hold their workers. A duplicate shares it as well.
-    pub(crate) fn release(shared: Arc<Self>) -> io::Result<OwnedFd> {
-        // Of several handles that are converted at the same time, the last one is not refused.
-        let Some(descriptor) = Arc::into_inner(shared) else {
-            let text = "other handles of it, made by try_clone, are still there: drop them first, and clone what this gives instead";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
-        };
-        let fd = descriptor.into_fd();
-        rustix::io::ioctl_fionbio(&fd, false)?;
-        Ok(fd)
-    }
-}
-
-/// A full table of descriptors is no reason to end or to spin: waits a little, and says which limit it is.
-fn back_off_when_full(error: io::Error) -> io::Error {
-    const PAUSE: Duration = Duration::from_millis(10);
-    let limit = match Errno::from_io_error(&error) {
-        Some(Errno::MFILE) => "this process's limit of descriptors (ulimit -n)",
-        Some(Errno::NFILE) => "the system's limit of descriptors (fs.file-max)",
-        Some(Errno::NOBUFS | Errno::NOMEM) => "the system's memory for sockets",
-        _ => return error,
-    };
-    crate::time::sleep(PAUSE);
-    // The kind of the other limits of this crate.
-    io::Error::new(io::ErrorKind::OutOfMemory, LimitReached { limit, error })
-}
-
-/// Inside an `io::Error`, which has room for a text or for the system's code: the code is that of the source.
-#[derive(Debug)]
-struct LimitReached {
-    limit: &'static str,
-    error: io::Error,
-}
-
-impl fmt::Display for LimitReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is reached: {}", self.limit, self.error)
-    }
-}
-
-impl Error for LimitReached {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
+use crate::context::Context;
 
 /// Time limits for reading.
 macro_rules! read_limits {
@@ -412,11 +142,11 @@ macro_rules! reads {
         impl std::io::Read for $type {
             #[inline]
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.descriptor.$bytes(None, buf)
+                std::io::Read::read(&mut &*self, buf)
             }
 
             fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
-                self.descriptor.read_slices(None, bufs)
+                std::io::Read::read_vectored(&mut &*self, bufs)
             }
         }
     };
@@ -428,7 +158,7 @@ macro_rules! writes {
         impl std::io::Write for &$type {
             #[inline]
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$bytes(None, buf))
+                $crate::net::transfer::how_much(self.descriptor.$bytes(None, buf))
             }
 
             /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
@@ -437,7 +167,7 @@ macro_rules! writes {
             }
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$slices(None, bufs))
+                $crate::net::transfer::how_much(self.descriptor.$slices(None, bufs))
             }
 
             fn flush(&mut self) -> std::io::Result<()> {
@@ -448,16 +178,16 @@ macro_rules! writes {
         impl std::io::Write for $type {
             #[inline]
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$bytes(None, buf))
+                std::io::Write::write(&mut &*self, buf)
             }
 
             /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
             fn write_all(&mut self, buf: &[u8]) -> std::io::Result<()> {
-                self.descriptor.$bytes(None, buf).1
+                std::io::Write::write_all(&mut &*self, buf)
             }
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.descriptor.$slices(None, bufs))
+                std::io::Write::write_vectored(&mut &*self, bufs)
             }
 
             fn flush(&mut self) -> std::io::Result<()> {
@@ -503,7 +233,7 @@ macro_rules! with_ctx {
 
         impl std::io::Write for $crate::net::WithCtx<'_, $type> {
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.stream.descriptor.$bytes(Some(self.ctx), buf))
+                $crate::net::transfer::how_much(self.stream.descriptor.$bytes(Some(self.ctx), buf))
             }
 
             /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` is written any more.
@@ -512,7 +242,7 @@ macro_rules! with_ctx {
             }
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                $crate::net::handle::how_much(self.stream.descriptor.$slices(Some(self.ctx), bufs))
+                $crate::net::transfer::how_much(self.stream.descriptor.$slices(Some(self.ctx), bufs))
             }
 
             fn flush(&mut self) -> std::io::Result<()> {

@@ -23,6 +23,7 @@ mod lookup;
 mod pipe;
 mod resolve;
 mod tcp;
+pub(crate) mod transfer;
 mod udp;
 pub mod unix;
 

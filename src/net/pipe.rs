@@ -20,7 +20,8 @@ use std::{
 
 use super::{
     descriptor::{Limit, Limits},
-    handle::{WithCtx, Written, how_much},
+    handle::WithCtx,
+    transfer::{Written, how_much},
 };
 use crate::{
     context::Context,
