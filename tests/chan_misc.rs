@@ -14,7 +14,12 @@ use std::{
 };
 
 use common::{at_1_2_4, quiesce, rt};
-use oxigo::{Chan, Receiver, Sender, WaitGroup, bounded, chan::never, go, select, unbuffered, yield_now};
+use oxigo::{
+    Chan, Receiver, Sender, WaitGroup, bounded,
+    chan::{RecvCtxError, SendCtxError, never},
+    context::{Context, ContextError},
+    go, select, unbuffered, yield_now,
+};
 
 #[test]
 fn cd_01_a_two_way_channel_turns_into_either_end() {
@@ -426,6 +431,19 @@ fn a_send_that_is_given_up_tells_those_who_watch() {
     assert!(took < std::time::Duration::from_secs(9), "found by its time limit only: {took:?}");
     sender.send(1).unwrap();
     assert_eq!(receives.join().unwrap(), Ok(1));
+}
+
+/// A context ends the operations of a `Chan` as those of its ends.
+#[test]
+fn cd_01_a_context_ends_the_operations_of_a_two_way_channel() {
+    let (ctx, cancel) = Context::background().with_cancel();
+    let numbers = oxigo::Chan::bounded(1);
+    numbers.send_ctx(1, &ctx).unwrap();
+    assert_eq!(numbers.recv_ctx(&ctx), Ok(1));
+    cancel.cancel();
+    assert_eq!(numbers.recv_ctx(&ctx), Err(RecvCtxError::Context(ContextError::Canceled)));
+    assert_eq!(numbers.send_ctx(2, &ctx), Err(SendCtxError::Context(2, ContextError::Canceled)));
+    assert!(numbers.is_empty());
 }
 
 /// A loop that owns the `Chan` ends by `close` only, as one that borrows it.

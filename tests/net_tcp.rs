@@ -316,6 +316,11 @@ fn nt_06_a_past_deadline_fails_even_where_data_is_ready() {
         assert_eq!(kind(near.readable()), ErrorKind::TimedOut);
         assert_eq!(kind((&near).write(b"room")), ErrorKind::TimedOut);
         assert_eq!(kind(near.writable()), ErrorKind::TimedOut);
+        near.set_deadline(None).unwrap();
+        assert_eq!((&near).read(&mut [0; 8]).unwrap(), 5);
+        near.set_deadline(Some(now)).unwrap();
+        assert_eq!(kind((&near).read(&mut [0; 8])), ErrorKind::TimedOut);
+        assert_eq!(kind((&near).write(b"room")), ErrorKind::TimedOut);
 
         let (listener, address) = listen();
         let _client = TcpStream::connect(address).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use super::{Receiver, RecvError, SendError, Sender};
+use super::{Chan, Receiver, RecvError, SendError, Sender};
 use crate::{
     context::{Context, ContextError},
     select_biased,
@@ -70,6 +70,34 @@ impl<T> Sender<T> {
             }
             send(self, from value) -> result => result.map_err(SendCtxError::from),
         }
+    }
+}
+
+impl<T> Chan<T> {
+    /// See [`Receiver::recv_ctx`].
+    ///
+    /// # Errors
+    ///
+    /// `Context` when the context has ended, `Disconnected` as [`recv`](Self::recv).
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_ctx(&self, ctx: &Context) -> Result<T, RecvCtxError> {
+        self.receiver.recv_ctx(ctx)
+    }
+
+    /// See [`Sender::send_ctx`].
+    ///
+    /// # Errors
+    ///
+    /// With the value: `Context` when the context has ended, `Disconnected` as [`send`](Self::send).
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn send_ctx(&self, value: T, ctx: &Context) -> Result<(), SendCtxError<T>> {
+        self.sender.send_ctx(value, ctx)
     }
 }
 

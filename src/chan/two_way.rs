@@ -36,8 +36,8 @@ use super::{
 /// assert_eq!(numbers.iter().sum::<i32>(), 6);
 /// ```
 pub struct Chan<T> {
-    sender: Sender<T>,
-    receiver: Receiver<T>,
+    pub(super) sender: Sender<T>,
+    pub(super) receiver: Receiver<T>,
 }
 
 impl<T> Chan<T> {

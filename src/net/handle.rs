@@ -355,6 +355,27 @@ macro_rules! conversions {
     };
 }
 
+/// `set_deadline`, for handles that read and write.
+macro_rules! deadline {
+    ($type:ty) => {
+        impl $type {
+            /// Until when reads and writes may last, those that wait already too. `None`: for ever.
+            ///
+            /// # Errors
+            ///
+            /// None now; for an interface like that of the time-outs.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
+            pub fn set_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
+                self.set_read_deadline(deadline)?;
+                self.set_write_deadline(deadline)
+            }
+        }
+    };
+}
+
 /// `try_clone`, for handles that share their descriptor.
 macro_rules! try_clone {
     ($type:ty) => {
@@ -459,6 +480,6 @@ macro_rules! debug_with_addresses {
 }
 
 pub(crate) use {
-    addresses, close, conversions, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
-    with_ctx, write_limits, writes,
+    addresses, close, conversions, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error,
+    try_clone, with_ctx, write_limits, writes,
 };

@@ -421,6 +421,20 @@ impl PipeStream {
         outgoing.writers.look_again();
         Ok(())
     }
+
+    /// Until when reads and writes may last, those that wait already too. `None`: for ever.
+    ///
+    /// # Errors
+    ///
+    /// None now; for an interface like that of the time-outs.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn set_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
+        self.set_read_deadline(deadline)?;
+        self.set_write_deadline(deadline)
+    }
 }
 
 impl PipeStream {

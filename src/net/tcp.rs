@@ -15,8 +15,8 @@ use super::{
     descriptor::{Descriptor, Direction},
     dial::{self, Race},
     handle::{
-        addresses, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
-        write_limits, writes,
+        addresses, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
+        with_ctx, write_limits, writes,
     },
     listen_options::ListenOptions,
     lookup::Patience,
@@ -433,6 +433,7 @@ take_error!(TcpStream);
 try_clone!(TcpStream);
 read_limits!(TcpStream);
 write_limits!(TcpStream);
+deadline!(TcpStream);
 reads!(TcpStream, receive_bytes);
 writes!(TcpStream, send_bytes, send_slices);
 with_ctx!(TcpStream, send_bytes, send_slices);

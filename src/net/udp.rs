@@ -12,7 +12,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::{
     descriptor::{Descriptor, Direction},
     handle::{
-        addresses, close, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone, write_limits,
+        addresses, close, deadline, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone,
+        write_limits,
     },
     resolve::{ToSocketAddrs, each_address},
     tcp::from_system,
@@ -262,5 +263,6 @@ try_clone!(UdpSocket);
 close!(UdpSocket);
 read_limits!(UdpSocket);
 write_limits!(UdpSocket);
+deadline!(UdpSocket);
 debug_with_addresses!(UdpSocket, "addr" = local_addr, "peer" = peer_addr);
 descriptor_handle!(UdpSocket, std::net::UdpSocket);

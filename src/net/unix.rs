@@ -28,8 +28,8 @@ use rustix::{
 use super::{
     descriptor::{Descriptor, Direction, Limit},
     handle::{
-        addresses, close, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone, with_ctx,
-        write_limits, writes,
+        addresses, close, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
+        with_ctx, write_limits, writes,
     },
 };
 use crate::{
@@ -433,6 +433,7 @@ take_error!(UnixStream);
 try_clone!(UnixStream);
 read_limits!(UnixStream);
 write_limits!(UnixStream);
+deadline!(UnixStream);
 reads!(UnixStream, receive_bytes);
 writes!(UnixStream, send_bytes, send_slices);
 with_ctx!(UnixStream, send_bytes, send_slices);
@@ -681,5 +682,6 @@ try_clone!(UnixDatagram);
 close!(UnixDatagram);
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
+deadline!(UnixDatagram);
 debug_with_addresses!(UnixDatagram, "addr" = local_addr, "peer" = peer_addr);
 descriptor_handle!(UnixDatagram, std_unix::UnixDatagram);

@@ -35,6 +35,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// The pool's threads have stacks of the standard library's size: 2 MiB, or `RUST_MIN_STACK`. An overflow there is reported as the goroutine's,
 /// and ends the process.
 ///
+/// On the pool `f` is no part of the goroutine: [`current`](crate::current()) and goroutine-locals are the thread's, which other calls use as well. Take
+/// what `f` needs, such as the number of a request, along in `f`.
+///
 /// # Examples
 ///
 /// ```
