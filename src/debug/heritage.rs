@@ -17,12 +17,7 @@ use std::{
 };
 
 use super::hooks;
-use crate::runtime::{
-    locals,
-    scheduler::Worker,
-    slot::Slot,
-    task::{Id, TaskRef},
-};
+use crate::runtime::{goroutine::Id, locals, scheduler::Worker, slot::Slot, task::TaskRef};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]

@@ -32,11 +32,12 @@ use super::{
 };
 use crate::{
     runtime::{
+        goroutine::Id,
         lifecycle::{self, Shared},
         panics,
         scheduler::Worker,
         slot::Slot,
-        task::{Id, TaskRef},
+        task::TaskRef,
         wait::{Reason, Wait},
     },
     time,

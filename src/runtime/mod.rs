@@ -30,7 +30,7 @@ pub(crate) mod fork;
 #[cfg(not(loom))]
 pub(crate) mod go;
 #[cfg(not(loom))]
-mod goroutine;
+pub(crate) mod goroutine;
 #[cfg(not(loom))]
 pub(crate) mod lifecycle;
 #[cfg(not(loom))]

@@ -40,9 +40,6 @@ use crate::{
     util::prefetch,
 };
 
-/// Where `debug` looks for it.
-pub(crate) use super::goroutine::Id;
-
 /// What a goroutine ended with.
 pub(crate) type Ending<T> = Result<T, Box<dyn Any + Send>>;
 
