@@ -74,7 +74,8 @@ impl Shared {
         panics::wrap_hook();
         heritage::keep_ancestors(options.ancestors);
         trace::from_environment();
-        let workers = options.workers_or_default();
+        let cores = super::cores::available();
+        let workers = options.workers_on(cores);
         let stacks = stack_pool(options.stack_size);
         let mut processors = Vec::with_capacity(workers);
         for _ in 0..workers {
@@ -95,7 +96,7 @@ impl Shared {
             idle: Idle::new(),
             closed: AtomicBool::new(false),
             spawned_outside: AtomicU64::new(0),
-            cores: super::cores::available(),
+            cores,
             held: AtomicUsize::new(0),
             stacks,
             options,

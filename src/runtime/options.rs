@@ -2,7 +2,7 @@
 
 use std::{env, ffi::OsString, io, sync::Once};
 
-use crate::{debug, runtime::cores};
+use crate::debug;
 
 /// The default stack: address space, of which pages are used as they are touched.
 pub(crate) const DEFAULT_STACK_SIZE: usize = 256 * 1024;
@@ -108,11 +108,9 @@ impl Options {
         check_stack_size(self.stack_size)
     }
 
-    pub(crate) fn workers_or_default(&self) -> usize {
-        self.workers
-            .or_else(|| workers_from_env().ok().flatten())
-            .unwrap_or_else(cores::available)
-            .clamp(1, MOST_WORKERS)
+    /// How many workers there are to be, on a machine with so many cores for them.
+    pub(crate) fn workers_on(&self, cores: usize) -> usize {
+        self.workers.or_else(|| workers_from_env().ok().flatten()).unwrap_or(cores).clamp(1, MOST_WORKERS)
     }
 }
 
