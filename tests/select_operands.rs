@@ -39,6 +39,18 @@ fn se_01_a_lock_that_only_an_operand_needs_is_free_in_the_body() {
     });
 }
 
+/// Braces around a body are no more than usual.
+#[deny(unused_braces)]
+#[test]
+fn se_01_a_body_in_braces_draws_no_warning() {
+    let (tx, rx) = oxigo::bounded(1);
+    let mut sum = 0;
+    select! { send(tx, 3) -> sent => { sent.unwrap() } }
+    select! { recv(rx) -> value => { sum += value.unwrap() }, default => { sum += 1 } }
+    select_biased! { recv(rx) -> value => { sum += value.unwrap() } default => { sum += 1 } }
+    assert_eq!(sum, 4);
+}
+
 /// What is borrowed for the value lives until it has been made.
 #[test]
 fn se_01_a_value_may_be_made_of_temporaries() {

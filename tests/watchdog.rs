@@ -54,14 +54,14 @@ fn a_pair_that_talks_holds_no_worker() {
 
 /// A lock of std's that a goroutine keeps while it parks: whoever wants it on the same worker blocks the thread, and nobody ever releases it.
 #[test]
-fn a_goroutine_that_blocks_its_thread_beside_others_is_named() {
-    const NAME: &str = "a_goroutine_that_blocks_its_thread_beside_others_is_named";
+fn a_worker_that_is_blocked_beside_others_is_told_of() {
+    const NAME: &str = "a_worker_that_is_blocked_beside_others_is_told_of";
     if is_child(NAME) {
-        let runtime = Runtime::builder().workers(1).build().unwrap();
+        let runtime = Runtime::builder().workers(1).name("blocked").build().unwrap();
         runtime.go(|| {
             let lock: &Mutex<()> = Box::leak(Box::new(Mutex::new(())));
             let held = lock.lock().unwrap();
-            Builder::new().name("the blocked one".into()).spawn(move || drop(lock.lock())).unwrap();
+            go(move || drop(lock.lock()));
             oxigo::time::sleep(Duration::from_millis(10));
             drop(held);
         });
@@ -77,16 +77,16 @@ fn a_goroutine_that_blocks_its_thread_beside_others_is_named() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(stuck.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let told = lines.into_iter().find(|line| line.contains("has blocked its thread"));
+    let told = lines.into_iter().find(|line| line.contains("has blocked the thread of"));
     stuck.kill().unwrap();
     stuck.wait().unwrap();
-    assert!(told.is_some_and(|line| line.contains("[the blocked one], started at tests/watchdog.rs:")));
+    assert!(told.is_some_and(|line| line.contains("blocked-0 for ")));
 }
 
 /// Nobody waits for the worker: nobody is blamed.
 #[test]
-fn a_goroutine_that_blocks_its_thread_alone_is_not_named() {
-    const NAME: &str = "a_goroutine_that_blocks_its_thread_alone_is_not_named";
+fn a_worker_that_is_blocked_alone_is_not_told_of() {
+    const NAME: &str = "a_worker_that_is_blocked_alone_is_not_told_of";
     if is_child(NAME) {
         rt(1, || std::thread::sleep(Duration::from_millis(1500)));
         return;

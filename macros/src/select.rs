@@ -201,10 +201,7 @@ fn body(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, 
         if is_punct(tokens.get(*at), ',') {
             *at += 1;
         }
-        // Marked as ours, lest the compiler calls the braces unnecessary: around the body there are some already.
-        let mut block = block.clone();
-        block.set_span(Span::mixed_site().located_at(block.span()));
-        return Ok(TokenTree::from(block).into());
+        return Ok(TokenStream::from(tokens[start].clone()));
     }
     // An expression: up to a comma that ends the arm. Commas inside, as in `f::<A, B>()`, are not followed by an arm.
     while *at < tokens.len() && !ends_arm(tokens, *at) {
@@ -474,7 +471,8 @@ impl Arms {
             let mut inner = Out::new();
             inner.text("let").stream(arm.pattern).text("=").group(Delimiter::Brace, finish).text(";");
             inner.stream(arm.body);
-            bodies.number(i).text("=>").group(Delimiter::Brace, inner);
+            // Around a body in braces there are some already.
+            bodies.text("#[allow(unused_braces)]").number(i).text("=>").group(Delimiter::Brace, inner);
         }
         let mut last = Out::new();
         match self.default {
@@ -486,7 +484,7 @@ impl Arms {
                 last.text("::core::unreachable!()");
             }
         }
-        bodies.text("_ =>").group(Delimiter::Brace, last);
+        bodies.text("#[allow(unused_braces)] _ =>").group(Delimiter::Brace, last);
 
         let mut inside = places;
         inside.text("match");

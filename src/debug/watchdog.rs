@@ -133,7 +133,7 @@ fn suspect(processor: &Processor, held: u64) {
     }
     if held >= BLOCKED && processor.live() > 1 && threads::is_blocked(thread) == Some(true) {
         watch.asked.store(true, Relaxed);
-        report(thread, held, Fault::Blocks);
+        report_blocked(thread, held);
         return;
     }
     let before = watch.cpu.load(Relaxed);
@@ -145,17 +145,27 @@ fn suspect(processor: &Processor, held: u64) {
         watch.cpu.store(cpu.max(1), Relaxed);
     } else if cpu.saturating_sub(before) >= HELD_CPU {
         watch.asked.store(true, Relaxed);
-        report(thread, held, Fault::Computes);
+        report(thread, held);
     }
 }
 
-/// What a goroutine is accused of.
-enum Fault {
-    Computes,
-    Blocks,
+/// Once for each worker. Its thread is not asked who runs: what it is blocked in may be a call that a signal ends.
+fn report_blocked(thread: Tid, held: u64) {
+    static REPORTED: Mutex<Option<HashSet<Tid>>> = Mutex::new(None);
+    let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let reported = reported.get_or_insert_default();
+    if !is_on() || reported.len() >= MOST_REPORTS || !reported.insert(thread) {
+        return;
+    }
+    let worker = threads::name(thread).unwrap_or_else(|| "a worker".into());
+    debug::write_error(&format!(
+        "oxigo: a goroutine has blocked the thread of {worker} for {held} ms, and the others that live there wait. Let it wait with locks \
+         and channels of oxigo, or run calls that block the thread in blocking. SIGQUIT and debug::dump name it. OXIGO_WATCHDOG=off silences \
+         this.\n",
+    ));
 }
 
-fn report(thread: Tid, held: u64, fault: Fault) {
+fn report(thread: Tid, held: u64) {
     static REPORTED: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
     if !is_on() {
         return;
@@ -166,18 +176,10 @@ fn report(thread: Tid, held: u64, fault: Fault) {
     if reported.len() >= MOST_REPORTS || !reported.insert(holder.id) {
         return;
     }
-    let (does, cure) = match fault {
-        Fault::Computes => {
-            ("held its worker", "Let it call yield_now now and then, or run calls that block the thread in blocking")
-        }
-        Fault::Blocks => (
-            "blocked its thread",
-            "Let it wait with locks and channels of oxigo, or run calls that block the thread in blocking",
-        ),
-    };
     debug::write_error(&format!(
-        "oxigo: goroutine {}{}, started at {}, has {does} for {held} ms without a scheduling point; every goroutine of that worker \
-         waits. {cure}. OXIGO_WATCHDOG=off silences this.\n",
+        "oxigo: goroutine {}{}, started at {}, has held its worker for {held} ms without a scheduling point; every goroutine of that \
+         worker waits. Let it call yield_now now and then, or run calls that block the thread in blocking. \
+         OXIGO_WATCHDOG=off silences this.\n",
         holder.id,
         holder.name.map(|name| format!(" [{name}]")).unwrap_or_default(),
         holder.started_at,

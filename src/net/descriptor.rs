@@ -285,8 +285,22 @@ impl Descriptor {
                 self.adopt(registration).inspect_err(|_| park::spend_call())?;
             }
             side.clear(tick);
-            if !side.wait(tick, Until::new(deadline, limit.interrupt()), reason) {
-                limit.check()?;
+            if !side.wait(tick, Until::new(deadline, limit.interrupt()), reason)
+                && let Err(over) = limit.check()
+            {
+                if over.kind() != io::ErrorKind::TimedOut {
+                    return Err(over);
+                }
+                // What is there does not time out. Its event may be with the clock thread, which polls for workers that are held (E1 of `poller`).
+                return match operation(self.as_fd()) {
+                    Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                        Err(over)
+                    }
+                    result => {
+                        park::spend_call();
+                        result
+                    }
+                };
             }
         }
     }

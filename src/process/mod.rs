@@ -321,8 +321,8 @@ impl Child {
             Ok(bytes)
         }
         self.stdin = None;
-        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
-        let (stdout, stderr) = (stdout.as_ref(), stderr.as_ref());
+        let pipes = (self.stdout.take(), self.stderr.take());
+        let (stdout, stderr) = (pipes.0.as_ref(), pipes.1.as_ref());
         // Both at once, since the process may fill either.
         let both = scope(|s| {
             let errors = s.spawn(Builder::new(), || collect(stderr)).ok()?;
@@ -340,6 +340,8 @@ impl Child {
                 })
             })?,
         };
+        // A process that nobody reads from any more is to learn of it, and end.
+        drop(pipes);
         Ok(Output { status: self.wait()?, stdout: stdout?, stderr: stderr? })
     }
 }

@@ -87,9 +87,9 @@ pub(crate) fn cpu_time(_thread: Tid) -> Option<u64> {
 /// not tell.
 pub(crate) fn is_blocked(thread: Tid) -> Option<bool> {
     let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
-    // "42 (any name) S ...", where R is on a processor or in line for one.
+    // "42 (any name) S ...", where R is on a processor or in line for one, and T stopped from outside.
     let state = stat[stat.rfind(')')?..].chars().nth(2)?;
-    Some(state != 'R')
+    Some(!matches!(state, 'R' | 'T' | 't'))
 }
 
 #[cfg(test)]

@@ -195,9 +195,9 @@ mod portable {
 
         /// Passes on the events that are there, in the worker's place (E1, E3): whether there was a notification is not told.
         pub(crate) fn poll_in_place(&self, events: &mut Events) -> io::Result<()> {
-            self.poll(events, Some(Duration::ZERO))?;
+            let polled = self.poll(events, Some(Duration::ZERO));
             self.notify();
-            Ok(())
+            polled.map(drop)
         }
 
         pub(crate) fn notify(&self) {

@@ -289,7 +289,8 @@ mod table {
             unsafe { &*processor }
         }
 
-        /// Whether the caller's own worker polls for it: what there is to know it knows as soon as the caller parks.
+        /// Whether the caller's own worker polls for it: what there is to know it knows as soon as the caller parks, or the clock thread is about to
+        /// pass on what it has found in the worker's place.
         #[inline]
         pub(crate) fn is_watched_here(&self) -> bool {
             scheduler::is_of(self.watcher())

@@ -171,7 +171,12 @@ impl Worker {
         if few > 1 {
             self.fresh_patience.set(PATIENCE);
         }
-        if few < MANY { self.fresh.pop() } else { None }
+        if few < MANY {
+            return self.fresh.pop();
+        }
+        // Hand-offs may go on for a whole slice.
+        self.publish_fresh(now);
+        None
     }
 
     /// B1: hand-offs have used up a slice, which fresh closures have waited for as for a queue. It is their turn.
@@ -280,7 +285,7 @@ impl Worker {
     pub(super) fn steal_from_others(&self) -> Option<TaskRef> {
         let processors = self.runtime.processors();
         // More workers than cores at work on them would only part those who talk (`idle`).
-        if processors.len() == 1 || !self.has_core() {
+        if processors.len() == 1 || !(self.found_left.take() || self.has_core()) {
             return None;
         }
         let first = self.random(processors.len());

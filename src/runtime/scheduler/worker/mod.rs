@@ -131,6 +131,9 @@ pub(crate) struct Worker {
     last_id: Cell<u64>,
     events: RefCell<Events>,
     search: Cell<Duration>,
+    /// The last look before sleep has found closures that others leave, and a core for this worker. Those who look at the same time would otherwise
+    /// each leave them to the other, and look again.
+    found_left: Cell<bool>,
     /// Searches in a row that ended before an answer came in the sleep that followed; and for how many such sleeps more there is no search.
     outlasted: Cell<u32>,
     unsearched: Cell<u32>,
@@ -190,6 +193,7 @@ impl Worker {
             last_id: Cell::new(0),
             events: RefCell::new(Events::new()),
             search: Cell::new(SEARCH_MAX / 2),
+            found_left: Cell::new(false),
             outlasted: Cell::new(0),
             unsearched: Cell::new(0),
             vain: Cell::new(0),

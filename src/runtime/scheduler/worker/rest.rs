@@ -47,13 +47,16 @@ impl Worker {
 
     /// Whether there is anything for this worker to do now.
     fn has_work(&self) -> bool {
+        self.has_own_work() || self.others_leave_work()
+    }
+
+    fn has_own_work(&self) -> bool {
         !self.queue.is_empty()
             || !self.processor.inbox().is_empty()
             || !self.fresh.is_empty()
             || !self.processor.given.is_empty()
             || !self.runtime.injector().is_empty()
             || self.processor.has_errands()
-            || self.others_leave_work()
     }
 
     /// What was placed with others does not count: they were notified, and the clock thread looks whether they stand still.
@@ -186,7 +189,9 @@ impl Worker {
             self.runtime.idle().sleeps();
             self.processor.doze().announce();
             // S3: the last look.
-            let work = self.has_work() || (self.runtime.is_closed() && self.may_end());
+            let left = self.others_leave_work();
+            self.found_left.set(left);
+            let work = left || self.has_own_work() || (self.runtime.is_closed() && self.may_end());
             let mut napping = false;
             if !work {
                 let (timeout, is_nap) = self.sleep_time(nap);
