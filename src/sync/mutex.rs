@@ -283,12 +283,16 @@ impl RawMutex {
         if !nobody_to_wake(word)
             || self.word.compare_exchange(word, word & (WAITERS | WOKEN | WHEN), Release, Relaxed).is_err()
         {
-            self.release_slow(Manner::Free);
+            // SAFETY: by the caller.
+            unsafe { self.release_slow(Manner::Free) };
         }
     }
 
+    /// # Safety
+    ///
+    /// As [`release`](Self::release).
     #[cold]
-    fn release_slow(&self, manner: Manner) {
+    unsafe fn release_slow(&self, manner: Manner) {
         let _p4 = park::no_switch();
         loop {
             // ORDERING: Relaxed. The compare-exchange, or the gate, decides.
@@ -388,12 +392,14 @@ mod api {
     // SAFETY: as above; a handed-over lock has one new holder.
     unsafe impl lock_api::RawMutexFair for RawMutex {
         unsafe fn unlock_fair(&self) {
-            self.release_slow(Manner::Fair);
+            // SAFETY: by the caller.
+            unsafe { self.release_slow(Manner::Fair) };
         }
 
         unsafe fn bump(&self) {
             if self.has_waiters() {
-                self.release_slow(Manner::Fair);
+                // SAFETY: by the caller.
+                unsafe { self.release_slow(Manner::Fair) };
                 self.acquire();
             }
         }
@@ -524,7 +530,8 @@ impl RawMutex {
         if self.word.load(Relaxed) & WAITERS == 0 {
             self.word.store(0, Release);
         } else {
-            self.release_slow(Manner::Free);
+            // SAFETY: the model that calls this holds the lock.
+            unsafe { self.release_slow(Manner::Free) };
         }
     }
 }

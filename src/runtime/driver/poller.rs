@@ -4,7 +4,7 @@
 //! - E2: events carry the address and the generation of a [`Source`]; sources are type-stable and check the generation, so an event
 //!   that was fetched before its descriptor was deregistered does nothing.
 //! - E3: `notify` is remembered: the worker's next poll returns at once. Callers use it only on the change from asleep to notified. Whoever polls in
-//!   the worker's place notifies it anew, if the notification has come to him.
+//!   the worker's place notifies it anew after having taken a notification.
 
 #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
 pub(crate) use epoll::{Events, Poller};
