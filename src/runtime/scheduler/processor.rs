@@ -5,13 +5,16 @@
 //!   ended runtimes are used again by later ones.
 //! - R2: the counters under `published` are written by the owner alone, with plain stores; others read them as hints.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{
-        AtomicBool, AtomicI64, AtomicU32, AtomicU64,
-        Ordering::{Acquire, Relaxed},
-        fence,
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{
+            AtomicBool, AtomicI64, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed},
+            fence,
+        },
     },
+    time::Instant,
 };
 
 use crossbeam_deque::{Injector, Stealer, Worker as Deque};
@@ -21,6 +24,7 @@ use super::{idle::Doze, inbox::Inbox, worker::Worker};
 use crate::{
     debug::{trace::Recorder, watchdog::Watch},
     runtime::{
+        clock,
         driver::poller::{Events, Poller},
         slot::Slot,
         task::TaskRef,
@@ -45,6 +49,8 @@ pub(crate) struct Processor {
     /// The worker's thread is about to be moved to another worker's core, and has to restore its mask then (`worker::lend_core`).
     pub(crate) lent: AtomicBool,
     poller: Poller,
+    /// See [`notified_at`](Self::notified_at).
+    notified_at: AtomicU64,
     /// A worker polls.
     polled: AtomicBool,
     /// What the clock thread remembers of the worker.
@@ -121,6 +127,7 @@ impl Processor {
             has_errands: AtomicBool::new(false),
             lent: AtomicBool::new(false),
             poller: Poller::new()?,
+            notified_at: AtomicU64::new(0),
             polled: AtomicBool::new(false),
             watch: CachePadded::new(Watch::default()),
             recorder: Recorder::new(),
@@ -187,7 +194,7 @@ impl Processor {
     #[inline]
     pub(crate) fn notify(&self) {
         if self.doze.notify() {
-            self.poller.notify();
+            self.end_sleep();
         }
     }
 
@@ -195,9 +202,22 @@ impl Processor {
     pub(crate) fn notify_fenced(&self) -> bool {
         let slept = self.doze.notify_fenced();
         if slept {
-            self.poller.notify();
+            self.end_sleep();
         }
         slept
+    }
+
+    #[cold]
+    fn end_sleep(&self) {
+        // ORDERING: Relaxed. A measurement: a worker that had got up by itself may find the time of its sleep before.
+        self.notified_at.store(clock::nanos(Instant::now()), Relaxed);
+        self.poller.notify();
+    }
+
+    /// When somebody last ended the worker's sleep, as [`clock::nanos`] counts.
+    pub(crate) fn notified_at(&self) -> u64 {
+        // ORDERING: Relaxed, as above.
+        self.notified_at.load(Relaxed)
     }
 
     /// Whether others may take this worker's oldest fresh closure, as far as one look tells.

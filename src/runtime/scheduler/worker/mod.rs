@@ -131,6 +131,8 @@ pub(crate) struct Worker {
     last_id: Cell<u64>,
     events: RefCell<Events>,
     search: Cell<Duration>,
+    /// How long it takes to wake this worker from sleep, about.
+    wake_time: Cell<Duration>,
     /// The last look before sleep has found closures that others leave, and a core for this worker. Those who look at the same time would otherwise
     /// each leave them to the other, and look again.
     found_left: Cell<bool>,
@@ -193,6 +195,7 @@ impl Worker {
             last_id: Cell::new(0),
             events: RefCell::new(Events::new()),
             search: Cell::new(SEARCH_MAX / 2),
+            wake_time: Cell::new(SEARCH_MAX / 2),
             found_left: Cell::new(false),
             outlasted: Cell::new(0),
             unsearched: Cell::new(0),

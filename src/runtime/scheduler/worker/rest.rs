@@ -14,15 +14,19 @@ use crate::runtime::{
     task_memory,
 };
 
-/// The longest search before sleep.
+/// The longest search before sleep, but for one that expects an answer: see `answer_limit`.
 pub(super) const SEARCH_MAX: Duration = Duration::from_micros(50);
+/// The longest one of those.
+const ANSWER_MAX: Duration = Duration::from_micros(200);
+/// One of so many parts by which a wake changes what is known of how long they take.
+const WAKE_PARTS: u32 = 8;
 /// The shortest search that is worth beginning.
 const SEARCH_MIN: Duration = Duration::from_micros(2);
 /// Searches in a row that answers outlast before the worker does without, and for how many sleeps that answers end.
 const OUTLASTED: u32 = 4;
 const UNSEARCHED: u32 = 256;
 /// Looks at the inbox between two looks everywhere, with a pause after each.
-const ANSWER_LOOKS: u32 = 16;
+const ANSWER_LOOKS: u32 = 64;
 /// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
 const NAP_MIN: Duration = Duration::from_micros(20);
 const NAP_MAX: Duration = Duration::from_millis(2);
@@ -94,7 +98,7 @@ impl Worker {
         let begin = Instant::now();
         self.sleep();
         let slept = begin.elapsed();
-        if slept < SEARCH_MAX && !self.processor.inbox().is_empty() {
+        if slept < self.answer_limit() && !self.processor.inbox().is_empty() {
             self.vain.set(0);
             self.answered_in_sleep(searches, slept);
         }
@@ -116,6 +120,19 @@ impl Worker {
             self.outlasted.set(0);
             self.unsearched.set(UNSEARCHED);
         }
+    }
+
+    /// The longest search for an answer: as long as two wakes take here, since who answers may have had to get up first. On a virtual machine, whose idle
+    /// processors the host has to start, that is ten times as long as on others.
+    fn answer_limit(&self) -> Duration {
+        (2 * self.wake_time.get()).clamp(SEARCH_MAX, ANSWER_MAX)
+    }
+
+    /// Learns how long the wake took that has just ended a sleep.
+    fn measure_wake(&self) {
+        let took = clock::nanos(Instant::now()).saturating_sub(self.processor.notified_at());
+        let took = Duration::from_nanos(took).min(ANSWER_MAX);
+        self.wake_time.set(self.wake_time.get() * (WAKE_PARTS - 1) / WAKE_PARTS + took / WAKE_PARTS);
     }
 
     /// Whether a search takes nothing from anybody: there are others who may bring work, and a core for each that is awake or gets up.
@@ -152,7 +169,11 @@ impl Worker {
                 break None;
             }
         };
-        self.search.set(if found.is_some() { (limit * 2).min(SEARCH_MAX) } else { (limit / 2).max(SEARCH_MIN) });
+        self.search.set(match found {
+            Some(true) => (limit * 2).min(self.answer_limit()),
+            Some(false) => (limit * 2).min(SEARCH_MAX),
+            None => (limit / 2).max(SEARCH_MIN),
+        });
         if everywhere {
             let last = self.runtime.idle().end_search();
             if let Some(answered) = found
@@ -204,6 +225,9 @@ impl Worker {
             self.count_round();
             let notified = self.processor.doze().wake_up();
             self.runtime.idle().wakes();
+            if notified && !work {
+                self.measure_wake();
+            }
             if work || notified || !napping {
                 break;
             }
