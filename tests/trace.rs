@@ -121,6 +121,8 @@ fn span(event: &Value) -> (f64, f64) {
 
 #[test]
 fn a_known_program_has_the_known_events() {
+    /// Long enough for a worker to go to sleep meanwhile, however late it gets its core.
+    const SLEEP: Duration = Duration::from_millis(50);
     let _alone = alone();
     for workers in [1, 2, 4] {
         let events = traced("known", || {
@@ -141,7 +143,7 @@ fn a_known_program_has_the_known_events() {
                 }
                 drop(ping);
                 player.join().unwrap();
-                go(|| oxigo::time::sleep(Duration::from_millis(2))).join().unwrap();
+                go(|| oxigo::time::sleep(SLEEP)).join().unwrap();
             });
         });
         check(&events);
@@ -152,14 +154,15 @@ fn a_known_program_has_the_known_events() {
         let player = goroutine(started[1]);
         let runs = named(&events, "X", "the \"player\"\n");
         assert!(runs.iter().all(|run| goroutine(run) == player));
-        // It waits for each ball at least once, for one or the other channel.
+        // On one worker it waits for each ball at least once, for one or the other channel. Elsewhere the ball may be there when it comes.
         let waits = |reason: &str| runs.iter().filter(|run| run["args"]["then"] == reason).count();
-        assert!(waits("chan receive") + waits("chan send") >= 100, "{}", runs.len());
+        let least = if workers == 1 { 100 } else { 1 };
+        assert!(waits("chan receive") + waits("chan send") >= least, "{}", runs.len());
         assert_eq!(waits("ends"), 1);
         assert!(runs.iter().any(|run| run["args"]["object"].as_str().is_some_and(|object| object.starts_with("0x"))));
         let woken = named(&events, "i", "wake").into_iter().filter(|wake| goroutine(wake) == player);
         assert!(
-            woken.clone().count() >= 100
+            woken.clone().count() >= least
                 && woken.into_iter().all(|wake| wake["args"]["waker"] == goroutine(started[0]))
         );
         // The sleeper sleeps once, and a timer wakes it, so long after it began: it may lose its core before it suspends.
@@ -172,13 +175,14 @@ fn a_known_program_has_the_known_events() {
         let wakes: Vec<_> = named(&events, "i", "wake").into_iter().filter(|wake| goroutine(wake) == sleeper).collect();
         assert_eq!(wakes.len(), 1);
         assert_eq!(wakes[0]["args"]["waker"], "timer");
-        assert!(span(sleeps[0]).0 + 2000.0 <= wakes[0]["ts"].as_f64().unwrap() + 0.002, "{sleeps:?} {wakes:?}");
-        // Workers are named, and slept while they waited for that timer.
         assert!(
-            events
-                .iter()
-                .any(|event| event["ph"] == "M" && event["args"]["name"].as_str().unwrap().starts_with("test-"))
+            span(sleeps[0]).0 + SLEEP.as_micros() as f64 <= wakes[0]["ts"].as_f64().unwrap() + 0.002,
+            "{sleeps:?} {wakes:?}"
         );
+        // Workers are named, and slept while they waited for that timer.
+        let tracks: Vec<_> =
+            events.iter().filter(|event| event["ph"] == "M").map(|event| &event["args"]["name"]).collect();
+        assert!(tracks.iter().any(|name| name.as_str().unwrap().contains("test-")), "{tracks:?}");
         assert!(!named(&events, "X", "sleep").is_empty());
     }
 }
@@ -197,13 +201,18 @@ fn wakes_by_sockets_and_threads_have_their_wakers() {
             let echo = go(move || {
                 let (mut connection, _) = listener.accept().unwrap();
                 let mut byte = [0];
-                connection.read_exact(&mut byte).unwrap();
-                connection.write_all(&byte).unwrap();
+                while connection.read_exact(&mut byte).is_ok() {
+                    connection.write_all(&byte).unwrap();
+                }
             });
             let mut client = TcpStream::connect(address).unwrap();
-            oxigo::time::sleep(Duration::from_millis(2));
-            client.write_all(b"x").unwrap();
-            client.read_exact(&mut [0]).unwrap();
+            // On a busy machine the byte may be there before it is waited for.
+            for _ in 0..30 {
+                oxigo::time::sleep(Duration::from_millis(2));
+                client.write_all(b"x").unwrap();
+                client.read_exact(&mut [0]).unwrap();
+            }
+            drop(client);
             echo.join().unwrap();
             let waits = go(oxigo::park);
             let goroutine = waits.goroutine().clone();
@@ -379,5 +388,22 @@ fn the_cost_of_a_trace() {
     on.sort();
     for (which, times) in [("without", &off), ("with", &on)] {
         println!("{which} a trace: best {:?}, median {:?}", times[0], times[times.len() / 2]);
+    }
+}
+
+/// One runtime after another may have the same track, which has the names of both.
+#[test]
+fn a_track_has_the_names_of_all_its_threads() {
+    let _alone = alone();
+    let events = traced("names", || {
+        for name in ["first", "second"] {
+            let runtime = oxigo::Runtime::builder().workers(1).name(name).build().unwrap();
+            runtime.run(|| go(|| {}).join().unwrap());
+        }
+    });
+    let tracks: Vec<_> =
+        events.iter().filter(|event| event["ph"] == "M").map(|event| event["args"]["name"].as_str().unwrap()).collect();
+    for name in ["first-0", "second-0"] {
+        assert_eq!(tracks.iter().filter(|track| track.split(", ").any(|part| part == name)).count(), 1, "{tracks:?}");
     }
 }

@@ -143,6 +143,20 @@ impl Recorder {
     }
 }
 
+/// A worker begins. Its processor may have had another one in this trace, under whose name the track runs.
+#[cold]
+pub(crate) fn begins(processor: &'static Processor) {
+    let mut tracks = TRACKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let track = tracks.enrolled.iter_mut().find(|track| std::ptr::eq(track.recorder, &raw const processor.recorder));
+    if let Some(track) = track
+        && let Some(name) = std::thread::current().name()
+        && track.name.rsplit(", ").next() != Some(name)
+    {
+        track.name.push_str(", ");
+        track.name.push_str(name);
+    }
+}
+
 impl Ring {
     fn push(&mut self, at: u64, length: u64, goroutine: u64, what: What) {
         let event = Event { at, length, goroutine, what };

@@ -225,6 +225,9 @@ impl Worker {
     pub(crate) fn run(self) {
         CURRENT.set(&self);
         crate::util::biased::enlist();
+        if hooks::on(TRACE) {
+            trace::begins(self.processor);
+        }
         self.processor.start_polling();
         // ORDERING: Relaxed. The clock thread may learn of it late.
         self.processor.watch.thread.store(threads::current().into(), Relaxed);
