@@ -43,6 +43,7 @@ pub(crate) struct Processor {
     errands: Mutex<Vec<Errand>>,
     has_errands: AtomicBool,
     /// The worker's thread is about to be moved to another worker's core, and has to restore its mask then (`worker::lend_core`).
+    #[cfg(target_os = "linux")]
     pub(crate) lent: AtomicBool,
     poller: Poller,
     /// A worker polls.
@@ -119,6 +120,7 @@ impl Processor {
             deque: Mutex::new(Some(deque)),
             errands: Mutex::new(Vec::new()),
             has_errands: AtomicBool::new(false),
+            #[cfg(target_os = "linux")]
             lent: AtomicBool::new(false),
             poller: Poller::new()?,
             polled: AtomicBool::new(false),
