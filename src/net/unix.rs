@@ -335,7 +335,7 @@ impl UnixStream {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread, while the listener's queue is full.
+    /// Parks the goroutine, or blocks the thread, while the listener's queue is full. Systems other than Linux refuse the connection then.
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<Self> {
         Self::connect_system(&path_to_system(path.as_ref())?, None)
     }
