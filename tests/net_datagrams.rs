@@ -20,7 +20,7 @@ use oxigo::{
     io::pipe,
     net::{
         Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket,
-        unix::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+        unix::{UnixDatagram, UnixListener, UnixStream},
     },
     scope, time,
 };
@@ -474,6 +474,9 @@ fn nt_01_an_address_that_cannot_be_told_loses_no_connection() {
 #[test]
 fn unix_abstract_addresses() {
     use std::os::linux::net::SocketAddrExt;
+
+    use oxigo::net::unix::SocketAddr;
+
     let address = SocketAddr::from_abstract_name(format!("oxigo-test-{}", process::id())).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     let stream = UnixStream::connect_addr(&address).unwrap();

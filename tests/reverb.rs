@@ -14,7 +14,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -238,7 +237,7 @@ fn a_full_table_neither_spins_nor_ends_the_server() {
     // One that was accepted is served while the table is full.
     hear(&mut clients[0], "First");
     let (begin, before) = (Instant::now(), server.cpu_time());
-    thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     let (used, passed) = (server.cpu_time() - before, begin.elapsed());
     println!("CPU time of a server whose table is full: {used:?} in {passed:?}");
     assert!(used < passed / 2, "it spins");

@@ -4,7 +4,6 @@ mod common;
 
 use std::{
     collections::HashSet,
-    io::{ErrorKind, Read, Write},
     sync::{
         Arc, Barrier, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -14,8 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{child, is_child, rt, stderr};
-use oxigo::{Runtime, RuntimeBuilder, WaitGroup, bounded, go, net::TcpListener, time, unbuffered, yield_now};
+use common::rt;
+use oxigo::{bounded, go, time, unbuffered, yield_now};
+// For the tests that want Linux.
+#[cfg(target_os = "linux")]
+use {
+    common::{child, is_child, stderr},
+    oxigo::{Runtime, RuntimeBuilder, WaitGroup, net::TcpListener},
+    std::io::{ErrorKind, Read, Write},
+};
 
 /// Every goroutine is what Go calls locked to its thread, and may do all that others do.
 #[test]

@@ -5,18 +5,14 @@
 //! through [`signal`](mod@crate::signal), whose handler calls this one, that module decides what it does.
 
 use std::{
-    io::Read,
+    io::{self, Read},
+    os::fd::IntoRawFd,
     process,
     sync::atomic::{
         AtomicBool, AtomicI32,
         Ordering::{Acquire, Relaxed, Release},
     },
     thread,
-};
-
-use rustix::{
-    fd::IntoRawFd,
-    pipe::{PipeFlags, pipe_with},
 };
 
 use crate::{
@@ -37,11 +33,11 @@ static SUBSCRIBED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn install() {
     static SERVICE: Service = Service::new();
     let _ = SERVICE.start(|| {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (mut reader, writer) = io::pipe()?;
         let serve = move || {
             scheduler::block_signals();
             let _ours = Ours::register();
-            if std::fs::File::from(reader).read_exact(&mut [0]).is_ok() {
+            if reader.read_exact(&mut [0]).is_ok() {
                 quit();
             }
         };

@@ -87,7 +87,7 @@ impl Watch {
 /// One look of the clock thread at one worker. All words are the clock thread's own or hints: Relaxed.
 pub(crate) fn look(processor: &Processor, now: u64) {
     let watch = &processor.watch;
-    let rounds = processor.published.rounds.load(Relaxed);
+    let rounds = processor.rounds();
     if processor.doze().is_resting() || rounds != watch.rounds.load(Relaxed) {
         watch.rounds.store(rounds, Relaxed);
         watch.since.store(now, Relaxed);
@@ -227,7 +227,6 @@ static ANSWER: Answer = Answer {
 static ASKING: Mutex<()> = Mutex::new(());
 
 /// Asks the worker whose thread this is for the goroutine that runs on it. None when it does not answer, or nobody runs.
-#[cfg(target_os = "linux")]
 pub(crate) fn ask(thread: Tid) -> Option<Holder> {
     let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     let question = ANSWER.question.load(Relaxed) + 1;
@@ -244,11 +243,6 @@ pub(crate) fn ask(thread: Tid) -> Option<Holder> {
         }
         thread::sleep(Duration::from_micros(200));
     }
-    None
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn ask(_thread: Tid) -> Option<Holder> {
     None
 }
 

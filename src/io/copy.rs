@@ -12,8 +12,7 @@ use crate::{
     net::{TcpStream, descriptor::Descriptor, unix::UnixStream},
 };
 
-/// How much one step moves at most.
-const STEP: usize = 1 << 20;
+/// How much a copy through a buffer moves at a time.
 const BUFFER: usize = 64 * 1024;
 
 /// What [`copy`] reads from: [`TcpStream`], [`UnixStream`], [`PipeReader`], [`File`], and references to them.
@@ -184,15 +183,18 @@ mod kernel {
     use rustix::{
         fs::sendfile,
         io::Errno,
-        pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
+        pipe::{SpliceFlags, splice},
     };
 
-    use super::{Descriptor, File, STEP, io};
-    use crate::blocking;
+    use super::{Descriptor, File, io};
+    use crate::{blocking, net::system};
+
+    /// How much one step moves at most.
+    const STEP: usize = 1 << 20;
 
     /// None when the kernel cannot do it for these.
     pub(super) fn splice_all(from: &Descriptor, to: &Descriptor) -> io::Result<Option<u64>> {
-        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let (out, into) = system::pipe()?;
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let mut total = 0;
         loop {

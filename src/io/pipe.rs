@@ -1,26 +1,12 @@
 //! Pipes of the operating system: the interface of `std::io::pipe`, with deadlines.
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, sync::Arc};
 
 use crate::net::{
     descriptor::Descriptor,
     handle::{close, descriptor_handle, read_limits, reads, try_clone, write_limits, writes},
+    system,
 };
-
-#[cfg(target_os = "linux")]
-fn new_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::pipe::{PipeFlags, pipe_with};
-    Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn new_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = std::io::pipe()?;
-    let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
-    rustix::io::ioctl_fionbio(&reader, true)?;
-    rustix::io::ioctl_fionbio(&writer, true)?;
-    Ok((reader, writer))
-}
 
 /// A pipe of the operating system, as [`std::io::pipe`] makes it: bytes that are written to the second come out of the first.
 ///
@@ -48,7 +34,7 @@ fn new_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// Never parks.
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
-    let (reader, writer) = new_pair()?;
+    let (reader, writer) = system::pipe()?;
     let (reader, writer) = (Descriptor::new(reader), Descriptor::new(writer));
     Ok((PipeReader { descriptor: Arc::new(reader) }, PipeWriter { descriptor: Arc::new(writer) }))
 }

@@ -388,7 +388,7 @@ impl Descriptor {
 fn poll(fd: BorrowedFd<'_>, direction: Direction, time: Duration) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec};
     let flags = match direction {
-        Direction::Read => PollFlags::IN | PollFlags::RDHUP,
+        Direction::Read => super::system::READABLE,
         Direction::Write => PollFlags::OUT,
     };
     let time = Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });

@@ -442,7 +442,7 @@ macro_rules! addresses {
             ///
             /// When the system cannot tell.
             pub fn local_addr(&self) -> std::io::Result<$address> {
-                $convert(Some(rustix::net::getsockname(self)?))
+                $convert($crate::net::system::own_address(self)?)
             }
         }
     };

@@ -2,11 +2,12 @@
 
 use std::{io, net::TcpListener as StdListener, os::fd::OwnedFd};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Type};
 
 use super::{
     TcpListener,
     resolve::{ToSocketAddrs, each_address},
+    system,
 };
 
 /// Options for a [`TcpListener`] that have to be set before it listens.
@@ -79,7 +80,7 @@ impl ListenOptions {
     /// Parks the goroutine while a name is looked up.
     pub fn bind<A: ToSocketAddrs>(&self, addr: A) -> io::Result<TcpListener> {
         each_address(addr.resolve_own()?, |address| {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+            let socket = system::socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(self.reuse_address)?;
             if self.reuse_port {
                 socket.set_reuse_port(true)?;

@@ -22,6 +22,7 @@ mod listen_options;
 mod lookup;
 mod pipe;
 mod resolve;
+pub(crate) mod system;
 mod tcp;
 pub(crate) mod transfer;
 mod udp;

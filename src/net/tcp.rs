@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::net::{RecvFlags, SocketAddrAny, recv};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{
     descriptor::{Descriptor, Direction},
@@ -21,6 +21,7 @@ use super::{
     listen_options::ListenOptions,
     lookup::Patience,
     resolve::ToSocketAddrs,
+    system,
 };
 use crate::{
     context::Context,
@@ -125,13 +126,16 @@ impl TcpListener {
     }
 
     fn accept_within(&self, ctx: Option<&Context>) -> io::Result<(TcpStream, SocketAddr)> {
-        let (fd, address) = self.descriptor.accept(ctx)?;
-        let stream = TcpStream { descriptor: Arc::new(Descriptor::tcp(fd)) };
-        let address = match from_system(address) {
-            Ok(address) => address,
-            Err(_) => stream.peer_addr()?,
-        };
-        Ok((stream, address))
+        loop {
+            let (fd, address) = self.descriptor.accept(ctx)?;
+            let stream = TcpStream { descriptor: Arc::new(Descriptor::tcp(fd)) };
+            match from_system(address).or_else(|_| stream.peer_addr()) {
+                Ok(address) => return Ok((stream, address)),
+                // What Linux calls `ECONNABORTED`, macOS gives out as a connection without a peer. There may be others.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::InvalidInput) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
@@ -335,7 +339,7 @@ impl TcpStream {
         race: Option<&Race>,
         ctx: Option<&Context>,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP));
+        let socket = system::socket(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
         let socket = socket.inspect_err(|_| park::spend_call())?;
         let connected = socket.connect(&address.into());
         park::spend_call();

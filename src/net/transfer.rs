@@ -5,18 +5,21 @@ use std::{
     fmt,
     io::{self, IoSlice, IoSliceMut},
     net::Shutdown,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags},
+    net::{RecvFlags, SendAncillaryBuffer, SocketAddrAny},
 };
 use socket2::SockRef;
 
-use super::descriptor::{Descriptor, Direction};
+use super::{
+    descriptor::{Descriptor, Direction},
+    system,
+};
 use crate::{
     context::Context,
     runtime::{park, wait::Reason},
@@ -132,15 +135,15 @@ impl Descriptor {
     /// Writes to sockets, which never raises a signal.
     #[inline]
     pub(crate) fn send_bytes(&self, ctx: Option<&Context>, buf: &[u8]) -> Written {
-        self.write_with(ctx, buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], SendFlags::NOSIGNAL)?))
+        self.write_with(ctx, buf.len(), |fd, written| Ok(rustix::net::send(fd, &buf[written..], system::SEND)?))
     }
 
     pub(crate) fn send_slices(&self, ctx: Option<&Context>, bufs: &[IoSlice<'_>]) -> Written {
         self.write_slices_with(
             ctx,
             bufs,
-            |fd, buf| Ok(rustix::net::send(fd, buf, SendFlags::NOSIGNAL)?),
-            |fd, bufs| Ok(rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?),
+            |fd, buf| Ok(rustix::net::send(fd, buf, system::SEND)?),
+            |fd, bufs| Ok(rustix::net::sendmsg(fd, bufs, &mut SendAncillaryBuffer::default(), system::SEND)?),
         )
     }
 
@@ -198,7 +201,7 @@ impl Descriptor {
                 return Err(listener_closed());
             }
             loop {
-                match rustix::net::acceptfrom_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                match system::accept(fd) {
                     // The peer gave up before it was accepted; there may be others.
                     Err(Errno::CONNABORTED) => {}
                     Err(Errno::INVAL) if self.is_shut() => return Err(listener_closed()),
@@ -229,7 +232,7 @@ impl Descriptor {
 
     /// Takes over what may be blocking.
     pub(crate) fn take_over(fd: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
+        system::take_over(fd.as_fd())?;
         Ok(Self::new(fd))
     }
 

@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use rustix::net::{RecvFlags, SendFlags, connect, recv, recvfrom, send, sendto};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::net::{RecvFlags, connect, recv, recvfrom, send, sendto};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{
     descriptor::{Descriptor, Direction},
@@ -16,6 +16,7 @@ use super::{
         write_limits,
     },
     resolve::{ToSocketAddrs, each_address},
+    system,
     tcp::from_system,
 };
 use crate::{context::Context, runtime::wait::Reason};
@@ -52,7 +53,7 @@ impl UdpSocket {
     /// Parks the goroutine while a name is looked up.
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         each_address(addr.resolve_own()?, |address| {
-            let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+            let socket = system::socket(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
             socket.bind(&address.into())?;
             Ok(Self { descriptor: Arc::new(Descriptor::new(socket.into())) })
         })
@@ -165,7 +166,7 @@ impl UdpSocket {
         let address = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to send to"))?;
         let limit = self.descriptor.limit(Direction::Write, None);
         self.descriptor
-            .perform(Direction::Write, Reason::Write, limit, |fd| Ok(sendto(fd, buf, SendFlags::NOSIGNAL, &address)?))
+            .perform(Direction::Write, Reason::Write, limit, |fd| Ok(sendto(fd, buf, system::SEND, &address)?))
     }
 
     /// Sends a packet to the peer that [`connect`](Self::connect) has set.
@@ -179,7 +180,7 @@ impl UdpSocket {
     /// Parks the goroutine, or blocks the thread, while the socket's buffer is full.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         let limit = self.descriptor.limit(Direction::Write, None);
-        self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
+        self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, system::SEND)?))
     }
 }
 

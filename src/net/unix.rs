@@ -19,11 +19,9 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{
-        AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
-        listen, recv, recvfrom, send, sendto, socket_with, socketpair,
-    },
+    net::{RecvFlags, SocketAddrAny, SocketAddrUnix, bind, connect, listen, recv, recvfrom, send, sendto},
 };
+use socket2::{Domain, Type};
 
 use super::{
     descriptor::{Descriptor, Direction, Limit},
@@ -31,6 +29,7 @@ use super::{
         addresses, close, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
         with_ctx, write_limits, writes,
     },
+    system,
 };
 use crate::{
     context::Context,
@@ -101,14 +100,13 @@ fn peer_from_system(address: Option<SocketAddrAny>) -> SocketAddr {
     from_system(address).unwrap_or_else(|_| unnamed())
 }
 
-fn new_socket(kind: SocketType) -> io::Result<OwnedFd> {
-    Ok(socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+fn new_socket(kind: Type) -> io::Result<OwnedFd> {
+    Ok(system::socket(Domain::UNIX, kind, None)?.into())
 }
 
-fn new_pair(kind: SocketType) -> io::Result<(Descriptor, Descriptor)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (one, other) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
-    Ok((Descriptor::new(one), Descriptor::new(other)))
+fn new_pair(kind: Type) -> io::Result<(Descriptor, Descriptor)> {
+    let (one, other) = system::socket_pair(kind)?;
+    Ok((Descriptor::new(one.into()), Descriptor::new(other.into())))
 }
 
 /// Does `operation` as often as its peer has no room for it, since no event says when it has.
@@ -117,7 +115,7 @@ fn until_peer_has_room<R>(limit: Limit<'_>, mut operation: impl FnMut() -> Resul
     loop {
         let deadline = limit.check()?;
         match operation() {
-            Err(Errno::AGAIN) => {}
+            Err(error) if system::is_peer_full(error) => {}
             Err(Errno::INTR) => continue,
             result => {
                 park::spend_call();
@@ -187,7 +185,7 @@ impl UnixListener {
     }
 
     fn bind_system(address: &SocketAddrUnix) -> io::Result<Self> {
-        let fd = new_socket(SocketType::STREAM)?;
+        let fd = new_socket(Type::STREAM)?;
         bind(&fd, address)?;
         listen(&fd, BACKLOG)?;
         Ok(Self { descriptor: Arc::new(Descriptor::new(fd)) })
@@ -337,7 +335,7 @@ impl UnixStream {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread, while the listener's queue is full.
+    /// Parks the goroutine, or blocks the thread, while the listener's queue is full. Systems other than Linux refuse the connection then.
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<Self> {
         Self::connect_system(&path_to_system(path.as_ref())?, None)
     }
@@ -369,7 +367,7 @@ impl UnixStream {
     }
 
     fn connect_system(address: &SocketAddrUnix, ctx: Option<&Context>) -> io::Result<Self> {
-        let socket = new_socket(SocketType::STREAM).inspect_err(|_| park::spend_call())?;
+        let socket = new_socket(Type::STREAM).inspect_err(|_| park::spend_call())?;
         let stream = Self { descriptor: Arc::new(Descriptor::new(socket)) };
         let limit = stream.descriptor.limit(Direction::Write, ctx);
         match until_peer_has_room(limit, || connect(&stream, address)) {
@@ -395,7 +393,7 @@ impl UnixStream {
     ///
     /// Never parks.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = new_pair(SocketType::STREAM)?;
+        let (one, other) = new_pair(Type::STREAM)?;
         Ok((Self { descriptor: Arc::new(one) }, Self { descriptor: Arc::new(other) }))
     }
 
@@ -501,7 +499,7 @@ impl UnixDatagram {
     ///
     /// Never parks.
     pub fn unbound() -> io::Result<Self> {
-        Ok(Self { descriptor: Arc::new(Descriptor::new(new_socket(SocketType::DGRAM)?)) })
+        Ok(Self { descriptor: Arc::new(Descriptor::new(new_socket(Type::DGRAM)?)) })
     }
 
     /// Two sockets that are connected to each other.
@@ -514,7 +512,7 @@ impl UnixDatagram {
     ///
     /// Never parks.
     pub fn pair() -> io::Result<(Self, Self)> {
-        let (one, other) = new_pair(SocketType::DGRAM)?;
+        let (one, other) = new_pair(Type::DGRAM)?;
         Ok((Self { descriptor: Arc::new(one) }, Self { descriptor: Arc::new(other) }))
     }
 
@@ -640,9 +638,7 @@ impl UnixDatagram {
 
     fn send_to_system(&self, buf: &[u8], address: &SocketAddrUnix) -> io::Result<usize> {
         // Linux wakes senders to a full queue only when they are connected to it.
-        until_peer_has_room(self.descriptor.limit(Direction::Write, None), || {
-            sendto(self, buf, SendFlags::NOSIGNAL, address)
-        })
+        until_peer_has_room(self.descriptor.limit(Direction::Write, None), || sendto(self, buf, system::SEND, address))
     }
 
     /// Sends a message to the peer that [`connect`](Self::connect) has set.
@@ -656,7 +652,10 @@ impl UnixDatagram {
     /// Parks the goroutine, or blocks the thread, while the peer's queue is full.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         let limit = self.descriptor.limit(Direction::Write, None);
-        self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, SendFlags::NOSIGNAL)?))
+        if !system::TELLS_OF_ROOM {
+            return until_peer_has_room(limit, || send(self, buf, system::SEND));
+        }
+        self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, system::SEND)?))
     }
 
     /// Shuts down receiving, sending or both, for all handles. Wakes whoever waits.

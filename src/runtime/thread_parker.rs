@@ -173,23 +173,23 @@ loom::thread_local! {
 #[cfg(not(loom))]
 #[cold]
 fn take() -> &'static ThreadParker {
-    thread_end::ask();
     let spare = FREE.lock().pop();
-    match spare {
+    let parker = match spare {
         Some(parker) => {
             parker.belongs_to_caller();
             parker
         }
         None => ThreadParker::leak_new(),
-    }
+    };
+    thread_end::ask(parker);
+    parker
 }
 
-/// At the end of the calling thread.
+/// At the end of the calling thread, whose parker this is.
 #[cfg(not(loom))]
-pub(crate) fn give_back() {
-    if let Some(parker) = MINE.take() {
-        FREE.lock().push(parker);
-    }
+pub(crate) fn give_back(parker: &'static ThreadParker) {
+    MINE.set(None);
+    FREE.lock().push(parker);
 }
 
 /// A model's parkers belong to one execution of it; they leak, a few hundred bytes each.

@@ -92,14 +92,13 @@ pub(crate) fn is_blocked(thread: Tid) -> Option<bool> {
     Some(!matches!(state, 'R' | 'T' | 't'))
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::{sync::mpsc, thread};
 
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn the_calling_thread_is_listed_and_its_time_runs() {
         let me = current();
         assert!(all().unwrap().contains(&me));
@@ -114,7 +113,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn who_runs_is_not_blocked_and_who_waits_is() {
         assert_eq!(is_blocked(current()), Some(false));
         let (tell, told) = mpsc::channel();

@@ -13,16 +13,20 @@ use crate::{
     runtime::{scheduler::Worker, threads::Tid},
 };
 
-/// Interrupts a worker's thread; false when it has ended, or there can be no handler.
-#[cfg(target_os = "linux")]
+/// Interrupts a worker's thread; false when it has ended, or there can be no handler, and on systems other than Linux.
 pub(crate) fn interrupt(thread: Tid) -> bool {
+    cfg!(target_os = "linux") && is_ours() && send(thread)
+}
+
+#[cfg(target_os = "linux")]
+fn send(thread: Tid) -> bool {
     let process = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: a signal that our handler deals with; a thread that has ended is an error.
-    is_ours() && unsafe { libc::syscall(libc::SYS_tgkill, process, thread.cast_signed(), libc::SIGURG) } == 0
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread.cast_signed(), libc::SIGURG) == 0 }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn interrupt(_thread: Tid) -> bool {
+fn send(_thread: Tid) -> bool {
     false
 }
 

@@ -5,8 +5,13 @@
 
 use std::{io, ptr};
 
-/// `MADV_DONTNEED`: the pages go back at once and read as zero when they are touched next; elsewhere than on Linux it is advice.
+/// The pages go back. On Linux at once, and they read as zero when they are touched next.
+#[cfg(not(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd")))]
 pub(super) const GIVE_BACK: libc::c_int = libc::MADV_DONTNEED;
+/// The pages go back. When the system is short of memory, that is, and until then they keep what is in them: there `MADV_DONTNEED` says only that
+/// they will not be touched for long, and not that what is in them may be lost.
+#[cfg(any(target_vendor = "apple", target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
+pub(super) const GIVE_BACK: libc::c_int = libc::MADV_FREE;
 
 /// A range of addresses that the caller owns: no Rust reference leads into it.
 #[derive(Clone, Copy)]

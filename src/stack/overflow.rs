@@ -10,7 +10,6 @@
 //! - O2: a signal that somebody has sent has no address, though its record may look as if it had one. It is passed on as well.
 
 use std::{
-    cell::Cell,
     io,
     mem::MaybeUninit,
     ptr::{self, NonNull},
@@ -78,50 +77,80 @@ fn find(address: usize) -> Option<(&'static Entry, usize)> {
     None
 }
 
-/// A thread with a stack of the system's, and who tells whose overflow it is.
-#[derive(Clone, Copy)]
-struct Watched {
-    guard: (usize, usize),
-    size: usize,
-    report: fn(usize, &mut RawStderr),
+/// Threads with stacks of the system's.
+#[cfg(target_os = "linux")]
+mod thread_stack {
+    use std::{cell::Cell, mem::MaybeUninit, ops::Range, ptr};
+
+    use super::RawStderr;
+
+    /// Where a thread's guard is, how large its stack, and who tells whose overflow it is.
+    #[derive(Clone, Copy)]
+    struct Watched {
+        guard: (usize, usize),
+        size: usize,
+        report: fn(usize, &mut RawStderr),
+    }
+
+    thread_local! {
+        static WATCHED: Cell<Option<Watched>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn watch(report: fn(usize, &mut RawStderr)) {
+        if let Some((stack, guard)) = own() {
+            // Whether the guard is counted among the stack depends on the C library. Nothing else faults in the pages of either side.
+            let guard = (stack.start - guard, stack.start + guard);
+            WATCHED.set(Some(Watched { guard, size: stack.len(), report }));
+        }
+    }
+
+    /// Where the calling thread's stack is, and the size of its guard.
+    fn own() -> Option<(Range<usize>, usize)> {
+        let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+        let attributes = attributes.as_mut_ptr();
+        // SAFETY: nothing is asked of the caller.
+        let thread = unsafe { libc::pthread_self() };
+        // SAFETY: a thread that runs, and room for its attributes.
+        if unsafe { libc::pthread_getattr_np(thread, attributes) } != 0 {
+            return None;
+        }
+        let (mut start, mut size, mut guard) = (ptr::null_mut(), 0, 0);
+        // SAFETY: written by the call above.
+        let stack_known = unsafe { libc::pthread_attr_getstack(attributes, &raw mut start, &raw mut size) } == 0;
+        // SAFETY: as above.
+        let guard_known = unsafe { libc::pthread_attr_getguardsize(attributes, &raw mut guard) } == 0;
+        // SAFETY: as above; the last use.
+        unsafe { libc::pthread_attr_destroy(attributes) };
+        (stack_known && guard_known).then(|| (start.addr()..start.addr() + size, guard))
+    }
+
+    /// In the handler: whether `address` lies in the guard of the calling thread's stack; says so if it does.
+    pub(super) fn report_overflow(address: usize, out: &mut RawStderr) -> bool {
+        // One of these threads has set its thread-local long before, and another one's needs no making.
+        let watched = WATCHED.get().filter(|watched| (watched.guard.0..watched.guard.1).contains(&address));
+        if let Some(watched) = watched {
+            (watched.report)(watched.size, out);
+        }
+        watched.is_some()
+    }
 }
 
-thread_local! {
-    static WATCHED: Cell<Option<Watched>> = const { Cell::new(None) };
+/// Elsewhere the standard library tells of them. A thread-local may be made by its first use there, which a handler must not do.
+#[cfg(not(target_os = "linux"))]
+mod thread_stack {
+    use super::RawStderr;
+
+    pub(super) fn watch(_report: fn(usize, &mut RawStderr)) {}
+
+    pub(super) fn report_overflow(_address: usize, _out: &mut RawStderr) -> bool {
+        false
+    }
 }
 
 /// Has an overflow of the calling thread's own stack told by `report`, which gets the size and runs in the handler. Does nothing where the
 /// system does not say where the stack is.
 pub(crate) fn watch_thread(report: fn(usize, &mut RawStderr)) {
-    #[cfg(target_os = "linux")]
-    if let Some((stack, guard)) = own_stack() {
-        // Whether the guard is counted among the stack depends on the C library. Nothing else faults in the pages of either side.
-        let guard = (stack.start - guard, stack.start + guard);
-        WATCHED.set(Some(Watched { guard, size: stack.len(), report }));
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = report;
-}
-
-/// Where the calling thread's stack is, and the size of its guard.
-#[cfg(target_os = "linux")]
-fn own_stack() -> Option<(std::ops::Range<usize>, usize)> {
-    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    let attributes = attributes.as_mut_ptr();
-    // SAFETY: nothing is asked of the caller.
-    let thread = unsafe { libc::pthread_self() };
-    // SAFETY: a thread that runs, and room for its attributes.
-    if unsafe { libc::pthread_getattr_np(thread, attributes) } != 0 {
-        return None;
-    }
-    let (mut start, mut size, mut guard) = (ptr::null_mut(), 0, 0);
-    // SAFETY: written by the call above.
-    let stack_known = unsafe { libc::pthread_attr_getstack(attributes, &raw mut start, &raw mut size) } == 0;
-    // SAFETY: as above.
-    let guard_known = unsafe { libc::pthread_attr_getguardsize(attributes, &raw mut guard) } == 0;
-    // SAFETY: as above; the last use.
-    unsafe { libc::pthread_attr_destroy(attributes) };
-    (stack_known && guard_known).then(|| (start.addr()..start.addr() + size, guard))
+    thread_stack::watch(report);
 }
 
 /// The actions that stood before ours.
@@ -174,12 +203,8 @@ extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: 
         unsafe { (entry.report)(entry.metadata, index, &mut out) };
         end(out);
     }
-    // One of these threads has set its thread-local long before, and another one's needs no making.
-    if let Some(watched) = WATCHED.get()
-        && (watched.guard.0..watched.guard.1).contains(&address)
-    {
-        let mut out = RawStderr::new();
-        (watched.report)(watched.size, &mut out);
+    let mut out = RawStderr::new();
+    if thread_stack::report_overflow(address, &mut out) {
         end(out);
     }
     pass_on(signal, info, context);
@@ -255,7 +280,12 @@ impl AltStack {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: written by the call.
-        Ok(Self { mapping, before: unsafe { before.assume_init() } })
+        let mut before = unsafe { before.assume_init() };
+        if before.ss_flags & libc::SS_DISABLE != 0 {
+            // To have none again. macOS looks at the size all the same, and would refuse one that is too small.
+            before.ss_size = ALT_SIZE;
+        }
+        Ok(Self { mapping, before })
     }
 }
 

@@ -176,6 +176,9 @@ mod portable {
         }
     }
 
+    // A key is as wide as an address here.
+    const _: () = assert!(usize::BITS == u64::BITS, "a source's generation would be cut off");
+
     #[derive(Debug)]
     pub(crate) struct Poller(polling::Poller);
 

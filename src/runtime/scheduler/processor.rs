@@ -47,6 +47,7 @@ pub(crate) struct Processor {
     errands: Mutex<Vec<Errand>>,
     has_errands: AtomicBool,
     /// The worker's thread is about to be moved to another worker's core, and has to restore its mask then (`worker::lend_core`).
+    #[cfg(target_os = "linux")]
     pub(crate) lent: AtomicBool,
     poller: Poller,
     /// See [`notified_at`](Self::notified_at).
@@ -125,6 +126,7 @@ impl Processor {
             deque: Mutex::new(Some(deque)),
             errands: Mutex::new(Vec::new()),
             has_errands: AtomicBool::new(false),
+            #[cfg(target_os = "linux")]
             lent: AtomicBool::new(false),
             poller: Poller::new()?,
             notified_at: AtomicU64::new(0),
