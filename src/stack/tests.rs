@@ -2,6 +2,8 @@
 
 use std::{cell::Cell, collections::BTreeSet};
 
+use rustix::param::page_size;
+
 use super::{overflow::RawStderr, *};
 
 struct Record {
@@ -44,6 +46,11 @@ fn peek(bounds: Bounds, offset_from_top: usize) -> u8 {
     let address = std::ptr::with_exposed_provenance::<u8>(bounds.top() - offset_from_top);
     // SAFETY: within a stack that the test owns.
     unsafe { address.read_volatile() }
+}
+
+/// Where the page begins that [`touch`] touches.
+fn page(bounds: Bounds, offset_from_top: usize) -> usize {
+    (bounds.top() - offset_from_top) & !(page_size() - 1)
 }
 
 #[test]
@@ -132,13 +139,13 @@ fn slots_without_a_guard_wait_until_one_can_be_made() {
     let (stride, unmade) = (pool.stack_size(), NEW + 8);
     let locked = std::ptr::with_exposed_provenance(start + unmade * stride);
     // SAFETY: a page of the test's own pool, which nobody uses.
-    if unsafe { libc::mlock(locked, 4096) } != 0 || pool.lock().slabs[0].guards() == Guards::Protection {
+    if unsafe { libc::mlock(locked, page_size()) } != 0 || pool.lock().slabs[0].guards() == Guards::Protection {
         return;
     }
     slots.extend(taken(pool, 8));
     assert_eq!(pool.take_one().map(drop).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
     // SAFETY: as above.
-    assert_eq!(unsafe { libc::munlock(locked, 4096) }, 0);
+    assert_eq!(unsafe { libc::munlock(locked, page_size()) }, 0);
     slots.extend(taken(pool, 24));
     let indices: BTreeSet<_> = slots.iter().map(|slot| (slot.bounds.start() - start) / stride).collect();
     assert_eq!(indices, (0..unmade + 24).collect());
@@ -160,10 +167,9 @@ fn sizes_are_rounded_up_and_have_room_for_the_guard() {
 fn advice_about_a_list_ends_with_the_first_range_that_fails() {
     let slots = taken(pool(256 * 1024), 3);
     slots.iter().for_each(|slot| touch(slot.bounds, 20_000));
-    let page = |slot: &Record| (slot.bounds.top() - 20_000) & !4095;
-    let range = |slot: &Record| Range::new(page(slot), 4096);
+    let range = |slot: &Record| Range::new(page(slot.bounds, 20_000), page_size());
     // Not at the beginning of a page.
-    let bad = Range::new(page(slots[1]) + 1, 4096);
+    let bad = Range::new(page(slots[1].bounds, 20_000) + 1, page_size());
     // SAFETY: the stacks are the test's.
     let given = unsafe { advice::give(advice::GIVE_BACK, &[range(slots[0]), bad, range(slots[2])]) };
     assert_eq!(given.unwrap(), 1);
@@ -181,13 +187,12 @@ fn advice_about_a_list_ends_with_the_first_range_that_fails() {
 fn a_range_that_cannot_be_given_back_does_not_keep_the_others() {
     let slots = taken(pool(256 * 1024), 4);
     slots.iter().for_each(|slot| touch(slot.bounds, 20_000));
-    let page = |slot: &Record| (slot.bounds.top() - 20_000) & !4095;
-    let locked = std::ptr::with_exposed_provenance(page(slots[1]));
+    let locked = std::ptr::with_exposed_provenance(page(slots[1].bounds, 20_000));
     // SAFETY: a page of the test's own.
-    if unsafe { libc::mlock(locked, 4096) } != 0 {
+    if unsafe { libc::mlock(locked, page_size()) } != 0 {
         return;
     }
-    let ranges: Vec<_> = slots.iter().map(|slot| Range::new(page(slot), 4096)).collect();
+    let ranges: Vec<_> = slots.iter().map(|slot| Range::new(page(slot.bounds, 20_000), page_size())).collect();
     // SAFETY: the stacks are the test's.
     unsafe { advice::give_back(&ranges) };
     assert_eq!(slots.iter().map(|slot| peek(slot.bounds, 20_000)).collect::<Vec<_>>(), [0, 1, 0, 0]);
