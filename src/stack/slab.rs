@@ -9,7 +9,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use super::{Bounds, Metadata, guard::Guards, limits, overflow};
 
 pub(crate) const FIRST_SIZE: usize = 16 << 20;
-const LAST_SIZE: usize = 1 << 30;
+/// Where addresses have 32 bits much less is to be had in one piece.
+const LAST_SIZE: usize = if usize::BITS < 64 { 128 << 20 } else { 1 << 30 };
 /// The fewest stacks that are worth a slab.
 const FEWEST: usize = 4;
 /// Tops differ by multiples of a cache line, of which there are this many: all stay within the top page.
