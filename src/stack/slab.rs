@@ -38,7 +38,8 @@ impl<M: Metadata> Slab<M> {
     pub(crate) fn new(stride: usize, size: usize) -> io::Result<Self> {
         let mut slots = (size / stride).max(FEWEST);
         let start = loop {
-            match reserve(slots * stride) {
+            // What cannot be counted is not to be had either.
+            match reserve(slots.saturating_mul(stride)) {
                 Ok(start) => break start,
                 Err(_) if slots > FEWEST => slots = (slots / 2).max(FEWEST),
                 Err(_) => return Err(limits::exhausted("no address space is left for goroutines' stacks")),
@@ -56,7 +57,7 @@ impl<M: Metadata> Slab<M> {
 
     /// The size the next slab should have.
     pub(crate) fn next_size(&self) -> usize {
-        (self.slots * self.stride * 2).min(LAST_SIZE)
+        (self.slots * self.stride).saturating_mul(2).min(LAST_SIZE)
     }
 
     /// Slots that can be handed out without fail.
