@@ -712,7 +712,7 @@ fn wrong_variables_are_named_and_empty_ones_are_none() {
         ("OXIGO_STACK_SIZE", "0", "OXIGO_STACK_SIZE=0 is not a size"),
         ("OXIGO_STACK_SIZE", "G", "OXIGO_STACK_SIZE=G is not a size"),
         ("OXIGO_STACK_SIZE", "3G", "OXIGO_STACK_SIZE=3G: a stack of 3221225472 bytes cannot be had"),
-        ("OXIGO_STACK_SIZE", "4096M", "OXIGO_STACK_SIZE=4096M: a stack of 4294967296 bytes cannot be had"),
+        ("OXIGO_STACK_SIZE", "3072M", "OXIGO_STACK_SIZE=3072M: a stack of 3221225472 bytes cannot be had"),
         ("OXIGO_ANCESTORS", "all", "OXIGO_ANCESTORS=all is not a number\n"),
         ("OXIGO_ANCESTORS", "-1", "OXIGO_ANCESTORS=-1 is not a number\n"),
     ];

@@ -304,12 +304,14 @@ fn s_06_sockets_that_do_not_wait_let_others_run() {
 #[test]
 fn s_06_tries_and_unlocks_do_not_give_way() {
     rt(1, || {
-        let ran = Arc::new(AtomicBool::new(false));
-        let other = Arc::clone(&ran);
-        let other = go(move || other.store(true, SeqCst));
         let (mutex, lock, semaphore, group) = (Mutex::new(()), RwLock::new(()), Semaphore::new(1), WaitGroup::new());
         let (changed, value) = (Condvar::new(), OnceLock::new());
         let (tx, rx) = bounded(1);
+        // The first one could have waited, so it may give way: on a slow machine the slice is over by then.
+        value.set(0).unwrap();
+        let ran = Arc::new(AtomicBool::new(false));
+        let other = Arc::clone(&ran);
+        let other = go(move || other.store(true, SeqCst));
         for i in 0..100_000 {
             drop(mutex.try_lock().unwrap());
             drop(lock.try_read().unwrap());

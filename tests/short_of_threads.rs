@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 fn starved<T>(f: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::As);
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let now = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
+    let now = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64;
     // Enough for messages, and not for a stack.
     setrlimit(Resource::As, Rlimit { current: Some(now + (1 << 20)), maximum: before.maximum }).unwrap();
     let result = f();

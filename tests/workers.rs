@@ -406,7 +406,7 @@ fn memory_falls_back_beside_a_busy_worker() {
         both.wait();
         let begin = Instant::now();
         // The stacks' pages, but for those that stay warm.
-        let fallen = || resident() + (BURST - 2000) * 4096 < full.load(SeqCst);
+        let fallen = || resident() + (BURST - 2000) * rustix::param::page_size() < full.load(SeqCst);
         while !(ended.load(SeqCst) && fallen()) {
             assert!(begin.elapsed() < Duration::from_secs(20), "{} of {} bytes stay", resident(), full.load(SeqCst));
             let turn = Instant::now();

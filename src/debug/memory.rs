@@ -12,10 +12,13 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-const PAGE: usize = 4096;
 const WORD: usize = size_of::<usize>();
-/// Pages that are read at a time.
-const RUN: usize = 64;
+/// Bytes that are read at a time: a page, or several.
+const RUN: usize = 256 * 1024;
+/// Bytes of a page's record.
+const RECORD: usize = 8;
+/// The most records of one run: no page is smaller.
+const RECORDS: usize = RUN / 4096;
 /// Of a page's record: it is in memory, or in the swap.
 const PRESENT: u64 = 3 << 62;
 
@@ -74,18 +77,22 @@ impl Span {
 pub(crate) struct Memory {
     bytes: File,
     pages: File,
+    /// Bytes of a page: 4, 16 or 64 KiB on aarch64, as the kernel was built.
+    page: usize,
+    /// Holds one run.
     buffer: Box<[u8]>,
 }
 
 impl Memory {
     /// An error where the system does not show a process its memory.
     pub(crate) fn open() -> io::Result<Self> {
-        if rustix::param::page_size() != PAGE {
+        let page = rustix::param::page_size();
+        if page > RUN || page * RECORDS < RUN {
             return Err(io::Error::from(io::ErrorKind::Unsupported));
         }
         let bytes = File::open("/proc/self/mem")?;
         let pages = File::open("/proc/self/pagemap")?;
-        Ok(Self { bytes, pages, buffer: vec![0; RUN * PAGE].into_boxed_slice() })
+        Ok(Self { bytes, pages, page, buffer: vec![0; RUN].into_boxed_slice() })
     }
 
     /// Where the words are copied to.
@@ -118,15 +125,16 @@ impl Memory {
     /// get no memory by this.
     pub(crate) fn scan(&mut self, start: usize, end: usize, mut each: impl FnMut(usize)) {
         let (start, end) = (start.next_multiple_of(WORD), end / WORD * WORD);
+        let page = self.page;
         let mut at = start;
-        let mut records = [0; RUN * 8];
+        let mut records = [0; RECORDS * RECORD];
         while at < end {
-            let first = at / PAGE;
-            let count = RUN.min(end.div_ceil(PAGE) - first);
-            let records = &mut records[..count * 8];
-            let known = self.pages.read_exact_at(records, (first * 8) as u64).is_ok();
+            let first = at / page;
+            let count = (RUN / page).min(end.div_ceil(page) - first);
+            let records = &mut records[..count * RECORD];
+            let known = self.pages.read_exact_at(records, (first * RECORD) as u64).is_ok();
             let present = |index: usize| {
-                let record = records[index * 8..][..8].try_into().unwrap_or([0; 8]);
+                let record = records[index * RECORD..][..RECORD].try_into().unwrap_or([0; RECORD]);
                 known && u64::from_ne_bytes(record) & PRESENT != 0
             };
             let mut index = 0;
@@ -136,10 +144,10 @@ impl Memory {
                     continue;
                 }
                 let last = (index..count).find(|&next| !present(next)).unwrap_or(count);
-                self.read((first + index) * PAGE, (first + last) * PAGE, start, end, &mut each);
+                self.read((first + index) * page, (first + last) * page, start, end, &mut each);
                 index = last;
             }
-            at = (first + count) * PAGE;
+            at = (first + count) * page;
         }
     }
 
@@ -150,7 +158,7 @@ impl Memory {
             let room = &mut self.buffer[..to - from];
             let Ok(read @ WORD..) = self.bytes.read_at(room, from as u64) else {
                 // A guard, or gone meanwhile.
-                from = (from / PAGE + 1) * PAGE;
+                from = (from / self.page + 1) * self.page;
                 continue;
             };
             for word in room[..read].chunks_exact(WORD) {

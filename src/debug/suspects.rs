@@ -607,8 +607,7 @@ impl fmt::Display for Suspects {
 ///
 /// # Errors
 ///
-/// Where the system does not show a process its own memory: on systems other than Linux, without `/proc`, and with pages of another size
-/// than 4 KiB.
+/// Where the system does not show a process its own memory: on systems other than Linux, without `/proc`, and with pages larger than 256 KiB.
 ///
 /// # Blocking
 ///

@@ -427,10 +427,10 @@ mod tests {
         let cache = Cache::of(pool());
         let mut ever = HashSet::new();
         let mut mine: Vec<usize> = Vec::new();
-        let mut random = 7_usize;
+        let mut random = 7_u64;
         for _ in 0..300 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let count = (random >> 40) % 200;
+            let count = (random >> 40) as usize % 200;
             if random >> 63 == 0 {
                 mine.extend(taken(&cache, count));
             } else {

@@ -75,7 +75,7 @@ pub(crate) fn cpu_time(thread: Tid) -> Option<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a place of the right type; a clock that does not exist is an error.
     let answer = unsafe { libc::clock_gettime(clock, &raw mut time) };
-    (answer == 0).then(|| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
+    (answer == 0).then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 #[cfg(not(target_os = "linux"))]

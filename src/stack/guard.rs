@@ -79,16 +79,29 @@ impl Guards {
 
 #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
 mod markers {
-    use std::io;
+    use std::{io, ptr, sync::OnceLock};
 
     use crate::stack::advice::{self, Range};
 
     /// From `linux/mman.h`; libc does not name it on every target yet.
     const MADV_GUARD_INSTALL: libc::c_int = 102;
+    /// No kernel has it.
+    const UNKNOWN: libc::c_int = libc::c_int::MAX;
 
     pub(super) fn install(guards: &[Range]) -> io::Result<usize> {
+        if !refuses_unknown_advice() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         // SAFETY: the guards' pages belong to a slab of ours, and nobody uses them.
         unsafe { advice::give(MADV_GUARD_INSTALL, guards) }
+    }
+
+    /// Whether success means anything. An emulator of system calls, as QEMU has for single programs, may take advice that it does not know for a
+    /// hint and say that all is well: there would be no guard.
+    fn refuses_unknown_advice() -> bool {
+        static REFUSES: OnceLock<bool> = OnceLock::new();
+        // SAFETY: about no memory at all.
+        *REFUSES.get_or_init(|| unsafe { libc::madvise(ptr::null_mut(), 0, UNKNOWN) } != 0)
     }
 }
 

@@ -9,7 +9,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use super::{Bounds, Metadata, guard::Guards, limits, overflow};
 
 pub(crate) const FIRST_SIZE: usize = 16 << 20;
-const LAST_SIZE: usize = 1 << 30;
+/// Where addresses have 32 bits much less is to be had in one piece.
+const LAST_SIZE: usize = if usize::BITS < 64 { 128 << 20 } else { 1 << 30 };
 /// The fewest stacks that are worth a slab.
 const FEWEST: usize = 4;
 /// Tops differ by multiples of a cache line, of which there are this many: all stay within the top page.
@@ -37,7 +38,8 @@ impl<M: Metadata> Slab<M> {
     pub(crate) fn new(stride: usize, size: usize) -> io::Result<Self> {
         let mut slots = (size / stride).max(FEWEST);
         let start = loop {
-            match reserve(slots * stride) {
+            // What cannot be counted is not to be had either.
+            match reserve(slots.saturating_mul(stride)) {
                 Ok(start) => break start,
                 Err(_) if slots > FEWEST => slots = (slots / 2).max(FEWEST),
                 Err(_) => return Err(limits::exhausted("no address space is left for goroutines' stacks")),
@@ -55,7 +57,7 @@ impl<M: Metadata> Slab<M> {
 
     /// The size the next slab should have.
     pub(crate) fn next_size(&self) -> usize {
-        (self.slots * self.stride * 2).min(LAST_SIZE)
+        (self.slots * self.stride).saturating_mul(2).min(LAST_SIZE)
     }
 
     /// Slots that can be handed out without fail.

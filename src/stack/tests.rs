@@ -2,6 +2,8 @@
 
 use std::{cell::Cell, collections::BTreeSet};
 
+use rustix::param::page_size;
+
 use super::{overflow::RawStderr, *};
 
 struct Record {
@@ -49,6 +51,11 @@ fn peek(bounds: Bounds, offset_from_top: usize) -> u8 {
     let address = std::ptr::with_exposed_provenance::<u8>(bounds.top() - offset_from_top);
     // SAFETY: within a stack that the test owns.
     unsafe { address.read_volatile() }
+}
+
+/// Where the page begins that [`touch`] touches.
+fn page(bounds: Bounds, offset_from_top: usize) -> usize {
+    (bounds.top() - offset_from_top) & !(page_size() - 1)
 }
 
 #[test]
@@ -169,10 +176,9 @@ fn sizes_are_rounded_up_and_have_room_for_the_guard() {
 fn advice_about_a_list_ends_with_the_first_range_that_fails() {
     let slots = taken(pool(256 * 1024), 3);
     slots.iter().for_each(|slot| touch(slot.bounds, 20_000));
-    let page = |slot: &Record| (slot.bounds.top() - 20_000) & !(page_size() - 1);
-    let range = |slot: &Record| Range::new(page(slot), page_size());
+    let range = |slot: &Record| Range::new(page(slot.bounds, 20_000), page_size());
     // Not at the beginning of a page.
-    let bad = Range::new(page(slots[1]) + 1, page_size());
+    let bad = Range::new(page(slots[1].bounds, 20_000) + 1, page_size());
     // SAFETY: the stacks are the test's.
     let given = unsafe { advice::give(advice::GIVE_BACK, &[range(slots[0]), bad, range(slots[2])]) };
     assert_eq!(given.unwrap(), 1);
@@ -191,13 +197,12 @@ fn advice_about_a_list_ends_with_the_first_range_that_fails() {
 fn a_range_that_cannot_be_given_back_does_not_keep_the_others() {
     let slots = taken(pool(256 * 1024), 4);
     slots.iter().for_each(|slot| touch(slot.bounds, 20_000));
-    let page = |slot: &Record| (slot.bounds.top() - 20_000) & !(page_size() - 1);
-    let locked = std::ptr::with_exposed_provenance(page(slots[1]));
+    let locked = std::ptr::with_exposed_provenance(page(slots[1].bounds, 20_000));
     // SAFETY: a page of the test's own.
     if unsafe { libc::mlock(locked, page_size()) } != 0 {
         return;
     }
-    let ranges: Vec<_> = slots.iter().map(|slot| Range::new(page(slot), page_size())).collect();
+    let ranges: Vec<_> = slots.iter().map(|slot| Range::new(page(slot.bounds, 20_000), page_size())).collect();
     // SAFETY: the stacks are the test's.
     unsafe { advice::give_back(&ranges) };
     assert_eq!(slots.iter().map(|slot| peek(slot.bounds, 20_000)).collect::<Vec<_>>(), [0, 1, 0, 0]);

@@ -521,7 +521,7 @@ impl RawMutex {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<RawMutex>() == 24, "a mutex is small");
+const _: () = assert!(size_of::<RawMutex>() == 8 + 2 * size_of::<usize>(), "a mutex is small");
 
 #[cfg(loom)]
 impl RawMutex {
