@@ -4,7 +4,8 @@
 //! under a lock, and the next one is made elsewhere. Here each worker keeps a few idle blocks, and passes surplus on through the pool by the
 //! magazine (Bonwick and Adams, "Magazines and Vmem", USENIX 2001).
 //!
-//! - M1: a block has one owner: a task, one worker's [`Cache`], or the [`Pool`]. Whoever owns an idle block uses its first words as links.
+//! - M1: a block has one owner: a task, one worker's [`Cache`], or the [`Pool`]. Whoever owns an idle block uses its first words as links. A [`Run`] of
+//!   blocks that were never used belongs to one cache, which touches them as it hands them out.
 //! - M2: chunks are aligned to their size, so that the address of a block tells its chunk. What stands at the head of a chunk belongs to the
 //!   pool, whose lock is held.
 //! - M3: a chunk counts the blocks that lie in its own list or were never cut. When all do, it may be unmapped: nobody has one.
@@ -36,6 +37,10 @@ const CHUNK: usize = 512 << 10;
 const BLOCKS: usize = CHUNK / BLOCK - 1;
 /// Blocks that change hands at a time.
 const MAGAZINE: usize = 64;
+/// Blocks that a cache takes where none has come back, and their bytes: the kernel gives their pages in one call, which takes half as long as one
+/// exception for each. More would be memory that most programs never use.
+const RUN: usize = 512;
+const RUN_BYTES: usize = RUN * BLOCK;
 /// Magazines that the pool keeps when it gives memory back, for the next burst.
 const WARM: usize = 64;
 
@@ -62,6 +67,54 @@ struct Chunk {
 
 const _: () = assert!(size_of::<Block>() == BLOCK && size_of::<Chunk>() == BLOCK);
 
+/// Blocks in a row that were never used.
+#[derive(Clone, Copy)]
+struct Run {
+    first: *mut Block,
+    len: usize,
+}
+
+impl Run {
+    const NONE: Self = Self { first: ptr::null_mut(), len: 0 };
+
+    /// Has the kernel give the memory now.
+    #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
+    fn populate(self) {
+        use rustix::mm::{Advice, madvise};
+        let start = self.first.map_addr(|address| address & !(RUN_BYTES - 1));
+        // SAFETY: within the run's chunk, which is mapped; what has been written there stays. Failing leaves the memory to exceptions, one for each page.
+        let _ = unsafe { madvise(start.cast(), RUN_BYTES, Advice::LinuxPopulateWrite) };
+    }
+
+    #[cfg(not(all(target_os = "linux", not(oxigo_fallback))))]
+    fn populate(self) {}
+
+    /// Cuts off up to a magazine, linked, and how many they are.
+    fn cut(&mut self) -> (*mut Block, usize) {
+        let count = self.len.min(MAGAZINE);
+        let mut list = ptr::null_mut();
+        for index in (0..count).rev() {
+            // SAFETY: within the run, whose owner the caller is (M1).
+            let block = unsafe { self.first.add(index) };
+            // SAFETY: as above.
+            unsafe { (*block).next = list };
+            list = block;
+        }
+        // SAFETY: at its end at most.
+        self.first = unsafe { self.first.add(count) };
+        self.len -= count;
+        (list, count)
+    }
+}
+
+/// What a cache gets from the pool.
+enum Lot {
+    /// Linked blocks, and how many.
+    List(*mut Block, usize),
+    /// Whether to ask for the memory ahead: not in a process's first chunk, most of which is never used.
+    Run(Run, bool),
+}
+
 /// All blocks of the process that no task and no cache has.
 struct Pool {
     /// Full magazines, the newest first.
@@ -82,24 +135,55 @@ impl Pool {
         Self { magazines: ptr::null_mut(), full: 0, partial: ptr::null_mut(), chunks: 0 }
     }
 
-    /// A list of blocks and how many they are: a magazine, fewer when memory is short.
-    fn take_some(&mut self) -> (*mut Block, usize) {
+    /// A magazine, or what of one has come back; else new blocks. None when memory is short.
+    fn take_some(&mut self) -> Option<Lot> {
         let first = self.magazines;
         if !first.is_null() {
             // SAFETY: an idle block of the pool's own (M1); so below.
             self.magazines = unsafe { (*first).below };
             self.full -= 1;
-            return (first, MAGAZINE);
+            return Some(Lot::List(first, MAGAZINE));
         }
         let (mut list, mut count) = (ptr::null_mut(), 0);
-        while count < MAGAZINE
-            && let Some(block) = self.take_one()
-        {
+        while count < MAGAZINE && self.has_returned() {
+            let block = self.take_one()?;
             // SAFETY: as above.
             unsafe { (*block).next = list };
             (list, count) = (block, count + 1);
         }
-        (list, count)
+        if count > 0 { Some(Lot::List(list, count)) } else { self.take_run() }
+    }
+
+    /// Whether the next block to take is one that came back.
+    fn has_returned(&self) -> bool {
+        // SAFETY: a mapped chunk, whose head is the pool's (M2).
+        unsafe { self.partial.as_ref() }.is_some_and(|chunk| !chunk.idle.is_null())
+    }
+
+    fn take_run(&mut self) -> Option<Lot> {
+        let at = self.first_partial()?;
+        // SAFETY: as in `has_returned`.
+        let chunk = unsafe { &mut *at };
+        // All runs but those that single blocks were taken from end at a multiple of their size, as the chunk does.
+        let len = RUN - (chunk.cut + 1) % RUN;
+        // SAFETY: what was not cut lies in no list and is free, so this is within the chunk (M3).
+        let first = unsafe { at.cast::<Block>().add(chunk.cut + 1) };
+        chunk.cut += len;
+        chunk.free -= len;
+        if chunk.free == 0 {
+            self.unlink(at);
+        }
+        Some(Lot::Run(Run { first, len }, self.chunks > 1))
+    }
+
+    /// A chunk with free blocks.
+    fn first_partial(&mut self) -> Option<*mut Chunk> {
+        if self.partial.is_null() {
+            let chunk = map()?;
+            self.chunks += 1;
+            self.link(chunk);
+        }
+        Some(self.partial)
     }
 
     /// Takes over a full magazine.
@@ -116,12 +200,7 @@ impl Pool {
             let whole = self.sort_magazine();
             debug_assert!(whole.is_null());
         }
-        if self.partial.is_null() {
-            let chunk = map()?;
-            self.chunks += 1;
-            self.link(chunk);
-        }
-        let at = self.partial;
+        let at = self.first_partial()?;
         // SAFETY: a mapped chunk, whose head is the pool's (M2).
         let chunk = unsafe { &mut *at };
         let block = if chunk.idle.is_null() {
@@ -247,13 +326,14 @@ fn unmap(mut chunk: *mut Chunk) {
     }
 }
 
-/// A worker's idle blocks: two magazines at most.
+/// A worker's idle blocks: two magazines and a run at most.
 pub(crate) struct Cache {
     pool: &'static Lock<Pool>,
     first: Cell<*mut Block>,
     count: Cell<usize>,
     /// A full magazine, or null.
     spare: Cell<*mut Block>,
+    run: Cell<Run>,
 }
 
 impl Cache {
@@ -262,7 +342,8 @@ impl Cache {
     }
 
     fn of(pool: &'static Lock<Pool>) -> Self {
-        Self { pool, first: Cell::new(ptr::null_mut()), count: Cell::new(0), spare: Cell::new(ptr::null_mut()) }
+        let none = || Cell::new(ptr::null_mut());
+        Self { pool, first: none(), count: Cell::new(0), spare: none(), run: Cell::new(Run::NONE) }
     }
 
     #[inline]
@@ -280,10 +361,30 @@ impl Cache {
     #[cold]
     fn refill(&self) -> Option<NonNull<u8>> {
         let spare = self.spare.replace(ptr::null_mut());
-        let (first, count) = if spare.is_null() { self.pool.lock().take_some() } else { (spare, MAGAZINE) };
+        let (first, count) = if spare.is_null() { self.take_some()? } else { (spare, MAGAZINE) };
         self.first.set(first);
         self.count.set(count);
-        if first.is_null() { None } else { self.take() }
+        self.take()
+    }
+
+    /// Some linked blocks, and how many. New ones are touched without the lock.
+    fn take_some(&self) -> Option<(*mut Block, usize)> {
+        let mut run = self.run.get();
+        if run.len == 0 {
+            let lot = self.pool.lock().take_some()?;
+            match lot {
+                Lot::List(first, count) => return Some((first, count)),
+                Lot::Run(new, ahead) => {
+                    if ahead {
+                        new.populate();
+                    }
+                    run = new;
+                }
+            }
+        }
+        let magazine = run.cut();
+        self.run.set(run);
+        Some(magazine)
     }
 
     #[inline]
@@ -313,13 +414,21 @@ impl Cache {
         if !spare.is_null() {
             self.pool.lock().put_magazine(spare);
         }
-        while let Some(block) = NonNull::new(self.first.get()) {
-            // SAFETY: as in `take`.
-            self.first.set(unsafe { block.as_ref() }.next);
-            let whole = self.pool.lock().put_one(block.as_ptr());
-            unmap(whole);
-        }
+        let mut run = self.run.replace(Run::NONE);
+        let mut next = self.first.replace(ptr::null_mut());
         self.count.set(0);
+        loop {
+            while let Some(block) = NonNull::new(next) {
+                // SAFETY: as in `take`.
+                next = unsafe { block.as_ref() }.next;
+                let whole = self.pool.lock().put_one(block.as_ptr());
+                unmap(whole);
+            }
+            if run.len == 0 {
+                break;
+            }
+            (next, _) = run.cut();
+        }
     }
 }
 

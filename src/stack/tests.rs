@@ -42,10 +42,6 @@ fn touch(bounds: Bounds, offset_from_top: usize) {
     unsafe { address.write_volatile(1) };
 }
 
-fn page_size() -> usize {
-    rustix::param::page_size()
-}
-
 #[cfg(target_os = "linux")]
 fn peek(bounds: Bounds, offset_from_top: usize) -> u8 {
     let address = std::ptr::with_exposed_provenance::<u8>(bounds.top() - offset_from_top);

@@ -98,8 +98,14 @@ pub(crate) fn uncount(counter: &AtomicU64) {
 /// Adds to a counter that only the caller writes.
 #[inline]
 pub(crate) fn count(counter: &AtomicU64) {
+    count_many(counter, 1);
+}
+
+/// As [`count`], of several.
+#[inline]
+pub(crate) fn count_many(counter: &AtomicU64, more: u64) {
     // ORDERING: Relaxed. One writer (R2); readers want a hint. Ends are ordered by the join or wake that follows them.
-    counter.store(counter.load(Relaxed) + 1, Relaxed);
+    counter.store(counter.load(Relaxed) + more, Relaxed);
 }
 
 impl std::fmt::Debug for Processor {
@@ -250,7 +256,7 @@ impl Processor {
 
     /// Goroutines that have started here and not ended.
     pub(crate) fn live(&self) -> u64 {
-        // Read in this order the difference is never negative: an end is counted after its start.
+        // An end is counted after its start. Read in this order the difference is not negative, but where stores may overtake each other.
         let ended = self.published.ended.load(Relaxed);
         fence(Acquire);
         self.published.started.load(Relaxed).saturating_sub(ended)

@@ -6,8 +6,8 @@
 //!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
-//!   stood still for a while (`STALL`): one that comes to scheduling points quickly starts them itself after `PATIENCE` of those. What was placed by a hint
-//!   is left to its worker unless that one stands still for long (`STALL_PLACED`).
+//!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
+//!   those. What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections.
 
@@ -26,7 +26,7 @@ use crate::{
     },
     runtime::{
         clock,
-        scheduler::processor::{Processor, count},
+        scheduler::processor::{Processor, count, count_many},
         task::TaskRef,
     },
 };
@@ -47,6 +47,9 @@ const LEFT_TICKS: u64 = 10;
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
 const STALL_PLACED: Duration = Duration::from_millis(10);
+/// From how many on they are taken in batches, and of how many. They are the oldest; of a batch the newest is started first.
+const BATCH_OF: usize = 128;
+const BATCH: usize = 64;
 
 /// What a worker was found at (B2).
 #[derive(Clone, Copy)]
@@ -302,7 +305,7 @@ impl Worker {
             if found.is_none() {
                 let stall = self.stall(index, victim);
                 if stall >= STALL {
-                    found = steal(|| victim.stealer.steal());
+                    found = self.steal_some(victim);
                 }
                 if found.is_none() && stall >= STALL_PLACED {
                     found = steal(|| victim.given.steal());
@@ -314,6 +317,18 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// From one that makes closures and comes to no scheduling point: of many a batch, since each look at its deque takes a line from it, and it goes
+    /// on making them. Others may take them from here as well.
+    fn steal_some(&self, victim: &Processor) -> Option<TaskRef> {
+        if victim.stealer.len() < BATCH_OF {
+            return steal(|| victim.stealer.steal());
+        }
+        let before = self.fresh.len();
+        let first = steal(|| victim.stealer.steal_batch_with_limit_and_pop(&self.fresh, BATCH));
+        count_many(&self.processor.published.steals, (self.fresh.len() - before) as u64);
+        first
     }
 
     /// B2: for how long the victim has had closures to start and has not come to a scheduling point, or for how long it has run between two of
