@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use common::{at_1_2_4, rt};
-use oxigo::{Sender, go, select, select_biased, sync::Mutex, unbuffered, yield_now};
+use oxigo::{Chan, Receiver, Sender, go, select, select_biased, sync::Mutex, unbuffered, yield_now};
 
 /// The receiver takes the lock before it receives: it would wait for the select, and the select for it.
 #[test]
@@ -61,4 +61,53 @@ fn se_01_a_value_may_be_made_of_temporaries() {
         select! { send(tx, String::from("a b").split(' ').next_back().unwrap().to_owned()) -> sent => sent.unwrap() }
         assert_eq!(received.join().unwrap(), "b");
     });
+}
+
+/// A two-way channel is both ends.
+#[test]
+fn se_01_an_operand_may_be_a_two_way_channel() {
+    at_1_2_4(|| {
+        let numbers = Chan::unbuffered();
+        let shared = Arc::new(Chan::<u32>::bounded(1));
+        let squares = {
+            let numbers = numbers.receiver();
+            let squares = Arc::clone(&shared);
+            go(move || numbers.iter().for_each(|n: u32| squares.send(n * n).unwrap()))
+        };
+        let (mut sent, mut sum) = (0, 0);
+        let mut next = Some(1);
+        while sum < 1 + 4 + 9 {
+            if sent < 3 {
+                next.get_or_insert(sent + 1);
+                select! {
+                    send(numbers, from next) -> result => { result.unwrap(); sent += 1 }
+                    recv(shared) -> square => sum += square.unwrap(),
+                }
+            } else {
+                sum += select_biased! { recv(&&shared) -> square => square.unwrap() };
+            }
+        }
+        select! { send(*shared, 7) -> result => result.unwrap() }
+        select! { recv(shared) -> seven => assert_eq!(seven, Ok(7)), default => unreachable!() }
+        numbers.close().unwrap();
+        squares.join().unwrap();
+    });
+}
+
+/// What leads to an end, as with a method's receiver.
+#[test]
+fn se_01_an_operand_may_be_what_dereferences_to_an_end() {
+    struct Hub {
+        out: Box<Sender<Box<dyn ToString>>>,
+        into: Mutex<Receiver<Box<dyn ToString>>>,
+    }
+    let (tx, rx) = oxigo::bounded(1);
+    let hub = Hub { out: Box::new(tx), into: Mutex::new(rx) };
+    let hub = &hub;
+    // The value becomes what the channel is of.
+    select! { send(hub.out, Box::new(5)) -> result => assert!(result.is_ok()) }
+    select! { recv(hub.into.lock()) -> text => assert_eq!(text.unwrap().to_string(), "5") }
+    let slot: &mut Option<Box<dyn ToString>> = &mut Some(Box::new("six"));
+    select! { send(&hub.out, from *slot) -> result => assert!(result.is_ok()) }
+    select! { recv(&*hub.into.lock()) -> text => assert_eq!(text.unwrap().to_string(), "six") }
 }

@@ -359,8 +359,13 @@ impl Arms {
     /// ```text
     /// {
     ///     match (&(rx), &(tx), value, &(one), &mut (slot), &(other), …) { (end0, end1, value1, end2, value2, end3, …) => {
+    ///         use macros::receiver as oxigo_receiver;
+    ///         use macros::sender as oxigo_sender;
+    ///         let end0 = oxigo_receiver(end0);
     ///         let mut place0 = macros::Recv::new(end0);
+    ///         let end1 = oxigo_sender(end1);
     ///         let mut place1 = macros::Send::new(end1, value1);
+    ///         …
     ///         let slot2 = macros::Slot::new(end2, value2);
     ///         let mut place2 = macros::SendFrom::new(&slot2, end2);
     ///         let mut place3 = macros::SendFrom::new(&slot2, end3);
@@ -377,9 +382,9 @@ impl Arms {
             out.stream(path.clone()).text("::__private::macros::").text(rest);
         };
         // The whole call is shown at an operand, and with it an error about the arguments.
-        let constructor = |name: &str, arguments: Out| {
+        let call = |name: &str, arguments: Out| {
             let mut out = Out { tokens: Vec::new(), at: arguments.at };
-            out.stream(located(&path, out.at)).text("::__private::macros::").text(name).text("::new");
+            out.stream(located(&path, out.at)).text("::__private::macros::").text(name);
             out.group(Delimiter::Parenthesis, arguments);
             out
         };
@@ -390,23 +395,36 @@ impl Arms {
         }
 
         let (mut operands, mut names, mut places, mut list) = (Out::new(), Out::new(), Out::new(), Out::new());
-        let mut slots = Vec::new();
+        let (mut slots, mut sides, mut imports) = (Vec::new(), Vec::new(), Out::new());
         for (i, arm) in self.arms.iter().enumerate() {
             list.text("&mut").local("place", i).text(",");
             let (Kind::Recv(end) | Kind::Send(end, _) | Kind::SendFrom(end, _)) = &arm.kind;
             operands.extend(borrowed(end, "&")).text(",");
             names.local("end", i).text(",");
+            // By a name of one word: what refuses an operand is shown where the whole call has been written, and that is the operand then.
+            let (side, local) = if matches!(arm.kind, Kind::Recv(_)) {
+                ("receiver", "oxigo_receiver")
+            } else {
+                ("sender", "oxigo_sender")
+            };
+            if !sides.contains(&side) {
+                sides.push(side);
+                macros(imports.text("use"), &format!("{side} as {local};"));
+            }
+            let mut checked = Out::at(end);
+            checked.text(local).group(Delimiter::Parenthesis, local_at(end, "end", i));
+            places.text("let").local("end", i).text("=").extend(checked).text(";");
             let mut arguments = Out::at(end);
             let name = match &arm.kind {
                 Kind::Recv(_) => {
                     arguments.local("end", i);
-                    "Recv"
+                    "Recv::new"
                 }
                 Kind::Send(_, value) => {
                     operands.extend(finished(value, "value", i)).text(",");
                     names.local("value", i).text(",");
                     arguments.local("end", i).text(",").extend(local_at(value, "value", i));
-                    "Send"
+                    "Send::new"
                 }
                 Kind::SendFrom(_, slot) => {
                     let name = slot_name(slot);
@@ -419,14 +437,14 @@ impl Arms {
                         let mut arguments = Out::at(end);
                         arguments.local("end", i).text(",").extend(local_at(slot, "value", i));
                         places.text("let").local("slot", i).text("=");
-                        places.extend(constructor("Slot", arguments)).text(";");
+                        places.extend(call("Slot::new", arguments)).text(";");
                     }
                     arguments.text("&").local("slot", first).text(",").local("end", i);
-                    "SendFrom"
+                    "SendFrom::new"
                 }
             };
             places.text("let mut").local("place", i).text("=");
-            places.extend(constructor(name, arguments)).text(";");
+            places.extend(call(name, arguments)).text(";");
         }
         let mut otherwise = Out::new();
         match &self.default {
@@ -486,7 +504,8 @@ impl Arms {
         }
         bodies.text("#[allow(unused_braces)] _ =>").group(Delimiter::Brace, last);
 
-        let mut inside = places;
+        let mut inside = imports;
+        inside.extend(places);
         inside.text("match");
         inside.extend(run);
         inside.group(Delimiter::Brace, bodies);

@@ -66,6 +66,11 @@ impl<T> Chan<T> {
         Self { sender, receiver }
     }
 
+    /// Both ends.
+    pub(crate) fn ends(&self) -> (&Sender<T>, &Receiver<T>) {
+        (&self.sender, &self.receiver)
+    }
+
     /// A sending end of this channel.
     ///
     /// # Blocking

@@ -10,6 +10,7 @@
 use std::{
     cell::Cell,
     mem::{ManuallyDrop, MaybeUninit},
+    ops::Deref,
     time::{Duration, Instant},
 };
 
@@ -19,9 +20,78 @@ use super::{
     handle::Handle,
 };
 use crate::{
-    chan::{Receiver, RecvError, SendError, Sender},
+    chan::{Chan, Receiver, RecvError, SendError, Sender},
     runtime::{park, wait::Reason},
 };
+
+/// What an arm receives from: an end, a two-way channel, or what leads to one.
+#[diagnostic::on_unimplemented(
+    message = "`select!` does not receive from `{Self}`",
+    label = "neither a `Receiver` nor a `Chan`, nor a reference to one"
+)]
+pub trait Receives<T> {
+    #[doc(hidden)]
+    fn receiving_end(&self) -> &Receiver<T>;
+}
+
+/// What an arm sends to, likewise.
+#[diagnostic::on_unimplemented(
+    message = "`select!` does not send to `{Self}`",
+    label = "neither a `Sender` nor a `Chan`, nor a reference to one"
+)]
+pub trait Sends<T> {
+    #[doc(hidden)]
+    fn sending_end(&self) -> &Sender<T>;
+}
+
+impl<T> Receives<T> for Receiver<T> {
+    fn receiving_end(&self) -> &Self {
+        self
+    }
+}
+
+impl<T> Receives<T> for Chan<T> {
+    fn receiving_end(&self) -> &Receiver<T> {
+        self.ends().1
+    }
+}
+
+// So that an error speaks of the channel, not of `Deref`.
+#[diagnostic::do_not_recommend]
+impl<T, P: Deref<Target: Receives<T>>> Receives<T> for P {
+    fn receiving_end(&self) -> &Receiver<T> {
+        (**self).receiving_end()
+    }
+}
+
+impl<T> Sends<T> for Sender<T> {
+    fn sending_end(&self) -> &Self {
+        self
+    }
+}
+
+impl<T> Sends<T> for Chan<T> {
+    fn sending_end(&self) -> &Sender<T> {
+        self.ends().0
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T, P: Deref<Target: Sends<T>>> Sends<T> for P {
+    fn sending_end(&self) -> &Sender<T> {
+        (**self).sending_end()
+    }
+}
+
+/// The end of a `recv`. Apart from [`Recv::new`], so that the type of its values is known there.
+pub fn receiver<T, R: Receives<T> + ?Sized>(from: &R) -> &Receiver<T> {
+    from.receiving_end()
+}
+
+/// The end of a `send`. Apart from [`Send::new`], so that a value is turned into what the channel is of.
+pub fn sender<T, S: Sends<T> + ?Sized>(to: &S) -> &Sender<T> {
+    to.sending_end()
+}
 
 /// A receiving arm and the room for its value.
 pub struct Recv<'a, T> {

@@ -18,8 +18,9 @@ use crate::runtime::{
 pub(super) const SEARCH_MAX: Duration = Duration::from_micros(50);
 /// The longest one of those.
 const ANSWER_MAX: Duration = Duration::from_micros(200);
-/// One of so many parts by which a wake changes what is known of how long they take.
-const WAKE_PARTS: u32 = 8;
+/// By which part of the difference a quicker or a slower wake changes what is known of how long they take: a slow one may have waited for the core.
+const QUICKER: u32 = 2;
+const SLOWER: u32 = 16;
 /// The shortest search that is worth beginning.
 const SEARCH_MIN: Duration = Duration::from_micros(2);
 /// Searches in a row that answers outlast before the worker does without, and for how many sleeps that answers end.
@@ -131,8 +132,11 @@ impl Worker {
     /// Learns how long the wake took that has just ended a sleep.
     fn measure_wake(&self) {
         let took = clock::nanos(Instant::now()).saturating_sub(self.processor.notified_at());
-        let took = Duration::from_nanos(took).min(ANSWER_MAX);
-        self.wake_time.set(self.wake_time.get() * (WAKE_PARTS - 1) / WAKE_PARTS + took / WAKE_PARTS);
+        let (took, known) = (Duration::from_nanos(took).min(ANSWER_MAX), self.wake_time.get());
+        self.wake_time.set(match took.checked_sub(known) {
+            Some(more) => known + more / SLOWER,
+            None => known - (known - took) / QUICKER,
+        });
     }
 
     /// Whether a search takes nothing from anybody: there are others who may bring work, and a core for each that is awake or gets up.
