@@ -114,10 +114,16 @@ impl Worker {
         if self.current.get().is_some_and(|slot| slot.accepted().take()) {
             return self.place_connection(task);
         }
+        self.fresh_came();
+        self.fresh.push(task);
+    }
+
+    /// B2: scheduling points are counted from now on, if they were not.
+    #[inline]
+    fn fresh_came(&self) {
         if self.fresh_patience.get() == 0 {
             self.fresh_patience.set(PATIENCE);
         }
-        self.fresh.push(task);
     }
 
     /// B3.
@@ -327,6 +333,7 @@ impl Worker {
         }
         let before = self.fresh.len();
         let first = steal(|| victim.stealer.steal_batch_with_limit_and_pop(&self.fresh, BATCH));
+        self.fresh_came();
         count_many(&self.processor.published.steals, (self.fresh.len() - before) as u64);
         first
     }
