@@ -37,10 +37,9 @@ const CHUNK: usize = 512 << 10;
 const BLOCKS: usize = CHUNK / BLOCK - 1;
 /// Blocks that change hands at a time.
 const MAGAZINE: usize = 64;
-/// Blocks that a cache takes where none has come back, and their bytes: the kernel gives their pages in one call, which takes half as long as one
+/// Blocks that a cache takes where none has come back, 64 KiB of them: the kernel gives their pages in one call, which takes half as long as one
 /// exception for each. More would be memory that most programs never use.
 const RUN: usize = 512;
-const RUN_BYTES: usize = RUN * BLOCK;
 /// Magazines that the pool keeps when it gives memory back, for the next burst.
 const WARM: usize = 64;
 
@@ -81,9 +80,10 @@ impl Run {
     #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
     fn populate(self) {
         use rustix::mm::{Advice, madvise};
-        let start = self.first.map_addr(|address| address & !(RUN_BYTES - 1));
+        const BYTES: usize = RUN * BLOCK;
+        let start = self.first.map_addr(|address| address & !(BYTES - 1));
         // SAFETY: within the run's chunk, which is mapped; what has been written there stays. Failing leaves the memory to exceptions, one for each page.
-        let _ = unsafe { madvise(start.cast(), RUN_BYTES, Advice::LinuxPopulateWrite) };
+        let _ = unsafe { madvise(start.cast(), BYTES, Advice::LinuxPopulateWrite) };
     }
 
     #[cfg(not(all(target_os = "linux", not(oxigo_fallback))))]
