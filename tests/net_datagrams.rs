@@ -470,6 +470,18 @@ fn nt_01_an_address_that_cannot_be_told_loses_no_connection() {
     near.read_exact(&mut [0; 4]).unwrap();
 }
 
+/// A listener of another kind is told by an error, and not by waiting for ever.
+#[test]
+fn nt_01_a_listener_that_is_not_of_the_internet_is_an_error() {
+    let path = std::env::temp_dir().join(format!("oxigo-test-kind-{}", process::id()));
+    let theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let listener = TcpListener::try_from(std::net::TcpListener::from(OwnedFd::from(theirs))).unwrap();
+    let error = listener.accept().unwrap_err();
+    assert_eq!((error.kind(), error.to_string()), (std::io::ErrorKind::InvalidData, "not an internet address".into()));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn unix_abstract_addresses() {

@@ -131,8 +131,10 @@ impl TcpListener {
             let stream = TcpStream { descriptor: Arc::new(Descriptor::tcp(fd)) };
             match from_system(address).or_else(|_| stream.peer_addr()) {
                 Ok(address) => return Ok((stream, address)),
-                // What Linux calls `ECONNABORTED`, macOS gives out as a connection without a peer. There may be others.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::InvalidInput) => {}
+                // What Linux calls `ECONNABORTED`, Apple's systems give out as a connection without a peer. There may be others.
+                Err(error)
+                    if cfg!(target_vendor = "apple")
+                        && matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::InvalidInput) => {}
                 Err(error) => return Err(error),
             }
         }

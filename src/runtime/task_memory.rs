@@ -37,8 +37,8 @@ const CHUNK: usize = 512 << 10;
 const BLOCKS: usize = CHUNK / BLOCK - 1;
 /// Blocks that change hands at a time.
 const MAGAZINE: usize = 64;
-/// Blocks that a cache takes where none has come back, 64 KiB of them: the kernel gives their pages in one call, which takes half as long as one
-/// exception for each. More would be memory that most programs never use.
+/// Blocks that a cache takes where none has come back, 64 KiB of them: the kernel gives their pages in one call, which takes less than an exception for
+/// each. More would be memory that most programs never use.
 const RUN: usize = 512;
 /// Magazines that the pool keeps when it gives memory back, for the next burst.
 const WARM: usize = 64;

@@ -24,73 +24,56 @@ use crate::{
     runtime::{park, wait::Reason},
 };
 
-/// What an arm receives from: an end, a two-way channel, or what leads to one.
+/// What leads to an end `E`: the end itself, a two-way channel, or what dereferences to one of them.
 #[diagnostic::on_unimplemented(
-    message = "`select!` does not receive from `{Self}`",
-    label = "neither a `Receiver` nor a `Chan`, nor a reference to one"
+    message = "this arm of `select!` wants `{E}`, not `{Self}`",
+    label = "no `{E}`, no `Chan`, and no reference to one"
 )]
-pub trait Receives<T> {
+pub trait LeadsTo<E> {
     #[doc(hidden)]
-    fn receiving_end(&self) -> &Receiver<T>;
+    fn end_led_to(&self) -> &E;
 }
 
-/// What an arm sends to, likewise.
-#[diagnostic::on_unimplemented(
-    message = "`select!` does not send to `{Self}`",
-    label = "neither a `Sender` nor a `Chan`, nor a reference to one"
-)]
-pub trait Sends<T> {
-    #[doc(hidden)]
-    fn sending_end(&self) -> &Sender<T>;
-}
-
-impl<T> Receives<T> for Receiver<T> {
-    fn receiving_end(&self) -> &Self {
+impl<T> LeadsTo<Receiver<T>> for Receiver<T> {
+    fn end_led_to(&self) -> &Self {
         self
     }
 }
 
-impl<T> Receives<T> for Chan<T> {
-    fn receiving_end(&self) -> &Receiver<T> {
+impl<T> LeadsTo<Sender<T>> for Sender<T> {
+    fn end_led_to(&self) -> &Self {
+        self
+    }
+}
+
+impl<T> LeadsTo<Receiver<T>> for Chan<T> {
+    fn end_led_to(&self) -> &Receiver<T> {
         self.ends().1
+    }
+}
+
+impl<T> LeadsTo<Sender<T>> for Chan<T> {
+    fn end_led_to(&self) -> &Sender<T> {
+        self.ends().0
     }
 }
 
 // So that an error speaks of the channel, not of `Deref`.
 #[diagnostic::do_not_recommend]
-impl<T, P: Deref<Target: Receives<T>>> Receives<T> for P {
-    fn receiving_end(&self) -> &Receiver<T> {
-        (**self).receiving_end()
-    }
-}
-
-impl<T> Sends<T> for Sender<T> {
-    fn sending_end(&self) -> &Self {
-        self
-    }
-}
-
-impl<T> Sends<T> for Chan<T> {
-    fn sending_end(&self) -> &Sender<T> {
-        self.ends().0
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T, P: Deref<Target: Sends<T>>> Sends<T> for P {
-    fn sending_end(&self) -> &Sender<T> {
-        (**self).sending_end()
+impl<E, P: Deref<Target: LeadsTo<E>>> LeadsTo<E> for P {
+    fn end_led_to(&self) -> &E {
+        (**self).end_led_to()
     }
 }
 
 /// The end of a `recv`. Apart from [`Recv::new`], so that the type of its values is known there.
-pub fn receiver<T, R: Receives<T> + ?Sized>(from: &R) -> &Receiver<T> {
-    from.receiving_end()
+pub fn receiver<T, R: LeadsTo<Receiver<T>> + ?Sized>(from: &R) -> &Receiver<T> {
+    from.end_led_to()
 }
 
 /// The end of a `send`. Apart from [`Send::new`], so that a value is turned into what the channel is of.
-pub fn sender<T, S: Sends<T> + ?Sized>(to: &S) -> &Sender<T> {
-    to.sending_end()
+pub fn sender<T, S: LeadsTo<Sender<T>> + ?Sized>(to: &S) -> &Sender<T> {
+    to.end_led_to()
 }
 
 /// A receiving arm and the room for its value.
