@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// How many receivers a close tells under one hold of the lock.
-const TOLD_AT_ONCE: usize = 32;
+const TOLD_AT_ONCE: usize = if cfg!(loom) { 1 } else { 32 };
 
 /// A channel of values of type `T`.
 pub(crate) struct Channel<T> {
@@ -635,11 +635,14 @@ impl<T> Channel<T> {
         woken.append(state.end_promises());
         state.watchers.claim_all_into(Outcome::Again, &mut woken);
         // Nothing enters any more (C4), so receivers may be told some at a time: their nodes are touched while they are near, and the lock
-        // is not held for long. No sender is left for one of them to meet.
-        while state.receivers.claim_some(Outcome::Closed, TOLD_AT_ONCE, &mut woken) {
+        // is not held for long. No sender is left for one of them to meet. A few are told in the order in which they came; where there are
+        // many, the others from the end, which is faster.
+        let mut more = state.receivers.claim_some(Outcome::Closed, TOLD_AT_ONCE, &mut woken);
+        while more {
             drop(state);
             std::mem::replace(&mut woken, Claimed::none()).wake();
             state = self.state.lock();
+            more = state.receivers.claim_some_from_the_end(Outcome::Closed, TOLD_AT_ONCE, &mut woken);
         }
         drop(state);
         woken.wake();

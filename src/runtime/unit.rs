@@ -8,6 +8,8 @@
 //!   lock in a wait without a ticket, may call [`Unit::wake`](super::park), and does so exactly once (P2).
 //! - U4: between `arm` and the end of the wait the word is odd; otherwise it is even. Only the unit itself arms.
 
+use std::num::NonZeroU64;
+
 use crate::facade::{
     AtomicU64,
     Ordering::{AcqRel, Relaxed, Release},
@@ -15,18 +17,24 @@ use crate::facade::{
 
 /// One wait of one unit. Never reused: a 63-bit counter for each unit does not run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct Ticket(NonZeroU64);
 
 impl Ticket {
+    /// The ticket of the wait during which the claim word is `word`, or one less: tickets are odd.
+    #[inline]
+    fn of(word: u64) -> Self {
+        Self(NonZeroU64::MIN | word)
+    }
+
     /// The ticket as a number that is odd and larger than 1, for packing into a word.
     pub(crate) fn to_bits(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// The ticket that [`to_bits`](Self::to_bits) made `bits` from.
     pub(crate) fn from_bits(bits: u64) -> Self {
         debug_assert!(bits & 1 == 1 && bits > 1, "not a ticket: {bits}");
-        Self(bits)
+        Self::of(bits)
     }
 }
 
@@ -98,7 +106,7 @@ impl Unit {
         // ORDERING: Release. What the unit did with its queue link before is over for the claimer; pairs with the
         // AcqRel in `try_claim`.
         self.claim.store(word + 1, Release);
-        Ticket(word + 1)
+        Ticket::of(word)
     }
 
     /// Ends the wait that `ticket` opened, if nobody has. On true the caller alone decides what happens to the unit (U3).
@@ -107,7 +115,7 @@ impl Unit {
     pub(crate) fn try_claim(&self, ticket: Ticket) -> bool {
         // ORDERING: AcqRel. Acquire pairs with the Release in `arm`; Release orders the claim before what the owner
         // sees once it finds its own claim lost. A failed look publishes nothing.
-        self.claim.compare_exchange(ticket.0, ticket.0 + 1, AcqRel, Relaxed).is_ok()
+        self.claim.compare_exchange(ticket.to_bits(), ticket.to_bits() + 1, AcqRel, Relaxed).is_ok()
     }
 
     /// As [`try_claim`](Self::try_claim) with the ticket of the wait that is open now, if one is. For the unit's own timer,
@@ -116,6 +124,6 @@ impl Unit {
     pub(crate) fn try_claim_open(&self) -> bool {
         // ORDERING: Relaxed. The compare-exchange decides.
         let word = self.claim.load(Relaxed);
-        word & 1 == 1 && self.try_claim(Ticket(word))
+        word & 1 == 1 && self.try_claim(Ticket::of(word))
     }
 }

@@ -54,6 +54,9 @@ impl TakenAt {
 pub(crate) struct Node {
     prev: Cell<*const Node>,
     next: Cell<*const Node>,
+    /// The nodes that were two and three places before it when it joined, which may be gone: asked for in a walk from the end, and never
+    /// followed.
+    further: [Cell<*const Node>; 2],
     linked: Cell<bool>,
     outcome: Cell<Outcome>,
     /// When it was first taken out by a party that may put it back.
@@ -72,6 +75,7 @@ impl Node {
         Self {
             prev: Cell::new(ptr::null()),
             next: Cell::new(ptr::null()),
+            further: [const { Cell::new(ptr::null()) }; 2],
             linked: Cell::new(false),
             outcome: Cell::new(Outcome::Waiting),
             taken_at: Cell::new(TakenAt::NEVER),
@@ -227,7 +231,11 @@ impl WaitQueue {
         // SAFETY: nodes in the queue are alive (Q1).
         match unsafe { at(last) } {
             None => self.head.set(node),
-            Some(last) => last.next.set(node),
+            Some(last) => {
+                last.next.set(node);
+                node.further[0].set(last.prev.get());
+                node.further[1].set(last.further[0].get());
+            }
         }
     }
 
@@ -346,6 +354,24 @@ impl WaitQueue {
         for _ in 0..count {
             let Some(node) = self.claim_first() else { return false };
             chain.push(node, outcome);
+        }
+        true
+    }
+
+    /// As [`claim_some`](Self::claim_some), the newest nodes first. In a long queue, whose nodes are far from each other and out of the
+    /// caches, this is several times as fast: a node tells which one comes three places later, where its link to the next one alone
+    /// would have each wait for the memory of the one before.
+    pub(crate) fn claim_some_from_the_end(&self, outcome: Outcome, count: usize, chain: &mut Claimed) -> bool {
+        for _ in 0..count {
+            // SAFETY: nodes in the queue are alive (Q1).
+            let Some(last) = (unsafe { at(self.tail.get()) }) else { return false };
+            // Two, as a node need not begin where a line does.
+            prefetch::fetch_lines(last.further[1].get(), 2);
+            self.remove(last);
+            if last.claim() {
+                // SAFETY: claimed just now.
+                chain.push(unsafe { ClaimedNode::new(NonNull::from(last)) }, outcome);
+            }
         }
         true
     }
