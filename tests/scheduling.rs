@@ -24,7 +24,7 @@ use oxigo::{
     },
     select,
     sync::{Barrier, Condvar, ErrGroup, Mutex, MutexCtx, Once, OnceLock, RwLock, RwLockCtx, Semaphore, SingleFlight},
-    time, unbuffered,
+    time, unbuffered, yield_now,
 };
 
 /// Go's TestGoroutineParallelism: as many as there are workers make progress at once, by turns that nobody yields in.
@@ -850,6 +850,54 @@ fn a_pair_that_talks_stays_on_one_worker() {
         }
         assert!(together >= 15, "{together} of 20 pairs stayed together");
     });
+}
+
+/// Jobs that come one at a time, each of many short steps; how many of them the less busy of two workers has done.
+fn jobs_of_the_less_busy(jobs: usize, steps: u32, pauses: u32) -> usize {
+    rt(2, || {
+        let (tx, rx) = bounded(1);
+        go(move || {
+            for job in 0..jobs {
+                tx.send(job).unwrap();
+                (0..pauses).for_each(|_| yield_now());
+            }
+        });
+        let done_by_main = Arc::new(AtomicUsize::new(0));
+        let group = WaitGroup::new();
+        let main = thread::current().id();
+        for _ in &rx {
+            let done_by_main = Arc::clone(&done_by_main);
+            group.go(move || {
+                done_by_main.fetch_add(usize::from(thread::current().id() == main), SeqCst);
+                for _ in 0..steps {
+                    compute(Duration::from_micros(3));
+                    yield_now();
+                }
+            });
+        }
+        group.wait();
+        let here = done_by_main.load(SeqCst);
+        here.min(jobs - here)
+    })
+}
+
+/// B4: there are never many that have not started, and each would soon be started where its maker is, which has no time for it.
+#[test]
+fn jobs_that_come_one_at_a_time_are_shared() {
+    if thread::available_parallelism().unwrap().get() > 1 {
+        let fewer: Vec<_> = (0..3).map(|_| jobs_of_the_less_busy(400, 200, 5)).collect();
+        assert!(fewer.iter().any(|fewer| *fewer >= 80), "{fewer:?} of 400");
+    }
+}
+
+/// B1: they come faster than they are done. What starts beside their maker slows it down, and the other worker would have too few.
+#[test]
+fn jobs_that_come_fast_are_shared() {
+    if thread::available_parallelism().unwrap().get() > 1 {
+        let mut fewer: Vec<_> = (0..5).map(|_| jobs_of_the_less_busy(2000, 32, 1)).collect();
+        fewer.sort_unstable();
+        assert!(fewer[2] >= 450, "{fewer:?} of 2,000");
+    }
 }
 
 /// 1,000 connections opened one by one on an idle machine do not all end up on one worker.

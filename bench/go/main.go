@@ -16,6 +16,8 @@ import (
 
 const (
 	unequalGoroutines = 64
+	burstsOfUnequal   = unequalGoroutines * (unequalGoroutines + 1) / 2
+	stepsOfJob        = 32
 	rpcServers        = 8
 	rpcClients        = 64
 	crowdSize         = 100
@@ -75,7 +77,7 @@ func share(work func(n, iterations uint64)) {
 	iterations := uint64(rate / float64(cores) * 100e-6)
 	start := time.Now()
 	work(n, iterations)
-	done := n * unequalGoroutines * (unequalGoroutines + 1) / 2 * iterations
+	done := n * burstsOfUnequal * iterations
 	seconds := time.Since(start).Seconds()
 	// What else runs can only make a calibration worse.
 	rate = max(rate, machineRate())
@@ -485,6 +487,27 @@ func bursts(n, iterations uint64) {
 	all.Wait()
 }
 
+func arrivals(n, iterations uint64) {
+	jobs := make(chan uint64, 1)
+	go func() {
+		for job := range n * burstsOfUnequal {
+			jobs <- job
+			runtime.Gosched()
+		}
+		close(jobs)
+	}()
+	var all sync.WaitGroup
+	for range jobs {
+		all.Go(func() {
+			for range uint64(stepsOfJob) {
+				compute(iterations / stepsOfJob)
+				runtime.Gosched()
+			}
+		})
+	}
+	all.Wait()
+}
+
 func echo(hog bool) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err == nil)
@@ -592,6 +615,8 @@ func main() {
 		share(unequal)
 	case "bursts":
 		share(bursts)
+	case "arrivals":
+		share(arrivals)
 	case "echo":
 		echo(false)
 	case "hog":

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{CROWD, ECHO_BUFFER, HOG, Options, RPC, UNEQUAL, compute, compute_for, nap, resident};
+use crate::{BURSTS, CROWD, ECHO_BUFFER, HOG, Options, RPC, STEPS, UNEQUAL, compute, compute_for, nap, resident};
 
 /// The sending end of a channel.
 pub trait Tx<T>: Clone + Send + 'static {
@@ -223,6 +223,24 @@ pub fn bursts<B: Blocking>(n: u64, iterations: u64) {
         }
     };
     join_all::<B, ()>((1..=UNEQUAL).map(|units| B::go(move || work(units))).collect());
+}
+
+pub fn arrivals<B: Blocking>(n: u64, iterations: u64) {
+    let (jobs, arrived) = B::channel(1);
+    let source = B::go(move || {
+        for job in 0..n * BURSTS {
+            jobs.put(job);
+            B::yield_now();
+        }
+    });
+    let work = move || {
+        for _ in 0..STEPS {
+            compute(iterations / STEPS);
+            B::yield_now();
+        }
+    };
+    join_all::<B, ()>(arrived.each().map(|_| B::go(work)).collect());
+    B::join(source);
 }
 
 /// Starts what makes an echo server a `hog`.

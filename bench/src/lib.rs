@@ -16,6 +16,9 @@ use std::{
 
 /// How many goroutines the workloads `unequal` and `bursts` have.
 pub const UNEQUAL: u64 = 64;
+/// How many times 100 µs they compute for each of `n`, and so many jobs come in `arrivals`, each of which does it in so many steps.
+pub const BURSTS: u64 = UNEQUAL * (UNEQUAL + 1) / 2;
+pub const STEPS: u64 = 32;
 /// Servers and clients of the workload `rpc`.
 pub const RPC: (u64, u64) = (8, 64);
 /// Goroutines of the workloads `mutex` and `yield`.
@@ -105,7 +108,7 @@ impl Options {
         }
     }
 
-    /// Measures `work(n, iterations)`: what share of the machine's computing it keeps busy when it does `n` times 64·65/2 bursts of
+    /// Measures `work(n, iterations)`: what share of the machine's computing it keeps busy when it does `n` times [`BURSTS`] bursts of
     /// [`compute`] with `iterations` each, about 100 µs.
     pub fn share(&self, work: impl Fn(u64, u64)) {
         let rate = machine_rate();
@@ -115,7 +118,7 @@ impl Options {
         let elapsed = start.elapsed().as_secs_f64();
         // What else runs can only make a calibration worse.
         let rate = rate.max(machine_rate());
-        let done = self.n * UNEQUAL * (UNEQUAL + 1) / 2 * iterations;
+        let done = self.n * BURSTS * iterations;
         self.report(&self.workload, done as f64 / elapsed / rate);
     }
 

@@ -41,6 +41,7 @@ fn main() {
         "sleepers" => o.whole_cold(on!(blocking::sleepers::<May>)),
         "unequal" => o.share(|n, iterations| May::join(May::go(move || blocking::unequal::<May>(n, iterations)))),
         "bursts" => o.share(|n, iterations| May::join(May::go(move || blocking::bursts::<May>(n, iterations)))),
+        "arrivals" => o.share(|n, iterations| May::join(May::go(move || blocking::arrivals::<May>(n, iterations)))),
         "echo" => echo(false),
         "hog" => echo(true),
         _ => o.none(),

@@ -47,6 +47,7 @@ fn main() {
         "sleepers" => o.whole_cold(on(sleepers)),
         "unequal" => o.share(|n, iterations| runtime.run(|| blocking::unequal::<Oxigo>(n, iterations))),
         "bursts" => o.share(|n, iterations| runtime.run(|| blocking::bursts::<Oxigo>(n, iterations))),
+        "arrivals" => o.share(|n, iterations| runtime.run(|| blocking::arrivals::<Oxigo>(n, iterations))),
         "echo" => echo(&runtime, false),
         "hog" => echo(&runtime, true),
         _ => o.none(),

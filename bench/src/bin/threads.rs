@@ -28,6 +28,7 @@ fn main() {
         "sleepers" => o.whole_cold(blocking::sleepers::<Threads>),
         "unequal" => o.share(blocking::unequal::<Threads>),
         "bursts" => o.share(blocking::bursts::<Threads>),
+        "arrivals" => o.share(blocking::arrivals::<Threads>),
         "echo" => echo(false),
         "hog" => echo(true),
         _ => o.none(),

@@ -10,8 +10,8 @@ use std::{
 
 use kanal::{AsyncSender, bounded_async as bounded};
 use oxigo_bench::{
-    CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, UNEQUAL, compute, compute_for, far, leak, nap, nth_prime, resident,
-    serve_until_eof,
+    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, STEPS, UNEQUAL, compute, compute_for, far, leak, nap,
+    nth_prime, resident, serve_until_eof,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -62,6 +62,9 @@ fn main() {
             o.share(|n, iterations| runtime.block_on(runtime.spawn(unequal(n, iterations))).expect("no panic"))
         }
         "bursts" => o.share(|n, iterations| runtime.block_on(runtime.spawn(bursts(n, iterations))).expect("no panic")),
+        "arrivals" => {
+            o.share(|n, iterations| runtime.block_on(runtime.spawn(arrivals(n, iterations))).expect("no panic"))
+        }
         "echo" => echo(&runtime, false),
         "hog" => echo(&runtime, true),
         _ => o.none(),
@@ -434,6 +437,28 @@ async fn bursts(n: u64, iterations: u64) {
         });
     }
     all.wait().await;
+}
+
+async fn arrivals(n: u64, iterations: u64) {
+    let (jobs, arrived) = bounded(1);
+    let source = spawn(async move {
+        for job in 0..n * BURSTS {
+            jobs.send(job).await.expect("a receiver");
+            yield_now().await;
+        }
+    });
+    let all = Group::of(n * BURSTS);
+    while arrived.recv().await.is_ok() {
+        spawn(async move {
+            for _ in 0..STEPS {
+                compute(iterations / STEPS);
+                yield_now().await;
+            }
+            all.done();
+        });
+    }
+    all.wait().await;
+    source.await.expect("only sends");
 }
 
 fn echo(runtime: &Runtime, hog: bool) {

@@ -72,6 +72,8 @@ pub(crate) struct Published {
     pub(crate) rounds: AtomicU64,
     /// Counts the times the owner has looked at its timers and its poller between two goroutines, or has rested.
     pub(crate) looks: AtomicU64,
+    /// The tick in which the owner was last out of work.
+    pub(crate) rested: AtomicU64,
     /// The owner has passed a scheduling point and left many fresh closures behind.
     pub(crate) fresh_left: AtomicBool,
     /// Goroutines started through this worker's `go`, ended on it, and started on it.
@@ -149,7 +151,7 @@ impl Processor {
         let p = &self.published;
         p.load.store(0, Relaxed);
         p.fresh_left.store(false, Relaxed);
-        for counter in [&p.spawned, &p.ended, &p.started, &p.looks, &p.steals, &p.polls, &p.remote_wakes] {
+        for counter in [&p.spawned, &p.ended, &p.started, &p.looks, &p.rested, &p.steals, &p.polls, &p.remote_wakes] {
             counter.store(0, Relaxed);
         }
         p.outside.store(0, Relaxed);
@@ -226,6 +228,19 @@ impl Processor {
     pub(crate) fn notified_at(&self) -> u64 {
         // ORDERING: Relaxed, as above.
         self.notified_at.load(Relaxed)
+    }
+
+    /// The tick in which the owner was last out of work.
+    pub(crate) fn last_rest(&self) -> u64 {
+        // ORDERING: Relaxed. A hint.
+        self.published.rested.load(Relaxed)
+    }
+
+    /// The owner is out of work.
+    #[inline]
+    pub(crate) fn rests(&self, now: u64) {
+        // ORDERING: Relaxed, as above.
+        self.published.rested.store(now, Relaxed);
     }
 
     /// Whether others may take this worker's oldest fresh closure, as far as one look tells.

@@ -3,11 +3,12 @@
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
 //!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine has held for so long does not count. What
-//!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same.
+//!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same; beside `LEFT_LOAD` others that are ready
+//!   only if nobody at all has come in the last tick.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
-//!   those. What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`).
+//!   those, unless it has a crowd (B4, [`shed`](super::shed)). What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections.
 
@@ -40,9 +41,11 @@ const PATIENCE: u32 = 16;
 const OLDEST_TICKS: u64 = 2;
 const OLDEST_LIVE: u64 = 64;
 const OLDEST_MOST: u64 = 62;
-/// How many fresh closures a worker leaves to less loaded ones, and for how many ticks, before it starts the oldest itself.
+/// How many fresh closures a worker leaves to less loaded ones, and for how many ticks, before it starts the oldest itself; and beside how many ready
+/// goroutines it does not while others come for them.
 const LEFT_MOST: usize = 128;
 const LEFT_TICKS: u64 = 10;
+const LEFT_LOAD: u32 = 8;
 /// A closure behind an owner that has stood still this long may be taken.
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
@@ -145,7 +148,7 @@ impl Worker {
     #[inline]
     pub(super) fn publish_fresh(&self, now: u64) {
         let left = self.fresh.len();
-        let many = left >= MANY || (left > 0 && self.fresh_waits(now));
+        let many = left >= MANY || (left > 0 && (self.sheds() || self.fresh_waits(now)));
         let flag = &self.processor.published.fresh_left;
         // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
         if many != flag.load(Relaxed) {
@@ -177,10 +180,11 @@ impl Worker {
             return None;
         }
         let few = self.fresh.len();
-        if few > 1 {
+        let sheds = self.sheds();
+        if few > 1 || sheds {
             self.fresh_patience.set(PATIENCE);
         }
-        if few < MANY {
+        if few < MANY && !sheds {
             return self.fresh.pop();
         }
         // Hand-offs may go on for a whole slice.
@@ -232,13 +236,15 @@ impl Worker {
         if !turn || !self.fresh_waits(now) {
             return None;
         }
-        if now.wrapping_sub(self.fresh_since.get()) < LEFT_TICKS && self.fresh.len() <= LEFT_MOST {
-            let mine = self.queue.len();
-            if self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
-                self.runtime.wake_one();
-                return None;
-            }
-        } else {
+        let mine = self.queue.len();
+        let too_long = now.wrapping_sub(self.fresh_since.get()) >= LEFT_TICKS || self.fresh.len() > LEFT_MOST;
+        // What starts here stays here, and a crowd of it would hold up whoever makes more.
+        let leaves = !too_long || (mine > LEFT_LOAD && self.thieves_come());
+        if leaves && self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
+            self.runtime.wake_one();
+            return None;
+        }
+        if too_long {
             // Nobody comes, or not often enough. This one, and the others get their time again.
             self.fresh_since.set(now.saturating_sub(2));
         }

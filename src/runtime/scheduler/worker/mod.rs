@@ -20,12 +20,13 @@
 //! Every 61st round, and whenever the coarse clock has moved on, a worker first looks at its inbox, timers, poller, and at the
 //! places of 4.
 //!
-//! Which closure is started, where, is decided in [`fresh`]; what a worker does that has nothing to do, in [`rest`](mod@rest).
+//! Which closure is started, where, is decided in [`fresh`] and [`shed`]; what a worker does that has nothing to do, in [`rest`](mod@rest).
 
 mod fresh;
 mod give_way;
 mod lend_core;
 mod rest;
+mod shed;
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,7 +41,7 @@ use std::{
 use crossbeam_deque::Worker as Deque;
 
 pub(crate) use self::fresh::steal;
-use self::{fresh::Seen, give_way::GiveWay, lend_core::LendCore, rest::SEARCH_MAX};
+use self::{fresh::Seen, give_way::GiveWay, lend_core::LendCore, rest::SEARCH_MAX, shed::Shedding};
 use super::{
     processor::{Processor, count},
     run_queue::RunQueue,
@@ -116,6 +117,8 @@ pub(crate) struct Worker {
     fresh_patience: Cell<u32>,
     fresh_tick: Cell<u64>,
     few_woken: Cell<u64>,
+    /// B4.
+    shedding: Shedding,
     /// The tick in which pages were last given back while others were at work.
     last_trim: Cell<u64>,
     /// The same for the pages of deep calls.
@@ -184,6 +187,7 @@ impl Worker {
             fresh_patience: Cell::new(0),
             fresh_tick: Cell::new(0),
             few_woken: Cell::new(0),
+            shedding: Shedding::default(),
             last_trim: Cell::new(0),
             last_trim_deep: Cell::new(0),
             yielded: Cell::new(false),
@@ -548,6 +552,7 @@ impl Worker {
         {
             return Some(Next::Fresh(task));
         }
+        self.processor.rests(clock::now());
         if self.processor.has_errands() {
             self.processor.run_errands(self);
         }
@@ -580,6 +585,7 @@ impl Worker {
     /// Looks at everything that a busy worker would otherwise pass over.
     #[cold]
     fn look_around(&self, rounds: u32) -> Option<TaskRef> {
+        self.look_at_crowd(clock::now());
         if self.processor.has_errands() {
             self.processor.run_errands(self);
         }

@@ -74,7 +74,7 @@ impl Worker {
         self.runtime.has_core_beside(|| self.others().filter(|p| !p.doze().is_asleep()).count())
     }
 
-    fn others(&self) -> impl Iterator<Item = &'static Processor> {
+    pub(super) fn others(&self) -> impl Iterator<Item = &'static Processor> {
         self.runtime.processors().iter().copied().filter(|p| !std::ptr::eq(*p, self.processor))
     }
 
