@@ -4,9 +4,12 @@ mod common;
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, hint,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -406,4 +409,28 @@ fn a_track_has_the_names_of_all_its_threads() {
     for name in ["first-0", "second-0"] {
         assert_eq!(tracks.iter().filter(|track| track.split(", ").any(|part| part == name)).count(), 1, "{tracks:?}");
     }
+}
+
+/// Of very many closures thieves take a batch at a time: the trace tells of all of them, in one event for each batch.
+#[test]
+fn goroutines_that_are_stolen_in_a_batch_are_counted() {
+    const CLOSURES: usize = 2_000;
+    let _alone = alone();
+    let events = traced("batch", || {
+        rt(2, || {
+            let ran = Arc::new(AtomicUsize::new(0));
+            for _ in 0..CLOSURES {
+                let ran = ran.clone();
+                go(move || ran.fetch_add(1, Relaxed));
+            }
+            // The other worker has to take all of them.
+            while ran.load(Relaxed) < CLOSURES {
+                hint::spin_loop();
+            }
+        });
+    });
+    let steals = named(&events, "i", "steal");
+    let taken: u64 = steals.iter().map(|steal| 1 + steal["args"]["more"].as_u64().unwrap()).sum();
+    assert!(taken >= CLOSURES as u64, "{taken} in {} steals", steals.len());
+    assert!(steals.len() < CLOSURES, "no batch");
 }

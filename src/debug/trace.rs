@@ -14,7 +14,7 @@
 //! | `go` | an instant: a goroutine is started | `goroutine`, `at`: where |
 //! | `wake` | an instant: a wait is over. An arrow leads to the slice that follows | `goroutine`; `waker`: a goroutine, `timer`, `poller` or a thread |
 //! | `poll`, `sleep` | a slice: the worker looks at its poller, or sleeps in it | |
-//! | `steal` | an instant: a fresh goroutine is taken from another worker | `goroutine`, `from` |
+//! | `steal` | an instant: a fresh goroutine is taken from another worker | `goroutine`, `from`; `more`: how many with it |
 //!
 //! # How it works
 //!
@@ -74,8 +74,8 @@ enum What {
     Woken(Waker),
     Polled,
     Slept,
-    /// From the worker with this thread.
-    Stolen(u32),
+    /// From the worker with this thread, and how many more with it.
+    Stolen(u32, u32),
 }
 
 /// How a slice ended.
@@ -341,9 +341,9 @@ pub(crate) fn polls<R>(processor: &'static Processor, timeout: Option<Duration>,
 }
 
 #[cold]
-pub(crate) fn steals(task: &TaskRef, from: &Processor) {
+pub(crate) fn steals(task: &TaskRef, from: &Processor, more: u32) {
     let thread = from.thread();
-    here().0.with(|ring| ring.push(now(), 0, task.id(), What::Stolen(thread)));
+    here().0.with(|ring| ring.push(now(), 0, task.id(), What::Stolen(thread, more)));
 }
 
 // ---- for users -----------------------------------------------------------------------------------------------------------
@@ -583,9 +583,9 @@ impl Written {
             What::Slept => {
                 write!(line, "{{\"ph\":\"X\",\"cat\":\"poll\",\"name\":\"sleep\",{place},\"dur\":{length}}}")
             }
-            What::Stolen(from) => write!(
+            What::Stolen(from, more) => write!(
                 line,
-                "{{\"ph\":\"i\",\"s\":\"t\",\"cat\":\"steal\",\"name\":\"steal\",{place},\"args\":{{\"goroutine\":{goroutine},\"from\":\"thread {from}\"}}}}"
+                "{{\"ph\":\"i\",\"s\":\"t\",\"cat\":\"steal\",\"name\":\"steal\",{place},\"args\":{{\"goroutine\":{goroutine},\"from\":\"thread {from}\",\"more\":{more}}}}}"
             ),
         };
     }

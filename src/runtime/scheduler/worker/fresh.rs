@@ -269,14 +269,15 @@ impl Worker {
             |p: &&'static Processor| p.leaves_fresh() && p.load() > mine + 1 && !std::ptr::eq(*p, self.processor);
         let victim = self.runtime.processors().iter().copied().filter(more).max_by_key(|p| p.load())?;
         let task = steal(|| victim.stealer.steal())?;
-        self.note_steal(&task, victim);
+        self.note_steal(&task, victim, 0);
         Some(task)
     }
 
-    fn note_steal(&self, task: &TaskRef, victim: &Processor) {
-        count(&self.processor.published.steals);
+    /// `more`: how many came with it.
+    fn note_steal(&self, task: &TaskRef, victim: &Processor, more: u32) {
+        count_many(&self.processor.published.steals, 1 + u64::from(more));
         if hooks::on(TRACE) {
-            trace::steals(task, victim);
+            trace::steals(task, victim, more);
         }
     }
 
@@ -310,21 +311,21 @@ impl Worker {
                 continue;
             }
             let victim = processors[index];
-            let mut found = None;
+            let (mut found, mut more) = (None, 0);
             if victim.leaves_fresh() {
                 found = steal(|| victim.stealer.steal());
             }
             if found.is_none() {
                 let stall = self.stall(index, victim);
                 if stall >= STALL {
-                    found = self.steal_some(victim);
+                    (found, more) = self.steal_some(victim);
                 }
                 if found.is_none() && stall >= STALL_PLACED {
                     found = steal(|| victim.given.steal());
                 }
             }
             if let Some(task) = &found {
-                self.note_steal(task, victim);
+                self.note_steal(task, victim, more);
                 return found;
             }
         }
@@ -332,16 +333,15 @@ impl Worker {
     }
 
     /// From one that makes closures and comes to no scheduling point: of many a batch, since each look at its deque takes a line from it, and it goes
-    /// on making them. Others may take them from here as well.
-    fn steal_some(&self, victim: &Processor) -> Option<TaskRef> {
+    /// on making them. Others may take them from here as well. One, and how many more are here now.
+    fn steal_some(&self, victim: &Processor) -> (Option<TaskRef>, u32) {
         if victim.stealer.len() < BATCH_OF {
-            return steal(|| victim.stealer.steal());
+            return (steal(|| victim.stealer.steal()), 0);
         }
         let before = self.fresh.len();
         let first = steal(|| victim.stealer.steal_batch_with_limit_and_pop(&self.fresh, BATCH));
         self.fresh_came();
-        count_many(&self.processor.published.steals, (self.fresh.len() - before) as u64);
-        first
+        (first, (self.fresh.len() - before) as u32)
     }
 
     /// B2: for how long the victim has had closures to start and has not come to a scheduling point, or for how long it has run between two of
