@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use common::{at_1_2_4, rt};
 use oxigo::{Chan, Receiver, Sender, go, select, select_biased, sync::Mutex, unbuffered, yield_now};
@@ -110,4 +110,8 @@ fn se_01_an_operand_may_be_what_dereferences_to_an_end() {
     let slot: &mut Option<Box<dyn ToString>> = &mut Some(Box::new("six"));
     select! { send(&hub.out, from *slot) -> result => assert!(result.is_ok()) }
     select! { recv(&*hub.into.lock()) -> text => assert_eq!(text.unwrap().to_string(), "six") }
+    // By a pointer of a kind that is not known.
+    let chan: Box<dyn Deref<Target = Chan<u8>>> = Box::new(Arc::new(Chan::bounded(1)));
+    select! { send(chan, 7) -> result => assert!(result.is_ok()) }
+    select! { recv(chan) -> seven => assert_eq!(seven, Ok(7)) }
 }

@@ -60,7 +60,7 @@ impl<T> LeadsTo<Sender<T>> for Chan<T> {
 
 // So that an error speaks of the channel, not of `Deref`.
 #[diagnostic::do_not_recommend]
-impl<E, P: Deref<Target: LeadsTo<E>>> LeadsTo<E> for P {
+impl<E, P: Deref<Target: LeadsTo<E>> + ?Sized> LeadsTo<E> for P {
     fn end_led_to(&self) -> &E {
         (**self).end_led_to()
     }
