@@ -900,6 +900,70 @@ fn jobs_that_come_fast_are_shared() {
     }
 }
 
+/// How many of `parties` goroutines, all of which wait at first, are on the less busy of two workers.
+fn waiting_on_the_less_busy(parties: usize) -> usize {
+    rt(2, || {
+        let (report, reports) = oxigo::unbounded();
+        let group = WaitGroup::new();
+        let (tx, mut first) = bounded::<()>(1);
+        for _ in 0..parties {
+            let (passed, next) = bounded(1);
+            let report = report.clone();
+            group.go(move || {
+                report.send(thread::current().id()).unwrap();
+                for () in &first {
+                    passed.send(()).unwrap();
+                }
+            });
+            first = next;
+        }
+        drop(report);
+        tx.send(()).unwrap();
+        first.recv().unwrap();
+        drop(tx);
+        group.wait();
+        let main = thread::current().id();
+        let here = reports.iter().filter(|there| *there == main).count();
+        here.min(parties - here)
+    })
+}
+
+/// B5: they would all start where they are made, long before another worker has got up, and stay there.
+#[test]
+fn stages_of_a_pipeline_are_shared() {
+    if thread::available_parallelism().unwrap().get() > 1 {
+        let fewer: Vec<_> = (0..10).map(|_| waiting_on_the_less_busy(16)).collect();
+        assert!(fewer.iter().filter(|fewer| **fewer >= 4).count() >= 5, "{fewer:?} of 16");
+    }
+}
+
+/// B5: a few that talk stay together.
+#[test]
+fn a_few_that_talk_stay_on_one_worker() {
+    let apart = (0..20).filter(|_| waiting_on_the_less_busy(3) > 0).count();
+    assert!(apart <= 8, "{apart} of 20 groups were parted");
+}
+
+/// B5: once others have taken such closures, two that compute are not started one after the other.
+#[test]
+fn two_that_compute_run_side_by_side_when_such_have_before() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    let apart = rt(2, || {
+        let work = || {
+            compute(Duration::from_micros(100));
+            thread::current().id()
+        };
+        let both = || {
+            let (one, other) = (go(work), go(work));
+            one.join().unwrap() != other.join().unwrap()
+        };
+        (0..1000).filter(|_| both()).count()
+    });
+    assert!(apart >= 300, "{apart} of 1,000 pairs");
+}
+
 /// 1,000 connections opened one by one on an idle machine do not all end up on one worker.
 #[test]
 fn connections_are_spread_over_the_workers() {

@@ -18,6 +18,7 @@ const (
 	unequalGoroutines = 64
 	burstsOfUnequal   = unequalGoroutines * (unequalGoroutines + 1) / 2
 	stepsOfJob        = 32
+	stagesOfPipeline  = 8
 	rpcServers        = 8
 	rpcClients        = 64
 	crowdSize         = 100
@@ -508,6 +509,40 @@ func arrivals(n, iterations uint64) {
 	all.Wait()
 }
 
+func forks(n, iterations uint64) {
+	for range n * burstsOfUnequal {
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() { compute(iterations / 2) })
+		}
+		both.Wait()
+	}
+}
+
+func stages(n, iterations uint64) {
+	received := make(chan uint64, 16)
+	first := received
+	go func() {
+		for item := range n * burstsOfUnequal * stepsOfJob / stagesOfPipeline {
+			first <- item
+		}
+		close(first)
+	}()
+	for range stagesOfPipeline {
+		stage, passed := received, make(chan uint64, 16)
+		go func() {
+			for item := range stage {
+				compute(iterations / stepsOfJob)
+				passed <- item
+			}
+			close(passed)
+		}()
+		received = passed
+	}
+	for range received {
+	}
+}
+
 func echo(hog bool) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err == nil)
@@ -617,6 +652,10 @@ func main() {
 		share(bursts)
 	case "arrivals":
 		share(arrivals)
+	case "forks":
+		share(forks)
+	case "stages":
+		share(stages)
 	case "echo":
 		echo(false)
 	case "hog":

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{BURSTS, CROWD, ECHO_BUFFER, HOG, Options, RPC, STEPS, UNEQUAL, compute, compute_for, nap, resident};
+use crate::{
+    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, nap, resident,
+};
 
 /// The sending end of a channel.
 pub trait Tx<T>: Clone + Send + 'static {
@@ -241,6 +243,31 @@ pub fn arrivals<B: Blocking>(n: u64, iterations: u64) {
     };
     join_all::<B, ()>(arrived.each().map(|_| B::go(work)).collect());
     B::join(source);
+}
+
+pub fn forks<B: Blocking>(n: u64, iterations: u64) {
+    for _ in 0..n * BURSTS {
+        join_all::<B, ()>((0..2).map(|_| B::go(move || compute(iterations / 2))).collect());
+    }
+}
+
+pub fn stages<B: Blocking>(n: u64, iterations: u64) {
+    let (items, mut received) = B::channel(16);
+    let source = B::go(move || (0..n * BURSTS * STEPS / STAGES).for_each(|item| items.put(item)));
+    let mut stages = vec![source];
+    for _ in 0..STAGES {
+        let (passed, next) = B::channel(16);
+        let stage = received;
+        stages.push(B::go(move || {
+            for item in stage.each() {
+                compute(iterations / STEPS);
+                passed.put(item);
+            }
+        }));
+        received = next;
+    }
+    received.each().for_each(drop);
+    join_all::<B, ()>(stages);
 }
 
 /// Starts what makes an echo server a `hog`.

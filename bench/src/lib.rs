@@ -19,6 +19,8 @@ pub const UNEQUAL: u64 = 64;
 /// How many times 100 µs they compute for each of `n`, and so many jobs come in `arrivals`, each of which does it in so many steps.
 pub const BURSTS: u64 = UNEQUAL * (UNEQUAL + 1) / 2;
 pub const STEPS: u64 = 32;
+/// Stages of the pipeline `stages`, each of which computes for one such step.
+pub const STAGES: u64 = 8;
 /// Servers and clients of the workload `rpc`.
 pub const RPC: (u64, u64) = (8, 64);
 /// Goroutines of the workloads `mutex` and `yield`.

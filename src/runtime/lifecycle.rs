@@ -32,7 +32,7 @@ use crate::{
         fork,
         options::{Deadlock, Options, PanicPolicy},
         panics,
-        scheduler::{Processor, Worker, idle::Idle},
+        scheduler::{FirstTurns, Processor, Worker, idle::Idle},
         slot::Slot,
         task::TaskRef,
         threads::{self, Ours},
@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     spawned_outside: AtomicU64,
     cores: usize,
+    /// B5.
+    pub(crate) first_turns: FirstTurns,
     /// Workers that a goroutine held when the clock thread looked last; counted where there are more workers than cores.
     held: AtomicUsize,
     stacks: &'static Pool<Slot>,
@@ -97,6 +99,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             spawned_outside: AtomicU64::new(0),
             cores,
+            first_turns: FirstTurns::default(),
             held: AtomicUsize::new(0),
             stacks,
             options,

@@ -29,6 +29,8 @@ fn main() {
         "unequal" => o.share(blocking::unequal::<Threads>),
         "bursts" => o.share(blocking::bursts::<Threads>),
         "arrivals" => o.share(blocking::arrivals::<Threads>),
+        "forks" => o.share(blocking::forks::<Threads>),
+        "stages" => o.share(blocking::stages::<Threads>),
         "echo" => echo(false),
         "hog" => echo(true),
         _ => o.none(),

@@ -10,8 +10,8 @@ use std::{
 
 use kanal::{AsyncSender, bounded_async as bounded};
 use oxigo_bench::{
-    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, STEPS, UNEQUAL, compute, compute_for, far, leak, nap,
-    nth_prime, resident, serve_until_eof,
+    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, far, leak,
+    nap, nth_prime, resident, serve_until_eof,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -65,6 +65,8 @@ fn main() {
         "arrivals" => {
             o.share(|n, iterations| runtime.block_on(runtime.spawn(arrivals(n, iterations))).expect("no panic"))
         }
+        "forks" => o.share(|n, iterations| runtime.block_on(runtime.spawn(forks(n, iterations))).expect("no panic")),
+        "stages" => o.share(|n, iterations| runtime.block_on(runtime.spawn(stages(n, iterations))).expect("no panic")),
         "echo" => echo(&runtime, false),
         "hog" => echo(&runtime, true),
         _ => o.none(),
@@ -459,6 +461,35 @@ async fn arrivals(n: u64, iterations: u64) {
     }
     all.wait().await;
     source.await.expect("only sends");
+}
+
+async fn forks(n: u64, iterations: u64) {
+    for _ in 0..n * BURSTS {
+        let [one, other] = [0; 2].map(|_| spawn(async move { compute(iterations / 2) }));
+        one.await.expect("only computes");
+        other.await.expect("only computes");
+    }
+}
+
+async fn stages(n: u64, iterations: u64) {
+    let (items, mut received) = bounded(16);
+    spawn(async move {
+        for item in 0..n * BURSTS * STEPS / STAGES {
+            items.send(item).await.expect("a receiver");
+        }
+    });
+    for _ in 0..STAGES {
+        let (passed, next) = bounded(16);
+        let stage = received;
+        spawn(async move {
+            while let Ok(item) = stage.recv().await {
+                compute(iterations / STEPS);
+                passed.send(item).await.expect("a receiver");
+            }
+        });
+        received = next;
+    }
+    while received.recv().await.is_ok() {}
 }
 
 fn echo(runtime: &Runtime, hog: bool) {

@@ -27,7 +27,7 @@ mod native {
         inbox::Linked,
         processor::Processor,
         processor::{count, uncount},
-        worker::{Worker, steal},
+        worker::{FirstTurns, Worker, steal},
     };
     use crate::{
         debug::{

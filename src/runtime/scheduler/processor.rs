@@ -37,6 +37,8 @@ pub(crate) struct Processor {
     inbox: CachePadded<Inbox<Slot>>,
     doze: CachePadded<Doze>,
     pub(crate) published: CachePadded<Published>,
+    /// The tick in which the owner was last out of work. Not among what it writes all the time, since others look at it often.
+    rested: CachePadded<AtomicU64>,
     /// Fresh closures that others placed here (`near`, `spread`, handlers of accepted connections).
     pub(crate) given: Injector<TaskRef>,
     /// How others take fresh closures from the owner's deque, oldest first.
@@ -52,6 +54,9 @@ pub(crate) struct Processor {
     poller: Poller,
     /// See [`notified_at`](Self::notified_at).
     notified_at: AtomicU64,
+    /// See [`notified_on`](Self::notified_on).
+    #[cfg(target_os = "linux")]
+    notified_on: std::sync::atomic::AtomicUsize,
     /// A worker polls.
     polled: AtomicBool,
     /// What the clock thread remembers of the worker.
@@ -72,8 +77,6 @@ pub(crate) struct Published {
     pub(crate) rounds: AtomicU64,
     /// Counts the times the owner has looked at its timers and its poller between two goroutines, or has rested.
     pub(crate) looks: AtomicU64,
-    /// The tick in which the owner was last out of work.
-    pub(crate) rested: AtomicU64,
     /// The owner has passed a scheduling point and left many fresh closures behind.
     pub(crate) fresh_left: AtomicBool,
     /// Goroutines started through this worker's `go`, ended on it, and started on it.
@@ -129,6 +132,7 @@ impl Processor {
             inbox: CachePadded::new(Inbox::new()),
             doze: CachePadded::new(Doze::new()),
             published: CachePadded::new(Published::default()),
+            rested: CachePadded::new(AtomicU64::new(0)),
             given: Injector::new(),
             stealer: deque.stealer(),
             deque: Mutex::new(Some(deque)),
@@ -138,6 +142,8 @@ impl Processor {
             lent: AtomicBool::new(false),
             poller: Poller::new()?,
             notified_at: AtomicU64::new(0),
+            #[cfg(target_os = "linux")]
+            notified_on: std::sync::atomic::AtomicUsize::new(usize::MAX),
             polled: AtomicBool::new(false),
             watch: CachePadded::new(Watch::default()),
             recorder: Recorder::new(),
@@ -151,10 +157,11 @@ impl Processor {
         let p = &self.published;
         p.load.store(0, Relaxed);
         p.fresh_left.store(false, Relaxed);
-        for counter in [&p.spawned, &p.ended, &p.started, &p.looks, &p.rested, &p.steals, &p.polls, &p.remote_wakes] {
+        for counter in [&p.spawned, &p.ended, &p.started, &p.looks, &p.steals, &p.polls, &p.remote_wakes] {
             counter.store(0, Relaxed);
         }
         p.outside.store(0, Relaxed);
+        self.rested.store(0, Relaxed);
         // `sockets` stays: what is still registered here is watched by the next worker, until somebody adopts it (D5 of `source`).
         self.watch.reset();
         self.doze.reset();
@@ -221,7 +228,17 @@ impl Processor {
     fn end_sleep(&self) {
         // ORDERING: Relaxed. A measurement: a worker that had got up by itself may find the time of its sleep before.
         self.notified_at.store(clock::nanos(Instant::now()), Relaxed);
+        // ORDERING: Relaxed, as above.
+        #[cfg(target_os = "linux")]
+        self.notified_on.store(rustix::thread::sched_getcpu(), Relaxed);
         self.poller.notify();
+    }
+
+    /// The core on which somebody last ended the worker's sleep; no core's number before.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn notified_on(&self) -> usize {
+        // ORDERING: Relaxed. A hint.
+        self.notified_on.load(Relaxed)
     }
 
     /// When somebody last ended the worker's sleep, as [`clock::nanos`] counts.
@@ -233,14 +250,16 @@ impl Processor {
     /// The tick in which the owner was last out of work.
     pub(crate) fn last_rest(&self) -> u64 {
         // ORDERING: Relaxed. A hint.
-        self.published.rested.load(Relaxed)
+        self.rested.load(Relaxed)
     }
 
     /// The owner is out of work.
     #[inline]
     pub(crate) fn rests(&self, now: u64) {
         // ORDERING: Relaxed, as above.
-        self.published.rested.store(now, Relaxed);
+        if self.rested.load(Relaxed) != now {
+            self.rested.store(now, Relaxed);
+        }
     }
 
     /// Whether others may take this worker's oldest fresh closure, as far as one look tells.

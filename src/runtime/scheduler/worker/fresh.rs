@@ -19,7 +19,7 @@ use std::{
 
 use crossbeam_deque::Steal;
 
-use super::{SLICE, Worker};
+use super::{Next, SLICE, Worker};
 use crate::{
     debug::{
         hooks::{self, TRACE},
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Fresh closures that are many enough for thieves to share at once.
-const MANY: usize = 4;
+pub(super) const MANY: usize = 4;
 /// Scheduling points within one tick that pass over fewer before one of them is started.
 const PATIENCE: u32 = 16;
 /// Ticks between two times at which the oldest is started though nothing waits before it: one more for so many goroutines that are alive, up to so
@@ -144,9 +144,9 @@ impl Worker {
     }
 
     /// B2: tells thieves whether a scheduling point has passed over many fresh closures, or others over a few for long, and wakes one when some
-    /// are left.
+    /// are left. How many those are.
     #[inline]
-    pub(super) fn publish_fresh(&self, now: u64) {
+    pub(super) fn publish_fresh(&self, now: u64) -> usize {
         let left = self.fresh.len();
         let many = left >= MANY || (left > 0 && (self.sheds() || self.fresh_waits(now)));
         let flag = &self.processor.published.fresh_left;
@@ -158,6 +158,7 @@ impl Worker {
         if left > 0 && self.runtime.idle().wants_waking() && (many || self.few_woken.replace(now) != now) {
             self.runtime.wake_one();
         }
+        left
     }
 
     /// B1: whether fresh closures have waited behind the run queue for more than a tick.
@@ -224,7 +225,9 @@ impl Worker {
     pub(super) fn fresh_before_queue(&self, now: u64) -> Option<TaskRef> {
         // Whoever yields with nobody else ready waits for something, perhaps for a closure of its own.
         if self.yielded.take() && self.queue.len() == 1 {
-            return self.fresh.pop();
+            let task = self.fresh.pop();
+            self.deal(self.fresh.len());
+            return task;
         }
         let turn = !self.fresh_turn.get();
         self.fresh_turn.set(turn);
@@ -282,11 +285,11 @@ impl Worker {
     }
 
     /// A fresh closure from anywhere but the own deque.
-    pub(super) fn take_elsewhere(&self) -> Option<TaskRef> {
+    pub(super) fn take_elsewhere(&self) -> Option<Next> {
         if let Some(task) = steal(|| self.processor.given.steal()) {
-            return Some(task);
+            return Some(Next::Taken(task));
         }
-        self.take_injected().or_else(|| self.steal_from_others())
+        self.take_injected().map(Next::Fresh).or_else(|| self.steal_from_others().map(Next::Taken))
     }
 
     /// The oldest closure from outside. Whoever injected more of them may have found somebody searching, and has woken nobody then.

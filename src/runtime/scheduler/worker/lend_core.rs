@@ -1,4 +1,4 @@
-//! A worker with nothing to do lends its core to another one that has lost its own.
+//! A worker with nothing to do lends its core to another one that has lost its own, and one that has just got up leaves it to who woke it.
 //!
 //! A worker's connections wait while its thread is off its core, since nobody else may run its goroutines. With a peer on the same machine that
 //! always has something to do, the kernel leaves the two on one core, each for slices of milliseconds, though another core has nothing to do now
@@ -8,6 +8,9 @@
 //! What the thread starts would inherit that mask for good, be it threads or processes, so it must not go on with it. It is interrupted before, and
 //! the handler, which comes before its next instruction, restores the mask. Whoever has lent restores it as well, in case the handler was
 //! earlier than the change.
+//!
+//! A worker that is notified may get up on the very core that it was notified on, though another one has nothing to do: the notifier is then off it for
+//! a millisecond, just when it has too much to do. So the one that gets up goes to another core, by allowing itself no other for a moment.
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::LendCore;
@@ -41,6 +44,8 @@ mod linux {
         seen: RefCell<Vec<Seen>>,
         /// Whose turn it is to be looked at. One at a time: where there are many, their words are far.
         turn: Cell<usize>,
+        /// The tick in which the worker last left a core to who had notified it.
+        left: Cell<u64>,
     }
 
     /// What was seen of another worker: its count of scheduling points, since when it is so, and how long to wait before a look.
@@ -56,7 +61,7 @@ mod linux {
         pub(crate) fn new(workers: usize, now: Instant) -> Self {
             let seen = Seen { rounds: 0, since: now, wait: WAIT };
             let allowed = if is_wanted() { sched_getaffinity(None).ok() } else { None };
-            Self { allowed, seen: RefCell::new(vec![seen; workers]), turn: Cell::new(0) }
+            Self { allowed, seen: RefCell::new(vec![seen; workers]), turn: Cell::new(0), left: Cell::new(0) }
         }
 
         /// Looks whether another one, each in its turn, wants the core that the worker of `me` is about to give up.
@@ -79,6 +84,27 @@ mod linux {
                 seen.since = Instant::now();
                 seen.wait = (seen.wait * 2).min(WAIT_MAX);
             }
+        }
+
+        /// Called by a worker that has been notified: if the kernel has put it in the place of whoever notified it, as it may where the two were on one
+        /// core before, it goes to another one. At most once a tick.
+        pub(crate) fn leave_to_notifier(&self, me: &Processor, now: u64) {
+            let Some(allowed) = &self.allowed else { return };
+            let core = sched_getcpu();
+            if me.notified_on() != core || self.left.replace(now) == now {
+                return;
+            }
+            let mut others = *allowed;
+            if core >= CpuSet::MAX_CPU {
+                return;
+            }
+            others.unset(core);
+            if others.count() == 0 || !sched_getaffinity(None).is_ok_and(|mask| mask == *allowed) {
+                return;
+            }
+            // Nothing is started between the two that could inherit the narrow mask. If the first fails, the worker stays.
+            let _ = sched_setaffinity(None, &others);
+            let _ = sched_setaffinity(None, allowed);
         }
 
         /// In the handler, on the thread that may have been moved.
@@ -167,6 +193,8 @@ mod portable {
         }
 
         pub(crate) fn offer(&self, _me: &Processor, _all: &[&'static Processor]) {}
+
+        pub(crate) fn leave_to_notifier(&self, _me: &Processor, _now: u64) {}
 
         pub(crate) fn take(&self, _me: &Processor) {}
     }

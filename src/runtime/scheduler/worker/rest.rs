@@ -89,6 +89,7 @@ impl Worker {
     /// Searches, then sleeps, until there may be something to do.
     #[cold]
     pub(super) fn rest(&self) {
+        self.dealing.taken.set(0);
         let searches = self.looks_before_sleep() && self.may_search() && self.unsearched.get() == 0;
         self.vain.set(self.vain.get().wrapping_add(1));
         if searches && self.search() {
@@ -227,10 +228,12 @@ impl Worker {
             }
             // Getting up is a scheduling point: thieves count from here (B2).
             self.count_round();
+            self.processor.rests(clock::now());
             let notified = self.processor.doze().wake_up();
             self.runtime.idle().wakes();
             if notified && !work {
                 self.measure_wake();
+                self.lend_core.leave_to_notifier(self.processor, clock::now());
             }
             if work || notified || !napping {
                 break;
