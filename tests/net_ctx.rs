@@ -292,6 +292,82 @@ fn cx_26_a_cancelled_read_takes_nothing() {
     });
 }
 
+type Receive<'a> = &'a (dyn Fn(&mut [u8], &Context) -> io::Result<usize> + Sync);
+
+/// `recv_ctx` of both kinds of sockets for packets, with what sends to it.
+fn receives(test: impl Fn(Receive<'_>, &(dyn Fn(&[u8]) + Sync))) {
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    near.connect(far.local_addr().unwrap()).unwrap();
+    far.connect(near.local_addr().unwrap()).unwrap();
+    test(&|buf, ctx| near.recv_ctx(buf, ctx), &|packet| assert_eq!(far.send(packet).unwrap(), packet.len()));
+    let (near, far) = UnixDatagram::pair().unwrap();
+    test(&|buf, ctx| near.recv_ctx(buf, ctx), &|packet| assert_eq!(far.send(packet).unwrap(), packet.len()));
+}
+
+#[test]
+fn cx_26_a_receive_from_a_peer_ends_with_its_context() {
+    rt(1, || {
+        receives(|receive, send| {
+            let mut packet = [0; 8];
+            let (ctx, cancel) = context();
+            oxigo::scope(|s| {
+                let parked = s.go(|| receive(&mut [0; 8], &ctx));
+                quiesce();
+                assert!(!parked.is_finished());
+                cancel.cancel();
+                assert_eq!(ended(parked.join().unwrap()), Canceled);
+            });
+
+            let begin = Instant::now();
+            let (soon, _cancel) = Context::background().with_timeout(2 * MS);
+            assert_eq!(ended(receive(&mut packet, &soon)), DeadlineExceeded);
+            assert!(begin.elapsed() >= 2 * MS);
+
+            // A context that has ended comes before a packet that is there, which stays.
+            send(b"kept");
+            assert_eq!(ended(receive(&mut packet, &ctx)), Canceled);
+            assert_eq!(ended(receive(&mut packet, &soon)), DeadlineExceeded);
+            let (endless, _cancel) = Context::background().with_timeout(Duration::MAX);
+            assert_eq!(receive(&mut packet, &endless).unwrap(), 4);
+            assert_eq!(&packet[..4], b"kept");
+            oxigo::scope(|s| {
+                let parked = s.go(|| receive(&mut packet, &endless));
+                quiesce();
+                send(b"waited for");
+                assert_eq!(parked.join().unwrap().unwrap(), 8, "what does not fit is lost");
+            });
+            assert_eq!(&packet, b"waited f");
+        });
+    });
+}
+
+/// A packet and a cancellation at once: it is received, or still there.
+#[test]
+fn cx_26_a_cancelled_receive_from_a_peer_takes_nothing() {
+    at_1_2_4(|| {
+        receives(|receive, send| {
+            for round in 0..100u8 {
+                let (ctx, cancel) = context();
+                let mut packet = [0; 2];
+                // The later the end comes, the more often the packet has been received.
+                let received = std::thread::scope(|s| {
+                    s.spawn(|| {
+                        send(&[round]);
+                        (0..20 * u32::from(round)).for_each(|_| std::hint::spin_loop());
+                        cancel.cancel();
+                    });
+                    receive(&mut packet, &ctx)
+                });
+                let length = received.or_else(|error| {
+                    assert_eq!(ended::<()>(Err(error)), Canceled);
+                    receive(&mut packet, &Context::background())
+                });
+                assert_eq!((length.unwrap(), packet[0]), (1, round));
+            }
+        });
+    });
+}
+
 #[test]
 fn cx_26_sockets_with_a_context_work_from_a_plain_thread() {
     let (near, _far) = connected();
@@ -300,4 +376,17 @@ fn cx_26_sockets_with_a_context_work_from_a_plain_thread() {
     std::thread::yield_now();
     cancel.cancel();
     assert_eq!(ended(thread.join().unwrap()), Canceled);
+
+    receives(|receive, send| {
+        let (ctx, cancel) = context();
+        std::thread::scope(|s| {
+            let thread = s.spawn(|| receive(&mut [0], &ctx));
+            std::thread::yield_now();
+            cancel.cancel();
+            assert_eq!(ended(thread.join().unwrap()), Canceled);
+            let thread = s.spawn(|| receive(&mut [0], &Context::background()));
+            send(b"x");
+            assert_eq!(thread.join().unwrap().unwrap(), 1);
+        });
+    });
 }
