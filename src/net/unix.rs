@@ -434,7 +434,7 @@ write_limits!(UnixStream);
 deadline!(UnixStream);
 reads!(UnixStream, receive_bytes);
 writes!(UnixStream, send_bytes, send_slices);
-with_ctx!(UnixStream, send_bytes, send_slices);
+with_ctx!(UnixStream);
 debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
 descriptor_handle!(UnixStream, std_unix::UnixStream);
 
