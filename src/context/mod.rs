@@ -18,6 +18,7 @@
 //! | `context.AfterFunc(ctx, f)` | [`ctx.after_func(f)`](Context::after_func) |
 #![forbid(unsafe_code)]
 
+mod join;
 mod node;
 mod scope;
 #[cfg(test)]
@@ -33,7 +34,10 @@ use std::{
 };
 
 pub(crate) use self::node::Registration;
-pub use self::scope::{ContextScope, scope_ctx};
+pub use self::{
+    join::JoinCtxError,
+    scope::{ContextScope, scope_ctx},
+};
 use self::{
     node::{Failure, Node},
     values::Values,

@@ -4,7 +4,8 @@
 //! - H2: the token of `park` and `unpark` is one word, changed in one step each time. `park` turns 0 into its ticket, and at its end whatever is
 //!   there into 0; `unpark` turns whatever is there into NOTIFIED, and if that was a ticket, ends the wait, if it is still open (U1). So an
 //!   `unpark` that comes first is not lost.
-//! - H3: `JoinHandle`s hold the right to join, one for a task, and use it up: by waiting and taking the result, or by giving it up (J2, J3).
+//! - H3: `JoinHandle`s hold the right to join, one for a task, and use it up: by waiting and taking the result, or by giving it up (J2, J3). A
+//!   wait that ends before the goroutine does leaves the right where it is (J8).
 
 use std::{
     fmt,
@@ -20,8 +21,9 @@ use std::{
 
 use crate::runtime::{
     park::{self, Wake},
-    task::{self, DETACHED, DONE, Ending, Header, JOINER, NOTIFIED},
+    task::{self, DETACHED, DONE, Ending, GUEST, Header, JOINER, NOTIFIED},
     unit::{Ticket, Unit},
+    until::{self, Until},
     wait::Reason,
 };
 
@@ -154,6 +156,36 @@ impl Goroutine {
             // ORDERING: Acquire. Takes over the result published before the wake.
             fence(Acquire);
         }
+    }
+
+    /// As [`wait_finished`](Self::wait_finished), but false when `until` comes first (J8). Unless it waits, it spends nothing of the slice.
+    ///
+    /// The wait names no task, as a plain join does: it may end though that one never does (E3 of `leaks`).
+    pub(crate) fn wait_finished_until(&self, until: Until<'_>) -> bool {
+        if self.is_finished() {
+            return true;
+        }
+        let unit = park::current();
+        let Some(ticket) = until.arm(unit) else {
+            self.wait_finished();
+            return true;
+        };
+        let header = self.header();
+        // ORDERING: Relaxed. Published by the Release below.
+        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
+        // ORDERING: AcqRel, as in `wait_finished`.
+        if header.state.fetch_or(GUEST, AcqRel) & DONE != 0 {
+            until::disarm(unit, Some(ticket));
+            return true;
+        }
+        let _ = until.park_unit(unit, ticket, Reason::Join.alone());
+        // ORDERING: Acquire takes over the result when the runner took GUEST out and has set DONE. Nothing is published.
+        let before = header.state.fetch_and(!GUEST, Acquire);
+        if before & (DONE | GUEST) == 0 {
+            // Taken out, and not woken by that.
+            self.wait_finished();
+        }
+        before & GUEST == 0
     }
 
     /// Takes the result.

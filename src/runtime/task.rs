@@ -16,6 +16,11 @@
 //!   after its closure and before its result is published. A thread's own task has none.
 //! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
 //!   result that nobody can take before that.
+//! - J8: a joiner that may give up, by a time limit or a context, waits with a ticket and sets GUEST in place of JOINER. Two may take GUEST out of
+//!   the word: the guest that gives up, and then the runner never hears of it; or the runner, before it sets DONE. The runner then claims
+//!   the wait that is open of the guest's unit, and wakes after DONE. If none is open the guest is giving up at this moment: it finds GUEST gone
+//!   and waits for the end, which is a few steps away, as JOINER. So a guest opens no wait with a ticket between the runner's taking it out and
+//!   DONE, and what the runner claims is the wait for this task or nothing. No ticket need be kept.
 
 use std::{
     alloc::Layout,
@@ -55,13 +60,13 @@ impl Exit for () {
 
 /// What all tasks have in common, whatever their closure. Handles ([`goroutine`](super::goroutine)) reach what is open to them.
 pub(crate) struct Header {
-    /// J2, J3: DONE, JOINER, DETACHED, and the references in units of REFERENCE.
+    /// J2, J3, J8: DONE, JOINER, DETACHED, GUEST, and the references in units of REFERENCE.
     pub(super) state: AtomicUsize,
     pub(super) vtable: &'static VTable,
     pub(super) id: u64,
     /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
     unit: AtomicPtr<Unit>,
-    /// Who waits for the end, when JOINER is set.
+    /// Who waits for the end, when JOINER or GUEST is set.
     pub(super) joiner: AtomicPtr<Unit>,
     /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
     pub(super) token: AtomicU64,
@@ -78,6 +83,23 @@ impl Header {
         let unit = self.unit.load(Acquire);
         // SAFETY: units are type-stable (U2).
         unsafe { unit.as_ref() }
+    }
+
+    /// The unit that was registered last by a joiner, or a guest.
+    #[inline]
+    fn joiner(&self) -> Option<&'static Unit> {
+        // ORDERING: Relaxed. Published by the joiner's Release.
+        let joiner = self.joiner.load(Relaxed);
+        // SAFETY: a joiner registers its own unit, which is type-stable (U2).
+        unsafe { joiner.as_ref() }
+    }
+
+    /// J8: takes the guest, whom `now` has shown, out of the word and claims its wait. None when it is giving up, or the word has changed.
+    #[cold]
+    fn claim_guest(&self, now: usize) -> Option<&'static Unit> {
+        // ORDERING: Acquire. Pairs with the Release of the guest's registration: its unit, whose ticket was armed before.
+        self.state.compare_exchange(now, now & !GUEST, Acquire, Relaxed).ok()?;
+        self.joiner().filter(|guest| guest.try_claim_open())
     }
 
     /// Counts one reference more, for a handle.
@@ -106,7 +128,8 @@ pub(super) const NOTIFIED: u64 = 1;
 pub(super) const DONE: usize = 1;
 pub(super) const JOINER: usize = 2;
 pub(super) const DETACHED: usize = 4;
-const REFERENCE: usize = 8;
+pub(super) const GUEST: usize = 8;
+const REFERENCE: usize = 16;
 /// A state beyond this one has more references than anything but a leak makes, and would overflow.
 const MOST: usize = isize::MAX as usize;
 
@@ -365,7 +388,7 @@ where
     }
 }
 
-/// J3: sets DONE, gives up the runner's reference and wakes the joiner.
+/// J3, J8: sets DONE, gives up the runner's reference and wakes the joiner.
 ///
 /// A result that nobody can take any more is dropped before that, on this goroutine. It still counts as alive meanwhile, since its worker
 /// might end otherwise (W1), and the slot still names the task, since the result's `Drop` may ask who runs, or park. Afterwards the slot
@@ -377,10 +400,16 @@ where
 #[inline]
 unsafe fn finish<F, T, E>(header: NonNull<Header>) {
     // SAFETY: the runner's reference is there until the end of this function.
-    let state = &unsafe { header.as_ref() }.state;
+    let task = unsafe { header.as_ref() };
+    let state = &task.state;
+    let mut guest = None;
     loop {
         // ORDERING: Acquire. Pairs with the Release of the last handle's drop.
         let now = state.load(Acquire);
+        if now & GUEST != 0 {
+            guest = task.claim_guest(now);
+            continue;
+        }
         if now / REFERENCE == 1 || now & DETACHED != 0 {
             // SAFETY: J2: without a handle that may join the stage belongs to the runner.
             unsafe { clear::<F, T, E>(header) };
@@ -408,11 +437,11 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
             continue;
         }
         if now & JOINER != 0 {
-            // ORDERING: Relaxed. Published by the joiner's Release.
             // SAFETY: the joiner waits for our wake and has a reference until then (J3), so the task is still there.
-            let joiner = unsafe { header.as_ref() }.joiner.load(Relaxed);
-            // SAFETY: the joiner registered its own unit, which is type-stable (U2).
-            unsafe { &*joiner }.wake(Wake::Handoff);
+            guest = unsafe { header.as_ref() }.joiner();
+        }
+        if let Some(joiner) = guest {
+            joiner.wake(Wake::Handoff);
         }
         return;
     }
