@@ -11,19 +11,16 @@ use std::{
     fmt,
     mem::ManuallyDrop,
     panic,
-    ptr::{self, NonNull},
-    sync::atomic::{
-        Ordering::{AcqRel, Acquire, Relaxed},
-        fence,
-    },
+    ptr::NonNull,
+    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
     time::Instant,
 };
 
 use crate::runtime::{
     park::{self, Wake},
-    task::{self, DETACHED, DONE, Ending, GUEST, Header, JOINER, NOTIFIED},
+    task::{self, Ending, Header, NOTIFIED},
     unit::{Ticket, Unit},
-    until::{self, Until},
+    until::Until,
     wait::Reason,
 };
 
@@ -137,55 +134,21 @@ impl Goroutine {
 
     /// Whether the goroutine has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        // ORDERING: Acquire. Pairs with the AcqRel in `finish`.
-        self.header().state.load(Acquire) & DONE != 0
+        self.header().end.is_done()
     }
 
     /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
     pub(crate) fn wait_finished(&self) {
-        if self.is_finished() {
-            return park::spend();
-        }
-        let unit = park::current();
         let header = self.header();
-        // ORDERING: Relaxed. Published by the Release below.
-        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
-        // ORDERING: Release publishes the unit; Acquire takes over the result when the end came first.
-        if header.state.fetch_or(JOINER, AcqRel) & DONE == 0 {
-            unit.park(Reason::Join.on(header));
-            // ORDERING: Acquire. Takes over the result published before the wake.
-            fence(Acquire);
-        }
+        header.end.wait(Reason::Join.on(header));
     }
 
     /// As [`wait_finished`](Self::wait_finished), but false when `until` comes first (J8). Unless it waits, it spends nothing of the slice.
     ///
     /// The wait names no task, as a plain join does: it may end though that one never does (E3 of `leaks`).
     pub(crate) fn wait_finished_until(&self, until: Until<'_>) -> bool {
-        if self.is_finished() {
-            return true;
-        }
-        let unit = park::current();
-        let Some(ticket) = until.arm(unit) else {
-            self.wait_finished();
-            return true;
-        };
         let header = self.header();
-        // ORDERING: Relaxed. Published by the Release below.
-        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
-        // ORDERING: AcqRel, as in `wait_finished`.
-        if header.state.fetch_or(GUEST, AcqRel) & DONE != 0 {
-            until::disarm(unit, Some(ticket));
-            return true;
-        }
-        let _ = until.park_unit(unit, ticket, Reason::Join.alone());
-        // ORDERING: Acquire takes over the result when the runner took GUEST out and has set DONE. Nothing is published.
-        let before = header.state.fetch_and(!GUEST, Acquire);
-        if before & (DONE | GUEST) == 0 {
-            // Taken out, and not woken by that.
-            self.wait_finished();
-        }
-        before & GUEST == 0
+        header.end.wait_until(until, Reason::Join.alone(), Reason::Join.on(header))
     }
 
     /// Takes the result.
@@ -208,19 +171,17 @@ impl Goroutine {
     ///
     /// The caller holds the right to join and uses it up with this call; a result that was taken before is no obstacle.
     pub(crate) unsafe fn detach(&self) {
-        // ORDERING: Acquire takes over the result when the end came first; Release, what was done with the handle.
-        if self.header().state.fetch_or(DETACHED, AcqRel) & DONE == 0 {
-            return;
+        if self.header().end.detach() {
+            let clear = self.header().vtable.clear;
+            // SAFETY: after the end the stage belongs to the caller.
+            unsafe { clear(self.0) };
         }
-        let clear = self.header().vtable.clear;
-        // SAFETY: after the end the stage belongs to the caller.
-        unsafe { clear(self.0) };
     }
 }
 
 impl Clone for Goroutine {
     fn clone(&self) -> Self {
-        self.header().count_one();
+        self.header().end.count_one();
         // SAFETY: counted just now.
         unsafe { Self::counted(self.0) }
     }
