@@ -64,6 +64,23 @@ fn a_goroutine_that_has_ended_is_joined_in_no_time() {
     });
 }
 
+/// On one worker: who only asks again and again lets the goroutine run that is to end.
+#[test]
+fn joins_that_have_no_time_let_others_run() {
+    rt(1, || {
+        let mut handle = go(|| (0..100).for_each(|_| yield_now()));
+        while let Err(back) = handle.join_timeout(Duration::ZERO) {
+            handle = back;
+        }
+        let (ctx, cancel) = context();
+        drop(cancel);
+        let mut handle = go(|| (0..100).for_each(|_| yield_now()));
+        while !handle.is_finished() {
+            handle = handle.join_ctx(&ctx).unwrap_err().handle;
+        }
+    });
+}
+
 #[test]
 fn cx_26_a_join_ends_with_its_context_and_gives_the_handle_back() {
     rt(1, || {
@@ -237,6 +254,33 @@ fn cx_26_an_end_and_a_cancellation_at_once_agree() {
             });
             assert_eq!(result.unwrap(), round);
             other.join().unwrap();
+        }
+    });
+}
+
+/// The handle goes from hand to hand, of goroutines and of threads, each of which gives up, until one has the result.
+#[test]
+fn hb_06_a_handle_that_came_back_is_joined_elsewhere() {
+    fn pass_on(handle: JoinHandle<usize>, hops: usize) -> usize {
+        let patience = Duration::from_micros(hops as u64 * 7 % 30);
+        match handle.join_timeout(patience) {
+            Ok(result) => result.unwrap(),
+            Err(handle) if hops.is_multiple_of(5) => thread::spawn(move || pass_on(handle, hops + 1)).join().unwrap(),
+            Err(handle) => go(move || pass_on(handle, hops + 1)).join().unwrap(),
+        }
+    }
+    at_1_2_4(|| {
+        for round in 0..at_length(50, 500) {
+            let data = Plain::shared();
+            let handle = go({
+                let data = Arc::clone(&data);
+                move || {
+                    (0..100 * (round % 50)).for_each(|_| std::hint::spin_loop());
+                    data.set(round);
+                    round
+                }
+            });
+            assert_eq!((pass_on(handle, round), data.get()), (round, round));
         }
     });
 }
