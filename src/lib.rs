@@ -132,7 +132,7 @@ pub mod time;
 
 pub use chan::{Chan, Receiver, Sender, bounded, unbounded, unbuffered};
 #[cfg(not(loom))]
-pub use context::scope_ctx;
+pub use context::{JoinCtxError, scope_ctx};
 #[cfg(not(loom))]
 pub use local::{AccessError, LocalKey};
 pub use oxigo_macros::{main, test};

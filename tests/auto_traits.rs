@@ -7,8 +7,8 @@ use std::{
 };
 
 use oxigo::{
-    Builder, Chan, Deadlock, Goroutine, Id, JoinHandle, PanicPolicy, Receiver, Runtime, RuntimeBuilder, Sender,
-    WaitGroup,
+    Builder, Chan, Deadlock, Goroutine, Id, JoinCtxError, JoinHandle, PanicPolicy, Receiver, Runtime, RuntimeBuilder,
+    Sender, WaitGroup,
     chan::CloseError,
     context::{CancelHandle, Context, ContextError},
     net::{
@@ -75,6 +75,7 @@ fn whole_after_a_panic() {
         UnixDatagram,
     );
     shared::<JoinHandle<std::cell::Cell<u8>>>();
+    shared::<JoinCtxError<JoinHandle<std::cell::Cell<u8>>>>();
 }
 
 /// Locks hand the value on after a panic, so they may be moved over one, and shared over one only with a promise. As parking_lot's.

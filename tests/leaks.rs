@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{at_1_2_4, child, is_child, rt, stderr};
-use oxigo::{Builder, Chan, JoinHandle, WaitGroup, chan::never, debug, go, select, sync, unbuffered};
+use oxigo::{Builder, Chan, JoinHandle, WaitGroup, chan::never, context::Context, debug, go, select, sync, unbuffered};
 
 /// Waits until the goroutines are leaks.
 #[track_caller]
@@ -159,6 +159,16 @@ fn dg_06_who_joins_a_leak_is_one_and_who_joins_another_is_not() {
         let joins = go(move || waits.join().unwrap());
         open(&joins, "join");
         drop(tx);
+        assert!(!joins.join().unwrap());
+
+        // A context may end it as well.
+        let stuck = go(|| -> () {
+            select! {}
+        });
+        let (ctx, cancel) = Context::background().with_cancel();
+        let joins = go(move || stuck.join_ctx(&ctx).is_ok());
+        open(&joins, "join");
+        cancel.cancel();
         assert!(!joins.join().unwrap());
     });
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     fmt,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use oxigo::{
         TcpListener, TcpStream, UdpSocket, lookup_host_ctx, pipe,
         unix::{UnixDatagram, UnixListener, UnixStream},
     },
+    process::{Command, Stdio},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -293,6 +294,160 @@ fn cx_26_a_cancelled_read_takes_nothing() {
 }
 
 #[test]
+fn cx_26_nt_28_an_os_pipe_ends_with_a_context_and_goes_on() {
+    rt(1, || {
+        let (reader, writer) = oxigo::io::pipe().unwrap();
+        let end = reader.try_clone().unwrap();
+        ends_when_parked(move |ctx| end.with_ctx(ctx).read(&mut [0; 8]));
+        let end = reader.try_clone().unwrap();
+        ends_when_parked(move |ctx| end.with_ctx(ctx).read_vectored(&mut [IoSliceMut::new(&mut [0; 8])]));
+        (&writer).write_all(b"ping").unwrap();
+        let mut heard = [0; 4];
+        (&reader).read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"ping");
+
+        // Fills the pipe; whoever waits for the turn behind ends as well.
+        let (ctx, cancel) = context();
+        oxigo::scope(|s| {
+            let first = s.go(|| writer.with_ctx(&ctx).write_all(&vec![7; 8 << 20]));
+            quiesce();
+            let second = s.go(|| writer.with_ctx(&ctx).write_vectored(&[IoSlice::new(b"behind")]));
+            quiesce();
+            assert!(!first.is_finished() && !second.is_finished());
+            cancel.cancel();
+            assert_eq!(ended(first.join().unwrap()), Canceled);
+            assert_eq!(ended(second.join().unwrap()), Canceled);
+        });
+        drop(writer);
+        let mut rest = Vec::new();
+        (&reader).read_to_end(&mut rest).unwrap();
+        assert!(!rest.is_empty() && rest.len() < 8 << 20 && rest.iter().all(|byte| *byte == 7));
+    });
+}
+
+#[test]
+fn cx_26_nt_28_an_os_pipe_keeps_contexts_and_its_own_limits() {
+    at_1_2_4(|| {
+        let (reader, writer) = oxigo::io::pipe().unwrap();
+        let begin = Instant::now();
+        let (soon, _cancel) = Context::background().with_timeout(2 * MS);
+        assert_eq!(ended(reader.with_ctx(&soon).read(&mut [0])), DeadlineExceeded);
+        assert!(begin.elapsed() >= 2 * MS);
+
+        // A context that has ended comes before what is there, and before room.
+        (&writer).write_all(b"kept").unwrap();
+        let (ctx, cancel) = context();
+        cancel.cancel();
+        assert_eq!(ended(reader.with_ctx(&ctx).read(&mut [0])), Canceled);
+        assert_eq!(ended(writer.with_ctx(&ctx).write(b"not")), Canceled);
+        let (endless, _cancel) = Context::background().with_timeout(Duration::MAX);
+        writer.with_ctx(&endless).write_all(b" whole").unwrap();
+        let mut heard = [0; 10];
+        reader.with_ctx(&endless).read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"kept whole");
+
+        reader.set_read_timeout(Some(2 * MS)).unwrap();
+        let error = reader.with_ctx(&endless).read(&mut [0]).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().contains("context")), (ErrorKind::TimedOut, false));
+        drop(reader);
+        assert_eq!(writer.with_ctx(&endless).write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+/// The pipes of a child are of that kind.
+#[test]
+fn cx_26_a_read_of_a_childs_output_ends_with_its_context() {
+    rt(1, || {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let end = stdout.try_clone().unwrap();
+        ends_when_parked(move |ctx| end.with_ctx(ctx).read(&mut [0]));
+        stdin.with_ctx(&Context::background()).write_all(b"and back").unwrap();
+        drop(stdin);
+        let mut text = String::new();
+        stdout.with_ctx(&Context::background()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "and back");
+        assert!(child.wait().unwrap().success());
+    });
+}
+
+type Receive<'a> = &'a (dyn Fn(&mut [u8], &Context) -> io::Result<usize> + Sync);
+
+/// `recv_ctx` of both kinds of sockets for packets, with what sends to it.
+fn receives(test: impl Fn(Receive<'_>, &(dyn Fn(&[u8]) + Sync))) {
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    near.connect(far.local_addr().unwrap()).unwrap();
+    far.connect(near.local_addr().unwrap()).unwrap();
+    test(&|buf, ctx| near.recv_ctx(buf, ctx), &|packet| assert_eq!(far.send(packet).unwrap(), packet.len()));
+    let (near, far) = UnixDatagram::pair().unwrap();
+    test(&|buf, ctx| near.recv_ctx(buf, ctx), &|packet| assert_eq!(far.send(packet).unwrap(), packet.len()));
+}
+
+#[test]
+fn cx_26_a_receive_from_a_peer_ends_with_its_context() {
+    rt(1, || {
+        receives(|receive, send| {
+            let mut packet = [0; 8];
+            let (ctx, cancel) = context();
+            oxigo::scope(|s| {
+                let parked = s.go(|| receive(&mut [0; 8], &ctx));
+                quiesce();
+                assert!(!parked.is_finished());
+                cancel.cancel();
+                assert_eq!(ended(parked.join().unwrap()), Canceled);
+            });
+
+            let begin = Instant::now();
+            let (soon, _cancel) = Context::background().with_timeout(2 * MS);
+            assert_eq!(ended(receive(&mut packet, &soon)), DeadlineExceeded);
+            assert!(begin.elapsed() >= 2 * MS);
+
+            // A context that has ended comes before a packet that is there, which stays.
+            send(b"kept");
+            assert_eq!(ended(receive(&mut packet, &ctx)), Canceled);
+            assert_eq!(ended(receive(&mut packet, &soon)), DeadlineExceeded);
+            let (endless, _cancel) = Context::background().with_timeout(Duration::MAX);
+            assert_eq!(receive(&mut packet, &endless).unwrap(), 4);
+            assert_eq!(&packet[..4], b"kept");
+            oxigo::scope(|s| {
+                let parked = s.go(|| receive(&mut packet, &endless));
+                quiesce();
+                send(b"waited for");
+                assert_eq!(parked.join().unwrap().unwrap(), 8, "what does not fit is lost");
+            });
+            assert_eq!(&packet, b"waited f");
+        });
+    });
+}
+
+/// A packet and a cancellation at once: it is received, or still there.
+#[test]
+fn cx_26_a_cancelled_receive_from_a_peer_takes_nothing() {
+    at_1_2_4(|| {
+        receives(|receive, send| {
+            for round in 0..100u8 {
+                let (ctx, cancel) = context();
+                let mut packet = [0; 2];
+                // The later the end comes, the more often the packet has been received.
+                let received = std::thread::scope(|s| {
+                    s.spawn(|| {
+                        send(&[round]);
+                        (0..20 * u32::from(round)).for_each(|_| std::hint::spin_loop());
+                        cancel.cancel();
+                    });
+                    receive(&mut packet, &ctx)
+                });
+                let length = received.or_else(|error| {
+                    assert_eq!(ended::<()>(Err(error)), Canceled);
+                    receive(&mut packet, &Context::background())
+                });
+                assert_eq!((length.unwrap(), packet[0]), (1, round));
+            }
+        });
+    });
+}
+
+#[test]
 fn cx_26_sockets_with_a_context_work_from_a_plain_thread() {
     let (near, _far) = connected();
     let (ctx, cancel) = context();
@@ -300,4 +455,24 @@ fn cx_26_sockets_with_a_context_work_from_a_plain_thread() {
     std::thread::yield_now();
     cancel.cancel();
     assert_eq!(ended(thread.join().unwrap()), Canceled);
+
+    let (reader, _writer) = oxigo::io::pipe().unwrap();
+    let (ctx, cancel) = context();
+    let thread = std::thread::spawn(move || reader.with_ctx(&ctx).read(&mut [0]));
+    std::thread::yield_now();
+    cancel.cancel();
+    assert_eq!(ended(thread.join().unwrap()), Canceled);
+
+    receives(|receive, send| {
+        let (ctx, cancel) = context();
+        std::thread::scope(|s| {
+            let thread = s.spawn(|| receive(&mut [0], &ctx));
+            std::thread::yield_now();
+            cancel.cancel();
+            assert_eq!(ended(thread.join().unwrap()), Canceled);
+            let thread = s.spawn(|| receive(&mut [0], &Context::background()));
+            send(b"x");
+            assert_eq!(thread.join().unwrap().unwrap(), 1);
+        });
+    });
 }

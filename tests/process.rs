@@ -3,15 +3,20 @@
 mod common;
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Write},
     os::unix::process::ExitStatusExt,
+    thread,
     time::{Duration, Instant},
 };
 
-use common::{at_1_2_4, rt};
+use common::{at_1_2_4, quiesce, rt};
 use oxigo::{
+    context::{
+        Context,
+        ContextError::{self, Canceled, DeadlineExceeded},
+    },
     go,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 #[test]
@@ -71,6 +76,98 @@ fn wait_timeout_and_kill() {
         assert_eq!(status.signal(), Some(9));
         assert_eq!(child.wait_timeout(Duration::from_millis(1)).unwrap(), Some(status), "told again");
     });
+}
+
+/// The context's error in that of a wait; its kind agrees.
+#[track_caller]
+fn ended(result: io::Result<ExitStatus>) -> ContextError {
+    let error = result.expect_err("the context ends it");
+    let inner = *error.get_ref().and_then(|inner| inner.downcast_ref::<ContextError>()).expect("the context's error");
+    assert_eq!(error.kind(), if inner.is_timeout() { ErrorKind::TimedOut } else { ErrorKind::Other });
+    inner
+}
+
+#[test]
+fn cx_26_a_wait_ends_with_its_context_and_the_process_goes_on() {
+    rt(1, || {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let (ctx, cancel) = Context::background().with_cancel();
+        oxigo::scope(|s| {
+            let waiter = s.go(|| child.wait_ctx(&ctx));
+            quiesce();
+            assert!(!waiter.is_finished());
+            cancel.cancel();
+            assert_eq!(ended(waiter.join().unwrap()), Canceled);
+        });
+        assert_eq!(child.try_wait().unwrap(), None);
+
+        let begin = Instant::now();
+        let (soon, _cancel) = Context::background().with_timeout(Duration::from_millis(20));
+        assert_eq!(ended(child.wait_ctx(&soon)), DeadlineExceeded);
+        assert!(begin.elapsed() >= Duration::from_millis(20));
+        assert_eq!(child.try_wait().unwrap(), None);
+
+        // A context that has ended comes before a process that has; how it did is told by who asks again.
+        child.kill().unwrap();
+        let status = child.wait_ctx(&Context::background()).unwrap();
+        assert_eq!(status.signal(), Some(9));
+        assert_eq!(ended(child.wait_ctx(&ctx)), Canceled);
+        assert_eq!(ended(child.wait_ctx(&soon)), DeadlineExceeded);
+        assert_eq!(child.wait().unwrap(), status);
+        assert_eq!(child.wait_ctx(&Context::background()).unwrap(), status, "told again");
+    });
+}
+
+#[test]
+fn cx_26_a_wait_with_a_context_closes_the_input_and_brings_the_status() {
+    at_1_2_4(|| {
+        let (ctx, _cancel) = Context::background().with_timeout(Duration::MAX);
+        let mut child = Command::new("sh").args(["-c", "cat; exit 3"]).stdin(Stdio::piped()).spawn().unwrap();
+        // No limit of another wait holds in this one, nor the other way round.
+        let (soon, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+        let input = child.stdin.take();
+        assert_eq!(child.wait_timeout(Duration::from_millis(1)).unwrap(), None);
+        assert_eq!(ended(child.wait_ctx(&soon)), DeadlineExceeded);
+        child.stdin = input;
+        assert_eq!(child.wait_ctx(&ctx).unwrap().code(), Some(3));
+    });
+}
+
+/// The end of the process and that of the context at once: the status is told, then or by the next wait.
+#[test]
+fn cx_26_a_wait_that_a_context_ends_loses_no_status() {
+    at_1_2_4(|| {
+        for round in 0..20 {
+            let (ctx, cancel) = Context::background().with_cancel();
+            let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+            let waited = thread::scope(|s| {
+                s.spawn(|| {
+                    (0..5_000 * round).for_each(|_| std::hint::spin_loop());
+                    cancel.cancel();
+                });
+                child.wait_ctx(&ctx)
+            });
+            let status = waited.or_else(|error| {
+                assert_eq!(ended(Err(error)), Canceled);
+                child.wait()
+            });
+            assert_eq!(status.unwrap().code(), Some(7));
+        }
+    });
+}
+
+#[test]
+fn cx_26_a_wait_with_a_context_works_from_a_plain_thread() {
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let (ctx, cancel) = Context::background().with_cancel();
+    thread::scope(|s| {
+        let waiter = s.spawn(|| child.wait_ctx(&ctx));
+        thread::yield_now();
+        cancel.cancel();
+        assert_eq!(ended(waiter.join().unwrap()), Canceled);
+    });
+    child.kill().unwrap();
+    assert_eq!(child.wait_ctx(&Context::background()).unwrap().signal(), Some(9));
 }
 
 #[test]

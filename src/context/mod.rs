@@ -2,8 +2,8 @@
 //!
 //! A [`Context`] is handed down to whatever works for the same purpose. It is made from another one, and ends when that one ends, when its
 //! own [`CancelHandle`] is used or dropped, or when its deadline comes. Blocking operations have forms that take one: [`Context::sleep`],
-//! [`Receiver::recv_ctx`], [`Sender::send_ctx`](crate::Sender::send_ctx), [`WaitGroup::wait_ctx`](crate::WaitGroup::wait_ctx);
-//! for everything else `select!` on [`Context::done`].
+//! [`Receiver::recv_ctx`], [`Sender::send_ctx`](crate::Sender::send_ctx), [`WaitGroup::wait_ctx`](crate::WaitGroup::wait_ctx),
+//! [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx); for everything else `select!` on [`Context::done`].
 //!
 //! | Go | here |
 //! |---|---|
@@ -18,6 +18,7 @@
 //! | `context.AfterFunc(ctx, f)` | [`ctx.after_func(f)`](Context::after_func) |
 #![forbid(unsafe_code)]
 
+mod join;
 mod node;
 mod scope;
 #[cfg(test)]
@@ -33,7 +34,10 @@ use std::{
 };
 
 pub(crate) use self::node::Registration;
-pub use self::scope::{ContextScope, scope_ctx};
+pub use self::{
+    join::JoinCtxError,
+    scope::{ContextScope, scope_ctx},
+};
 use self::{
     node::{Failure, Node},
     values::Values,

@@ -8,8 +8,8 @@
 //! - E2: a `park` ends by an `unpark` only, which needs a handle, and handles are made from handles or by the goroutine itself. So it never
 //!   ends once the only references are the runner's and the one that `park` itself holds (J1 of `task`), and the token says that no `unpark`
 //!   has come.
-//! - E3: a `join` ends when its goroutine does. So one that waits for a goroutine which never ends does not end either, nor do those that
-//!   wait for each other in a ring.
+//! - E3: a `join` without a time limit or a context ends when its goroutine does. So one that waits for a goroutine which never ends does not
+//!   end either, nor do those that wait for each other in a ring.
 //!
 //! All three are true for ever once they are true, so it does no harm that workers are asked one after another. Goroutines are told apart by
 //! id in E3, since the memory of one that has ended serves another.

@@ -1,10 +1,10 @@
-//! Pipes of the operating system: the interface of `std::io::pipe`, with deadlines.
+//! Pipes of the operating system: the interface of `std::io::pipe`, with deadlines and contexts.
 
 use std::{io, sync::Arc};
 
 use crate::net::{
     descriptor::Descriptor,
-    handle::{close, descriptor_handle, read_limits, reads, try_clone, write_limits, writes},
+    handle::{close, descriptor_handle, read_limits, reads, try_clone, with_ctx, write_limits, writes},
     system,
 };
 
@@ -64,6 +64,7 @@ try_clone!(PipeReader);
 close!(PipeReader);
 read_limits!(PipeReader);
 reads!(PipeReader, read_bytes);
+with_ctx!(PipeReader);
 descriptor_handle!(PipeReader, std::io::PipeReader);
 
 /// The end of a pipe that is written. Made by [`pipe`].
@@ -90,4 +91,5 @@ try_clone!(PipeWriter);
 close!(PipeWriter);
 write_limits!(PipeWriter);
 writes!(PipeWriter, write_bytes, write_slices);
+with_ctx!(PipeWriter);
 descriptor_handle!(PipeWriter, std::io::PipeWriter);

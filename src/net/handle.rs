@@ -125,7 +125,7 @@ macro_rules! write_limits {
     };
 }
 
-/// `Read` for a byte stream and for references to it, through the method of its descriptor that is named.
+/// `Read` for a byte stream, for references to it and for what its `with_ctx` gives, through the method of its descriptor that is named.
 macro_rules! reads {
     ($type:ty, $bytes:ident) => {
         impl std::io::Read for &$type {
@@ -149,10 +149,20 @@ macro_rules! reads {
                 std::io::Read::read_vectored(&mut &*self, bufs)
             }
         }
+
+        impl std::io::Read for $crate::net::WithCtx<'_, $type> {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                self.stream.descriptor.$bytes(Some(self.ctx), buf)
+            }
+
+            fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                self.stream.descriptor.read_slices(Some(self.ctx), bufs)
+            }
+        }
     };
 }
 
-/// `Write` for a byte stream and for references to it, through the two methods of its descriptor that are named.
+/// `Write` for a byte stream, for references to it and for what its `with_ctx` gives, through the two methods of its descriptor that are named.
 macro_rules! writes {
     ($type:ty, $bytes:ident, $slices:ident) => {
         impl std::io::Write for &$type {
@@ -194,42 +204,6 @@ macro_rules! writes {
                 Ok(())
             }
         }
-    };
-}
-
-/// `with_ctx` for a byte stream, and `Read` and `Write` for what it gives, through the methods of its descriptor that are named.
-macro_rules! with_ctx {
-    ($type:ident, $bytes:ident, $slices:ident) => {
-        impl $type {
-            /// This stream for reads and writes that end with `ctx`: each fails at once when it ends, also one that waits already.
-            ///
-            /// The connection is left as it is, and other reads and writes go on: only what was called through this ends. A read that ends so
-            /// has taken nothing; a `write_all` may have written a part, as with a time limit. The stream's time limits hold as well.
-            ///
-            /// The error is that of the [context](crate::context::ContextError): of the kind `TimedOut` for a deadline, `Other` for a
-            /// cancellation (`Interrupted` would have `read_exact` and `write_all` try again).
-            ///
-            /// # Examples
-            ///
-            /// See [`WithCtx`](crate::net::WithCtx).
-            ///
-            /// # Blocking
-            ///
-            /// Never parks.
-            pub fn with_ctx<'a>(&'a self, ctx: &'a $crate::context::Context) -> $crate::net::WithCtx<'a, Self> {
-                $crate::net::WithCtx { stream: self, ctx }
-            }
-        }
-
-        impl std::io::Read for $crate::net::WithCtx<'_, $type> {
-            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.stream.descriptor.receive_bytes(Some(self.ctx), buf)
-            }
-
-            fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
-                self.stream.descriptor.read_slices(Some(self.ctx), bufs)
-            }
-        }
 
         impl std::io::Write for $crate::net::WithCtx<'_, $type> {
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
@@ -252,8 +226,35 @@ macro_rules! with_ctx {
     };
 }
 
+/// `with_ctx` for a byte stream; [`reads`] and [`writes`] are for what it gives.
+macro_rules! with_ctx {
+    ($type:ty) => {
+        impl $type {
+            /// This stream for reads and writes that end with `ctx`: each fails at once when it ends, also one that waits already.
+            ///
+            /// The stream is left as it is, and other reads and writes go on: only what was called through this ends. A read that ends so
+            /// has taken nothing; a `write_all` may have written a part, as with a time limit. The stream's time limits hold as well.
+            ///
+            /// The error is that of the [context](crate::context::ContextError): of the kind `TimedOut` for a deadline, `Other` for a
+            /// cancellation (`Interrupted` would have `read_exact` and `write_all` try again).
+            ///
+            /// # Examples
+            ///
+            /// See [`WithCtx`](crate::net::WithCtx).
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
+            pub fn with_ctx<'a>(&'a self, ctx: &'a $crate::context::Context) -> $crate::net::WithCtx<'a, Self> {
+                $crate::net::WithCtx { stream: self, ctx }
+            }
+        }
+    };
+}
+
 /// A stream whose reads and writes end with a context: made by [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx),
-/// [`UnixStream::with_ctx`](crate::net::unix::UnixStream::with_ctx) and [`PipeStream::with_ctx`](crate::net::PipeStream::with_ctx).
+/// [`UnixStream::with_ctx`](crate::net::unix::UnixStream::with_ctx), [`PipeStream::with_ctx`](crate::net::PipeStream::with_ctx), and of the pipes
+/// of the system by [`PipeReader::with_ctx`](crate::io::PipeReader::with_ctx) and [`PipeWriter::with_ctx`](crate::io::PipeWriter::with_ctx).
 ///
 /// It borrows the stream and costs nothing to make; copies are the same.
 ///

@@ -8,8 +8,9 @@
 //!   [`TimedOut`](std::io::ErrorKind::TimedOut); with both set the earlier acts.
 //! - One call of `write` or `write_all` is contiguous: concurrent writers never interleave inside a call.
 //! - A [`Context`](crate::context::Context) ends what is called with it, and nothing else: [`TcpStream::connect_ctx`],
-//!   [`TcpListener::accept_ctx`], [`lookup_host_ctx`], reads and writes through [`TcpStream::with_ctx`]. The error is `TimedOut` for a
-//!   deadline, `Other` for a cancellation, with the [`ContextError`](crate::context::ContextError) in it.
+//!   [`TcpListener::accept_ctx`], [`UdpSocket::recv_ctx`], [`lookup_host_ctx`], reads and writes through
+//!   [`TcpStream::with_ctx`]. The error is `TimedOut` for a deadline, `Other` for a cancellation, with the
+//!   [`ContextError`](crate::context::ContextError) in it.
 //! - Sockets turn into `std`'s types and into `OwnedFd`, and back, with `try_from`: both can fail, so they have no `IntoRawFd` and no
 //!   `FromRawFd`; a raw descriptor goes through an `OwnedFd`.
 //! - Names are looked up on other threads; [`lookup_host_ctx`] and [`lookup_host_unless`] can be cancelled.

@@ -442,6 +442,6 @@ write_limits!(TcpStream);
 deadline!(TcpStream);
 reads!(TcpStream, receive_bytes);
 writes!(TcpStream, send_bytes, send_slices);
-with_ctx!(TcpStream, send_bytes, send_slices);
+with_ctx!(TcpStream);
 debug_with_addresses!(TcpStream, "addr" = local_addr, "peer" = peer_addr);
 descriptor_handle!(TcpStream, std::net::TcpStream);

@@ -131,7 +131,35 @@ impl UdpSocket {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.receive(buf, RecvFlags::empty())
+        self.receive(buf, RecvFlags::empty(), None)
+    }
+
+    /// Like [`recv`](Self::recv), but gives up when `ctx` ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use oxigo::{context::Context, net::UdpSocket};
+    ///
+    /// let (near, far) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    /// near.connect(far.local_addr()?)?;
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(2));
+    /// assert_eq!(near.recv_ctx(&mut [0; 16], &ctx).unwrap_err().to_string(), "context deadline exceeded");
+    /// far.send_to(b"late", near.local_addr()?)?;
+    /// assert_eq!(near.recv_ctx(&mut [0; 16], &Context::background())?, 4);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `recv`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<usize> {
+        self.receive(buf, RecvFlags::empty(), Some(ctx))
     }
 
     /// Like [`recv`](Self::recv), but leaves the packet in its place.
@@ -144,11 +172,11 @@ impl UdpSocket {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.receive(buf, RecvFlags::PEEK)
+        self.receive(buf, RecvFlags::PEEK, None)
     }
 
-    fn receive(&self, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Read, None);
+    fn receive(&self, buf: &mut [u8], flags: RecvFlags, ctx: Option<&Context>) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Read, ctx);
         self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, flags)?.0))
     }
 

@@ -434,7 +434,7 @@ write_limits!(UnixStream);
 deadline!(UnixStream);
 reads!(UnixStream, receive_bytes);
 writes!(UnixStream, send_bytes, send_slices);
-with_ctx!(UnixStream, send_bytes, send_slices);
+with_ctx!(UnixStream);
 debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
 descriptor_handle!(UnixStream, std_unix::UnixStream);
 
@@ -587,7 +587,38 @@ impl UnixDatagram {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Read, None);
+        self.receive(buf, None)
+    }
+
+    /// Like [`recv`](Self::recv), but gives up when `ctx` ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, net::unix::UnixDatagram};
+    ///
+    /// let (near, far) = UnixDatagram::pair()?;
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// oxigo::go(move || cancel.cancel());
+    /// assert_eq!(near.recv_ctx(&mut [0; 16], &ctx).unwrap_err().to_string(), "context canceled");
+    /// far.send(b"late")?;
+    /// assert_eq!(near.recv_ctx(&mut [0; 16], &Context::background())?, 4);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `recv`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn recv_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<usize> {
+        self.receive(buf, Some(ctx))
+    }
+
+    fn receive(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Read, ctx);
         self.take(limit, 0, |fd| Ok(recv(fd, &mut *buf, RecvFlags::empty())?.0))
     }
 

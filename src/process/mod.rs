@@ -20,9 +20,10 @@ pub use std::process::{ExitStatus, Output, Stdio};
 
 use crate::{
     Builder,
+    context::Context,
     io::{PipeReader, PipeWriter},
     net::descriptor::{Descriptor, Direction},
-    runtime::{blocking::blocking_io, scheduler, wait::Reason},
+    runtime::{blocking::blocking_io, park, scheduler, wait::Reason},
     scope,
 };
 
@@ -163,7 +164,7 @@ fn start(command: &mut std_process::Command) -> io::Result<std_process::Child> {
 /// # Examples
 ///
 /// ```
-/// use oxigo::process::{Command, Stdio};
+/// use oxigo::{context::Context, process::{Command, Stdio}};
 /// use std::{io::Write, time::Duration};
 ///
 /// let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -171,11 +172,13 @@ fn start(command: &mut std_process::Command) -> io::Result<std_process::Child> {
 /// assert_eq!(child.wait_with_output()?.stdout, b"to a child and back");
 ///
 /// // In place of Go's `exec.CommandContext`:
+/// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(10));
 /// let mut child = Command::new("sleep").arg("3600").spawn()?;
-/// if child.wait_timeout(Duration::from_millis(10))?.is_none() {
+/// let status = child.wait_ctx(&ctx).or_else(|_| {
 ///     child.kill()?;
-/// }
-/// assert!(!child.wait()?.success());
+///     child.wait()
+/// })?;
+/// assert!(!status.success());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -266,7 +269,7 @@ impl Child {
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
         match &self.pidfd {
-            Some(pidfd) => wait_until(&mut self.inner, pidfd, None),
+            Some(pidfd) => wait_until(&mut self.inner, pidfd, None, None),
             None => blocking_io(|| self.inner.wait()),
         }
     }
@@ -284,16 +287,61 @@ impl Child {
         let Some(deadline) = Instant::now().checked_add(timeout) else { return self.wait().map(Some) };
         self.stdin = None;
         let Some(pidfd) = &self.pidfd else { return self.poll_until(deadline) };
-        match wait_until(&mut self.inner, pidfd, Some(deadline)) {
+        match wait_until(&mut self.inner, pidfd, Some(deadline), None) {
             // One last look: a process that has ended is told however late.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => self.inner.try_wait(),
             result => result.map(Some),
         }
     }
 
+    /// Like [`wait`](Self::wait), but gives up when `ctx` ends. The process is left as it is: what is to become of it is the caller's to say.
+    ///
+    /// A context that has ended already comes before a process that has ended. How that one ended can still be asked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, process::Command};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let mut child = Command::new("sleep").arg("3600").spawn()?;
+    /// oxigo::go(move || cancel.cancel());
+    /// assert_eq!(child.wait_ctx(&ctx).unwrap_err().to_string(), "context canceled");
+    ///
+    /// assert_eq!(child.try_wait()?, None); // it runs on
+    /// child.kill()?;
+    /// assert!(!child.wait_ctx(&Context::background())?.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `wait`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn wait_ctx(&mut self, ctx: &Context) -> io::Result<ExitStatus> {
+        self.stdin = None;
+        match &self.pidfd {
+            Some(pidfd) => wait_until(&mut self.inner, pidfd, None, Some(ctx)),
+            None => self.poll_ctx(ctx),
+        }
+    }
+
+    /// Without a descriptor to wait for.
+    fn poll_ctx(&mut self, ctx: &Context) -> io::Result<ExitStatus> {
+        ctx.check().inspect_err(|_| park::spend())?;
+        loop {
+            if let Some(status) = self.inner.try_wait()? {
+                return Ok(status);
+            }
+            ctx.sleep(PAUSE)?;
+        }
+    }
+
     /// Without a descriptor to wait for.
     fn poll_until(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-        const PAUSE: Duration = Duration::from_millis(10);
         loop {
             let status = self.inner.try_wait()?;
             if status.is_some() || deadline <= Instant::now() {
@@ -327,7 +375,7 @@ impl Child {
         let both = scope(|s| {
             let errors = s.spawn(Builder::new(), || collect(stderr)).ok()?;
             let output = collect(stdout);
-            Some((output, errors.join().unwrap_or_else(|payload| crate::runtime::park::resume_panic(payload))))
+            Some((output, errors.join().unwrap_or_else(|payload| park::resume_panic(payload))))
         });
         let (stdout, stderr) = match both {
             Some(both) => both,
@@ -346,9 +394,17 @@ impl Child {
     }
 }
 
-fn wait_until(child: &mut std_process::Child, pidfd: &Descriptor, deadline: Option<Instant>) -> io::Result<ExitStatus> {
+/// Between two looks at a process that cannot be waited for by a descriptor.
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn wait_until(
+    child: &mut std_process::Child,
+    pidfd: &Descriptor,
+    deadline: Option<Instant>,
+    ctx: Option<&Context>,
+) -> io::Result<ExitStatus> {
     pidfd.set_deadline(Direction::Read, deadline);
-    pidfd.perform(Direction::Read, Reason::Process, pidfd.limit(Direction::Read, None), |_| {
+    pidfd.perform(Direction::Read, Reason::Process, pidfd.limit(Direction::Read, ctx), |_| {
         child.try_wait()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     })
 }

@@ -1,6 +1,14 @@
 //! `go`, its builder and the join handle.
 
-use std::{fmt, io, marker::PhantomData, mem, panic::Location, sync::Arc, thread};
+use std::{
+    fmt, io,
+    marker::PhantomData,
+    mem,
+    panic::Location,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     debug,
@@ -12,6 +20,7 @@ use crate::{
         scheduler::{Processor, Worker},
         slot::Slot,
         task::{Exit, TaskRef},
+        until::Until,
     },
 };
 
@@ -341,6 +350,35 @@ impl<T> JoinHandle<T> {
         self.goroutine.wait_finished();
         // SAFETY: it has ended, its closure returned `T`, and this handle is used up.
         unsafe { self.goroutine.take() }
+    }
+
+    /// Like [`join`](Self::join), but waits at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The handle, when the time has passed before the goroutine has ended. Inside of `Ok` as `join`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (tx, rx) = oxigo::unbuffered();
+    /// let waits = oxigo::go(move || rx.recv());
+    /// let waits = waits.join_timeout(Duration::from_millis(2)).unwrap_err(); // not yet
+    /// tx.send("now").unwrap();
+    /// assert_eq!(waits.join_timeout(Duration::from_secs(60)).unwrap().unwrap(), Ok("now"));
+    /// ```
+    pub fn join_timeout(self, timeout: Duration) -> Result<thread::Result<T>, Self> {
+        self.join_until(Until::deadline(Instant::now().checked_add(timeout)))
+    }
+
+    pub(crate) fn join_until(self, until: Until<'_>) -> Result<thread::Result<T>, Self> {
+        if self.goroutine.wait_finished_until(until) { Ok(self.join()) } else { Err(self) }
     }
 
     /// Whether the goroutine has ended.

@@ -4,24 +4,23 @@
 //! - H2: the token of `park` and `unpark` is one word, changed in one step each time. `park` turns 0 into its ticket, and at its end whatever is
 //!   there into 0; `unpark` turns whatever is there into NOTIFIED, and if that was a ticket, ends the wait, if it is still open (U1). So an
 //!   `unpark` that comes first is not lost.
-//! - H3: `JoinHandle`s hold the right to join, one for a task, and use it up: by waiting and taking the result, or by giving it up (J2, J3).
+//! - H3: `JoinHandle`s hold the right to join, one for a task, and use it up: by waiting and taking the result, or by giving it up (J2, J3). A
+//!   wait that ends before the goroutine does leaves the right where it is (J8).
 
 use std::{
     fmt,
     mem::ManuallyDrop,
     panic,
-    ptr::{self, NonNull},
-    sync::atomic::{
-        Ordering::{AcqRel, Acquire, Relaxed},
-        fence,
-    },
+    ptr::NonNull,
+    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
     time::Instant,
 };
 
 use crate::runtime::{
     park::{self, Wake},
-    task::{self, DETACHED, DONE, Ending, Header, JOINER, NOTIFIED},
+    task::{self, Ending, Header, NOTIFIED},
     unit::{Ticket, Unit},
+    until::Until,
     wait::Reason,
 };
 
@@ -135,25 +134,21 @@ impl Goroutine {
 
     /// Whether the goroutine has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        // ORDERING: Acquire. Pairs with the AcqRel in `finish`.
-        self.header().state.load(Acquire) & DONE != 0
+        self.header().end.is_done()
     }
 
     /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
     pub(crate) fn wait_finished(&self) {
-        if self.is_finished() {
-            return park::spend();
-        }
-        let unit = park::current();
         let header = self.header();
-        // ORDERING: Relaxed. Published by the Release below.
-        header.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
-        // ORDERING: Release publishes the unit; Acquire takes over the result when the end came first.
-        if header.state.fetch_or(JOINER, AcqRel) & DONE == 0 {
-            unit.park(Reason::Join.on(header));
-            // ORDERING: Acquire. Takes over the result published before the wake.
-            fence(Acquire);
-        }
+        header.end.wait(Reason::Join.on(header));
+    }
+
+    /// As [`wait_finished`](Self::wait_finished), but false when `until` comes first (J8). Unless it waits, it spends nothing of the slice.
+    ///
+    /// The wait names no task, as a plain join does: it may end though that one never does (E3 of `leaks`).
+    pub(crate) fn wait_finished_until(&self, until: Until<'_>) -> bool {
+        let header = self.header();
+        header.end.wait_until(until, Reason::Join.alone(), Reason::Join.on(header))
     }
 
     /// Takes the result.
@@ -176,19 +171,17 @@ impl Goroutine {
     ///
     /// The caller holds the right to join and uses it up with this call; a result that was taken before is no obstacle.
     pub(crate) unsafe fn detach(&self) {
-        // ORDERING: Acquire takes over the result when the end came first; Release, what was done with the handle.
-        if self.header().state.fetch_or(DETACHED, AcqRel) & DONE == 0 {
-            return;
+        if self.header().end.detach() {
+            let clear = self.header().vtable.clear;
+            // SAFETY: after the end the stage belongs to the caller.
+            unsafe { clear(self.0) };
         }
-        let clear = self.header().vtable.clear;
-        // SAFETY: after the end the stage belongs to the caller.
-        unsafe { clear(self.0) };
     }
 }
 
 impl Clone for Goroutine {
     fn clone(&self) -> Self {
-        self.header().count_one();
+        self.header().end.count_one();
         // SAFETY: counted just now.
         unsafe { Self::counted(self.0) }
     }

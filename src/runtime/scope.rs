@@ -17,6 +17,7 @@ use std::{
         },
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use crate::runtime::{
@@ -26,6 +27,7 @@ use crate::runtime::{
     park::{self, Wake},
     task::Exit,
     unit::Unit,
+    until::Until,
     wait::Reason,
 };
 
@@ -251,6 +253,23 @@ impl<T> ScopedJoinHandle<'_, T> {
             self.data.failed.fetch_sub(1, Relaxed);
         }
         result
+    }
+
+    /// Like [`join`](Self::join), but waits at most `timeout`. See [`JoinHandle::join_timeout`](crate::JoinHandle::join_timeout).
+    ///
+    /// # Errors
+    ///
+    /// The handle, when the time has passed before the goroutine has ended. Inside of `Ok` as `join`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn join_timeout(self, timeout: Duration) -> Result<thread::Result<T>, Self> {
+        self.join_until(Until::deadline(Instant::now().checked_add(timeout)))
+    }
+
+    pub(crate) fn join_until(self, until: Until<'_>) -> Result<thread::Result<T>, Self> {
+        if self.handle.goroutine().wait_finished_until(until) { Ok(self.join()) } else { Err(self) }
     }
 
     /// Whether the goroutine has ended.

@@ -261,10 +261,11 @@ impl Slot {
         self.timer.get() != NOWHERE
     }
 
-    /// Of a goroutine that waits in `join`: the id of the one whose end it waits for. Called by its worker's loop between goroutines.
+    /// Of a goroutine that waits in `join`, and by nothing else goes on: the id of the one whose end it waits for. Called by its worker's loop
+    /// between goroutines.
     pub(crate) fn joins(&self) -> Option<u64> {
         let Wait { reason, object } = self.wait();
-        if reason != Reason::Join {
+        if reason != Reason::Join || object == 0 {
             return None;
         }
         // SAFETY: the goroutine waits in `wait_finished`, whose frame holds the reference to the task that it has named (J3), and does not

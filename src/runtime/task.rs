@@ -6,7 +6,7 @@
 //!   that; when no handle takes the result, whoever drops the last reference drops it. A handle whose result may borrow sets DETACHED when it
 //!   is dropped: before DONE that leaves the stage to the runner, which drops the result before the task's [`Exit`]; after DONE the handle
 //!   drops it itself. So a [`Goroutine`], which may be kept for ever, never keeps a result that borrows.
-//! - J3: count, DONE and JOINER are one word, so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
+//! - J3: count, DONE and JOINER are one word, [`End`], so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
 //!   tells whether somebody waits. The joiner writes its unit before it sets JOINER, and holds a reference until it has been woken. There
 //!   is at most one joiner, since `join` takes the handle; the step that finds JOINER is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
@@ -16,6 +16,13 @@
 //!   after its closure and before its result is published. A thread's own task has none.
 //! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
 //!   result that nobody can take before that.
+//! - J8: a joiner that may give up, by a time limit or a context, waits with a ticket and sets GUEST in place of JOINER. Two may take GUEST out of
+//!   the word: the guest that gives up, and then the runner never hears of it; or the runner, before it sets DONE. The runner then claims
+//!   the wait that is open of the guest's unit and, with the claim, sets JOINER: from there on it is as in J3. If no wait is open the guest is
+//!   giving up at this moment: it finds GUEST gone and, unless it finds DONE, waits for the end, which is a few steps away, as JOINER. So a
+//!   guest opens no other wait with a ticket before it has taken GUEST out itself or has found DONE, and what the runner claims is the wait for
+//!   this task or nothing. No ticket need be kept. What runs on the guest meanwhile is not the user's, but for a subscriber of `tracing`, which
+//!   waits as the thread (N2 of `spans`).
 
 use std::{
     alloc::Layout,
@@ -27,16 +34,25 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicPtr, AtomicU64, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
-            compiler_fence, fence,
+            AtomicPtr, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
+            compiler_fence,
         },
     },
 };
 
 use crate::{
     debug::heritage::Heritage,
-    runtime::{fork, goroutine::Goroutine, locals::Locals, panics, park::Wake, scheduler, task_memory, unit::Unit},
+    runtime::{
+        end::{End, Step},
+        fork,
+        goroutine::Goroutine,
+        locals::Locals,
+        panics,
+        park::Wake,
+        scheduler, task_memory,
+        unit::Unit,
+    },
     util::prefetch,
 };
 
@@ -55,14 +71,11 @@ impl Exit for () {
 
 /// What all tasks have in common, whatever their closure. Handles ([`goroutine`](super::goroutine)) reach what is open to them.
 pub(crate) struct Header {
-    /// J2, J3: DONE, JOINER, DETACHED, and the references in units of REFERENCE.
-    pub(super) state: AtomicUsize,
+    pub(super) end: End,
     pub(super) vtable: &'static VTable,
     pub(super) id: u64,
     /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
     unit: AtomicPtr<Unit>,
-    /// Who waits for the end, when JOINER is set.
-    pub(super) joiner: AtomicPtr<Unit>,
     /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
     pub(super) token: AtomicU64,
     /// What the goroutine keeps for itself, made by its first use (J6).
@@ -79,14 +92,6 @@ impl Header {
         // SAFETY: units are type-stable (U2).
         unsafe { unit.as_ref() }
     }
-
-    /// Counts one reference more, for a handle.
-    pub(super) fn count_one(&self) {
-        // ORDERING: Relaxed. A new reference is made from one that exists.
-        if self.state.fetch_add(REFERENCE, Relaxed) > MOST {
-            std::process::abort();
-        }
-    }
 }
 
 pub(super) struct VTable {
@@ -102,13 +107,6 @@ pub(super) struct VTable {
 }
 
 pub(super) const NOTIFIED: u64 = 1;
-
-pub(super) const DONE: usize = 1;
-pub(super) const JOINER: usize = 2;
-pub(super) const DETACHED: usize = 4;
-const REFERENCE: usize = 8;
-/// A state beyond this one has more references than anything but a leak makes, and would overflow.
-const MOST: usize = isize::MAX as usize;
 
 /// What it holds may be larger than the stack of whoever gives the task up: that is dropped where it lies, by [`clear`](Self::clear). The type
 /// itself drops nothing, so that `Empty` is written without the rest, in release builds.
@@ -175,7 +173,7 @@ impl TaskRef {
         let place = task_memory::allocate(Layout::new::<Task<F, T, E>>())?.cast::<Task<F, T, E>>();
         let task = Task {
             header: Header {
-                state: AtomicUsize::new(2 * REFERENCE),
+                end: End::new(),
                 vtable: const {
                     &VTable {
                         run: run::<F, T, E>,
@@ -187,7 +185,6 @@ impl TaskRef {
                 },
                 id,
                 unit: AtomicPtr::new(ptr::null_mut()),
-                joiner: AtomicPtr::new(ptr::null_mut()),
                 token: AtomicU64::new(0),
                 locals: AtomicPtr::new(ptr::null_mut()),
                 name,
@@ -243,7 +240,7 @@ impl TaskRef {
 
     /// One more counted reference, for handles.
     pub(crate) fn goroutine(&self) -> Goroutine {
-        self.header().count_one();
+        self.header().end.count_one();
         // SAFETY: counted just now.
         unsafe { Goroutine::counted(self.0) }
     }
@@ -281,9 +278,8 @@ impl TaskRef {
     /// Whether the goroutine waits in `park`, has not been notified, and nobody else has a handle to do that. Called on its thread.
     pub(crate) fn is_parked_alone(&self) -> bool {
         // The runner's reference, and the one that `park` itself holds.
-        // ORDERING: Acquire. Pairs with the Release of the handles that are gone: what they did to the token is seen below.
-        let alone = self.header().state.load(Acquire) / REFERENCE == 2;
-        // ORDERING: Relaxed. If it is alone, who else wrote the token is seen by the Acquire; the goroutine itself did so on this thread.
+        let alone = self.header().end.references() == 2;
+        // ORDERING: Relaxed. If it is alone, who else wrote the token is seen by `references`; the goroutine itself did so on this thread.
         alone && self.header().token.load(Relaxed) > NOTIFIED
     }
 
@@ -365,7 +361,7 @@ where
     }
 }
 
-/// J3: sets DONE, gives up the runner's reference and wakes the joiner.
+/// J3, J8: sets DONE, gives up the runner's reference and wakes the joiner.
 ///
 /// A result that nobody can take any more is dropped before that, on this goroutine. It still counts as alive meanwhile, since its worker
 /// might end otherwise (W1), and the slot still names the task, since the result's `Drop` may ask who runs, or park. Afterwards the slot
@@ -377,11 +373,10 @@ where
 #[inline]
 unsafe fn finish<F, T, E>(header: NonNull<Header>) {
     // SAFETY: the runner's reference is there until the end of this function.
-    let state = &unsafe { header.as_ref() }.state;
+    let end = &unsafe { header.as_ref() }.end;
     loop {
-        // ORDERING: Acquire. Pairs with the Release of the last handle's drop.
-        let now = state.load(Acquire);
-        if now / REFERENCE == 1 || now & DETACHED != 0 {
+        let seen = end.look();
+        if seen.is_alone() {
             // SAFETY: J2: without a handle that may join the stage belongs to the runner.
             unsafe { clear::<F, T, E>(header) };
             // SAFETY: the runner's reference is still there.
@@ -390,9 +385,7 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
             scheduler::name_task(None);
             // A signal handler on this thread must not find the name of what is freed below.
             compiler_fence(SeqCst);
-            // ORDERING: AcqRel. As below, for handles that are left, or that the `Drop` above has made; they find an empty stage. Most often
-            // there are none, and then nobody can make one.
-            if state.load(Acquire) / REFERENCE == 1 || state.fetch_sub(REFERENCE - DONE, AcqRel) / REFERENCE == 1 {
+            if end.leave() {
                 // SAFETY: ours was the last reference.
                 unsafe { free::<F, T, E>(header) };
             }
@@ -400,21 +393,14 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
         }
         scheduler::ended();
         scheduler::name_task(None);
-        // ORDERING: AcqRel. Release publishes the result to the joiner; Acquire pairs with the joiner's registration. DONE was not set.
-        if state.compare_exchange(now, now - REFERENCE + DONE, AcqRel, Relaxed).is_err() {
-            // A handle came or went, or somebody has begun to wait.
-            scheduler::name_task(Some(TaskRef(header)));
-            scheduler::not_ended();
-            continue;
+        match end.publish(seen) {
+            Step::Done => return,
+            Step::Wake(joiner) => return joiner.wake(Wake::Handoff),
+            Step::Again => {
+                scheduler::name_task(Some(TaskRef(header)));
+                scheduler::not_ended();
+            }
         }
-        if now & JOINER != 0 {
-            // ORDERING: Relaxed. Published by the joiner's Release.
-            // SAFETY: the joiner waits for our wake and has a reference until then (J3), so the task is still there.
-            let joiner = unsafe { header.as_ref() }.joiner.load(Relaxed);
-            // SAFETY: the joiner registered its own unit, which is type-stable (U2).
-            unsafe { &*joiner }.wake(Wake::Handoff);
-        }
-        return;
     }
 }
 
@@ -446,14 +432,10 @@ pub(super) unsafe fn release(header: NonNull<Header>) {
     // SAFETY: the caller's reference keeps the header alive up to the decrement.
     let task = unsafe { header.as_ref() };
     let free = task.vtable.free;
-    // ORDERING: Release. What this reference's holder did comes before the freeing; pairs with the fence below.
-    if task.state.fetch_sub(REFERENCE, Release) / REFERENCE != 1 {
-        return;
+    if task.end.release() {
+        // SAFETY: the count is zero, so nobody else has a reference.
+        unsafe { free(header) };
     }
-    // ORDERING: Acquire. Takes over what all other holders did.
-    fence(Acquire);
-    // SAFETY: the count is zero, so nobody else has a reference.
-    unsafe { free(header) };
 }
 
 /// # Safety
@@ -514,7 +496,7 @@ mod tests {
             assert_eq!(child.status.signal(), Some(libc::SIGABRT));
             return;
         }
-        task.header().state.fetch_add(1 << (usize::BITS - 1), Relaxed);
+        task.header().end.count_most();
         drop((handle.clone(), handle.clone()));
         std::process::exit(0);
     }

@@ -118,8 +118,8 @@ impl Unit {
         self.claim.compare_exchange(ticket.to_bits(), ticket.to_bits() + 1, AcqRel, Relaxed).is_ok()
     }
 
-    /// As [`try_claim`](Self::try_claim) with the ticket of the wait that is open now, if one is. For the unit's own timer,
-    /// which is armed with a wait and disarmed before the next one.
+    /// As [`try_claim`](Self::try_claim) with the ticket of the wait that is open now, if one is. For whoever the unit opens no other wait
+    /// before: its own timer, which is armed with a wait and disarmed before the next one, and the goroutine that it joins (J8 of `task`).
     #[must_use]
     pub(crate) fn try_claim_open(&self) -> bool {
         // ORDERING: Relaxed. The compare-exchange decides.

@@ -55,12 +55,17 @@ impl<'a> Until<'a> {
             unit.park(wait);
             return true;
         };
-        let parked = match self.interrupt {
+        // I1: an interrupt wakes as a partner does, but leaves no mark.
+        self.park_unit(unit, ticket, wait) == Parked::Woken && node.outcome() != Outcome::Waiting
+    }
+
+    /// Waits without a node, with the ticket that [`arm`](Self::arm) gave and others have seen. The partner leaves its mark elsewhere.
+    #[inline]
+    pub(crate) fn park_unit(&self, unit: &'static Unit, ticket: Ticket, wait: Wait) -> Parked {
+        match self.interrupt {
             None => unit.park_until(ticket, self.deadline, wait),
             Some(interrupt) => interrupt::park_until(unit, ticket, self.deadline, interrupt, wait),
-        };
-        // I1: an interrupt wakes as a partner does, but leaves no mark.
-        parked == Parked::Woken && node.outcome() != Outcome::Waiting
+        }
     }
 }
 
