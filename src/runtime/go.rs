@@ -137,8 +137,8 @@ impl Builder {
 
     /// Hint: start on the least loaded worker, since this will work for itself.
     ///
-    /// A goroutine stays where it has started. Many that start together are spread over the workers anyway; two or three are not, as those that talk are
-    /// faster on one worker. So it is for the stages of a short pipeline that each compute, for example.
+    /// A goroutine stays where it has started. Several that start together and wait are spread over the workers anyway; two or three are not, as those that
+    /// talk are faster on one worker. So it is for the stages of a short pipeline that each compute, for example.
     ///
     /// # Blocking
     ///

@@ -37,9 +37,10 @@ pub(crate) struct Processor {
     inbox: CachePadded<Inbox<Slot>>,
     doze: CachePadded<Doze>,
     pub(crate) published: CachePadded<Published>,
-    /// The tick in which the owner was last out of work. Not among what it writes all the time, since others look at it often.
-    rested: CachePadded<AtomicU64>,
-    /// Fresh closures that others placed here (`near`, `spread`, handlers of accepted connections).
+    /// Not among what the owner writes all the time, since others look at it often.
+    rest: CachePadded<Rest>,
+    /// Fresh closures that were placed here: by `near`, `spread`, B3 and B5, those with a stack size of their own, and those for which there was no
+    /// stack yet.
     pub(crate) given: Injector<TaskRef>,
     /// How others take fresh closures from the owner's deque, oldest first.
     pub(crate) stealer: Stealer<TaskRef>,
@@ -57,6 +58,9 @@ pub(crate) struct Processor {
     /// See [`notified_on`](Self::notified_on).
     #[cfg(target_os = "linux")]
     notified_on: std::sync::atomic::AtomicUsize,
+    /// The core on which the worker last got up; no core's number before.
+    #[cfg(target_os = "linux")]
+    pub(crate) got_up_on: std::sync::atomic::AtomicUsize,
     /// A worker polls.
     polled: AtomicBool,
     /// What the clock thread remembers of the worker.
@@ -77,7 +81,7 @@ pub(crate) struct Published {
     pub(crate) rounds: AtomicU64,
     /// Counts the times the owner has looked at its timers and its poller between two goroutines, or has rested.
     pub(crate) looks: AtomicU64,
-    /// The owner has passed a scheduling point and left many fresh closures behind.
+    /// The owner has passed a scheduling point and left fresh closures behind: many, or such as others may take however few they are (B1, B4).
     pub(crate) fresh_left: AtomicBool,
     /// Goroutines started through this worker's `go`, ended on it, and started on it.
     pub(crate) spawned: AtomicU64,
@@ -91,6 +95,14 @@ pub(crate) struct Published {
     pub(crate) steals: AtomicU64,
     pub(crate) polls: AtomicU64,
     pub(crate) remote_wakes: AtomicU64,
+}
+
+/// When the owner was out of work.
+#[derive(Default)]
+struct Rest {
+    /// The tick of the last time.
+    last: AtomicU64,
+    now: AtomicBool,
 }
 
 /// Takes from a counter that only the caller writes.
@@ -132,7 +144,7 @@ impl Processor {
             inbox: CachePadded::new(Inbox::new()),
             doze: CachePadded::new(Doze::new()),
             published: CachePadded::new(Published::default()),
-            rested: CachePadded::new(AtomicU64::new(0)),
+            rest: CachePadded::new(Rest::default()),
             given: Injector::new(),
             stealer: deque.stealer(),
             deque: Mutex::new(Some(deque)),
@@ -144,6 +156,8 @@ impl Processor {
             notified_at: AtomicU64::new(0),
             #[cfg(target_os = "linux")]
             notified_on: std::sync::atomic::AtomicUsize::new(usize::MAX),
+            #[cfg(target_os = "linux")]
+            got_up_on: std::sync::atomic::AtomicUsize::new(usize::MAX),
             polled: AtomicBool::new(false),
             watch: CachePadded::new(Watch::default()),
             recorder: Recorder::new(),
@@ -161,7 +175,8 @@ impl Processor {
             counter.store(0, Relaxed);
         }
         p.outside.store(0, Relaxed);
-        self.rested.store(0, Relaxed);
+        self.rest.last.store(0, Relaxed);
+        self.rest.now.store(false, Relaxed);
         // `sockets` stays: what is still registered here is watched by the next worker, until somebody adopts it (D5 of `source`).
         self.watch.reset();
         self.doze.reset();
@@ -250,16 +265,28 @@ impl Processor {
     /// The tick in which the owner was last out of work.
     pub(crate) fn last_rest(&self) -> u64 {
         // ORDERING: Relaxed. A hint.
-        self.rested.load(Relaxed)
+        self.rest.last.load(Relaxed)
     }
 
-    /// The owner is out of work.
-    #[inline]
+    /// Whether the owner sleeps, searches, or has not begun.
+    pub(crate) fn is_out_of_work(&self) -> bool {
+        // ORDERING: Relaxed. A hint.
+        self.doze.is_resting() || self.rest.now.load(Relaxed)
+    }
+
+    /// The owner is out of work, in the tick `now`.
     pub(crate) fn rests(&self, now: u64) {
         // ORDERING: Relaxed, as above.
-        if self.rested.load(Relaxed) != now {
-            self.rested.store(now, Relaxed);
+        if self.rest.last.load(Relaxed) != now {
+            self.rest.last.store(now, Relaxed);
         }
+        self.rest.now.store(true, Relaxed);
+    }
+
+    /// The owner may have found something to do.
+    pub(crate) fn ends_rest(&self) {
+        // ORDERING: Relaxed, as above.
+        self.rest.now.store(false, Relaxed);
     }
 
     /// Whether others may take this worker's oldest fresh closure, as far as one look tells.

@@ -3,8 +3,8 @@
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
 //!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine has held for so long does not count. What
-//!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same; beside `LEFT_LOAD` others that are ready
-//!   only if nobody at all has come in the last tick.
+//!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same; beside more than `LEFT_LOAD` others that are
+//!   ready only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
@@ -46,6 +46,8 @@ const OLDEST_MOST: u64 = 62;
 const LEFT_MOST: usize = 128;
 const LEFT_TICKS: u64 = 10;
 const LEFT_LOAD: u32 = 8;
+/// Ticks after which one starts even then.
+const LEFT_LONGEST: u64 = 10 * LEFT_TICKS;
 /// A closure behind an owner that has stood still this long may be taken.
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
@@ -143,19 +145,20 @@ impl Worker {
         }
     }
 
-    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, or others over a few for long, and wakes one when some
-    /// are left. How many those are.
+    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, or others over a few for long, or a few are shed (B4), and
+    /// wakes one when some are left. How many those are.
     #[inline]
     pub(super) fn publish_fresh(&self, now: u64) -> usize {
         let left = self.fresh.len();
-        let many = left >= MANY || (left > 0 && (self.sheds() || self.fresh_waits(now)));
+        let many = left >= MANY || (left > 0 && (self.fresh_waits(now) || self.sheds()));
         let flag = &self.processor.published.fresh_left;
         // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
         if many != flag.load(Relaxed) {
             flag.store(many, Relaxed);
         }
-        // A few are most often started here before anybody has got up, so that is tried once a tick.
-        if left > 0 && self.runtime.idle().wants_waking() && (many || self.few_woken.replace(now) != now) {
+        // A few are most often started here before anybody has got up, so that is tried once a tick, and once for each that is shed.
+        let anew = || left >= MANY || self.fresh_waits(now) || self.few_woken.replace(now) != now || self.sheds_anew();
+        if left > 0 && self.runtime.idle().wants_waking() && anew() {
             self.runtime.wake_one();
         }
         left
@@ -240,9 +243,10 @@ impl Worker {
             return None;
         }
         let mine = self.queue.len();
-        let too_long = now.wrapping_sub(self.fresh_since.get()) >= LEFT_TICKS || self.fresh.len() > LEFT_MOST;
+        let waited = now.wrapping_sub(self.fresh_since.get());
+        let too_long = waited >= LEFT_TICKS || self.fresh.len() > LEFT_MOST;
         // What starts here stays here, and a crowd of it would hold up whoever makes more.
-        let leaves = !too_long || (mine > LEFT_LOAD && self.thieves_come());
+        let leaves = !too_long || (mine > LEFT_LOAD && waited < LEFT_LONGEST && self.thieves_come());
         if leaves && self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
             self.runtime.wake_one();
             return None;

@@ -9,8 +9,9 @@
 //! the handler, which comes before its next instruction, restores the mask. Whoever has lent restores it as well, in case the handler was
 //! earlier than the change.
 //!
-//! A worker that is notified may get up on the very core that it was notified on, though another one has nothing to do: the notifier is then off it for
-//! a millisecond, just when it has too much to do. So the one that gets up goes to another core, by allowing itself no other for a moment.
+//! A worker that is notified may get up on the very core that it was notified from, though another one has nothing to do: the notifier is then off it for
+//! a millisecond, most often just when it has too much to do. So the one that gets up goes to another core, by not allowing itself this one for a moment.
+//! Which of the others has nothing to do it does not know, but for those that its runtime's workers use.
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::LendCore;
@@ -39,13 +40,34 @@ mod linux {
 
     /// See the module.
     pub(crate) struct LendCore {
-        /// The processors that the worker's thread began with. Where a thread's are others now, somebody has chosen them, and it is left alone.
-        allowed: Option<CpuSet>,
+        masks: Option<Masks>,
         seen: RefCell<Vec<Seen>>,
         /// Whose turn it is to be looked at. One at a time: where there are many, their words are far.
         turn: Cell<usize>,
         /// The tick in which the worker last left a core to who had notified it.
         left: Cell<u64>,
+    }
+
+    /// Which cores the worker's thread may have.
+    struct Masks {
+        /// Those that it began with. Where a thread's are others now, somebody has chosen them, and it is left alone.
+        allowed: CpuSet,
+        /// What is set to have them again: all that there may be, if only a cpuset limits them, since the kernel forgets no mask that was set, and the
+        /// thread would not follow the cpuset any more.
+        restored: CpuSet,
+    }
+
+    impl Masks {
+        fn of_this_thread() -> Option<Self> {
+            let allowed = sched_getaffinity(None).ok()?;
+            let mut all = CpuSet::new();
+            (0..CpuSet::MAX_CPU).for_each(|core| all.set(core));
+            let is_whole =
+                sched_setaffinity(None, &all).is_ok() && sched_getaffinity(None).is_ok_and(|mask| mask == allowed);
+            let restored = if is_whole { all } else { allowed };
+            sched_setaffinity(None, &restored).ok()?;
+            Some(Self { allowed, restored })
+        }
     }
 
     /// What was seen of another worker: its count of scheduling points, since when it is so, and how long to wait before a look.
@@ -60,13 +82,13 @@ mod linux {
         /// On the worker's own thread.
         pub(crate) fn new(workers: usize, now: Instant) -> Self {
             let seen = Seen { rounds: 0, since: now, wait: WAIT };
-            let allowed = if is_wanted() { sched_getaffinity(None).ok() } else { None };
-            Self { allowed, seen: RefCell::new(vec![seen; workers]), turn: Cell::new(0), left: Cell::new(0) }
+            let masks = if is_wanted() { Masks::of_this_thread() } else { None };
+            Self { masks, seen: RefCell::new(vec![seen; workers]), turn: Cell::new(0), left: Cell::new(0) }
         }
 
         /// Looks whether another one, each in its turn, wants the core that the worker of `me` is about to give up.
         pub(crate) fn offer(&self, me: &Processor, all: &[&'static Processor]) {
-            let Some(allowed) = &self.allowed else { return };
+            let Some(masks) = &self.masks else { return };
             let turn = self.turn.replace((self.turn.get() + 1) % all.len());
             let other = all[turn];
             if std::ptr::eq(other, me) {
@@ -79,7 +101,7 @@ mod linux {
             } else if seen.since.elapsed() >= seen.wait {
                 if is_off_core(other) {
                     // One that cannot be moved is tried again, but seldom.
-                    let _ = move_here(other, allowed);
+                    let _ = move_here(other, masks);
                 }
                 seen.since = Instant::now();
                 seen.wait = (seen.wait * 2).min(WAIT_MAX);
@@ -87,34 +109,39 @@ mod linux {
         }
 
         /// Called by a worker that has been notified: if the kernel has put it in the place of whoever notified it, as it may where the two were on one
-        /// core before, it goes to another one. At most once a tick.
-        pub(crate) fn leave_to_notifier(&self, me: &Processor, now: u64) {
-            let Some(allowed) = &self.allowed else { return };
+        /// core before, it goes to another one, on which none of `all` got up. At most once a tick.
+        pub(crate) fn leave_to_notifier(&self, me: &Processor, all: &[&'static Processor], now: u64) {
+            let Some(Masks { allowed, restored }) = &self.masks else { return };
             let core = sched_getcpu();
+            // ORDERING: Relaxed. A hint.
+            me.got_up_on.store(core, Relaxed);
             if me.notified_on() != core || self.left.replace(now) == now {
                 return;
             }
             let mut others = *allowed;
-            if core >= CpuSet::MAX_CPU {
-                return;
+            for other in all.iter().filter(|other| !other.doze().is_asleep()) {
+                let taken = other.got_up_on.load(Relaxed);
+                if taken < CpuSet::MAX_CPU {
+                    others.unset(taken);
+                }
             }
-            others.unset(core);
             if others.count() == 0 || !sched_getaffinity(None).is_ok_and(|mask| mask == *allowed) {
                 return;
             }
-            // Nothing is started between the two that could inherit the narrow mask. If the first fails, the worker stays.
+            // Nothing that is started between the two inherits the narrow mask: signals that come by themselves are blocked, but for SIGPROF, whose
+            // handlers start nothing, and ours. If either call fails, the thread may run elsewhere or less, which the next one mends.
             let _ = sched_setaffinity(None, &others);
-            let _ = sched_setaffinity(None, allowed);
+            let _ = sched_setaffinity(None, restored);
         }
 
         /// In the handler, on the thread that may have been moved.
         pub(crate) fn take(&self, me: &Processor) {
             // ORDERING: Acquire. Pairs with the Release in `move_here`, after which the signal was sent.
             if me.lent.swap(false, Acquire)
-                && let Some(allowed) = &self.allowed
+                && let Some(masks) = &self.masks
             {
                 // rustix leaves `errno` alone. If it fails, whoever has lent tries it too.
-                let _ = sched_setaffinity(None, allowed);
+                let _ = sched_setaffinity(None, &masks.restored);
             }
         }
     }
@@ -143,7 +170,7 @@ mod linux {
         ran().is_some_and(|before| ran() == Some(before)) && threads::is_blocked(other.thread()) == Some(false)
     }
 
-    fn move_here(other: &Processor, allowed: &CpuSet) -> rustix::io::Result<()> {
+    fn move_here(other: &Processor, Masks { allowed, restored }: &Masks) -> rustix::io::Result<()> {
         let number = other.thread();
         let Some(thread) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return Ok(()) };
         let core = sched_getcpu();
@@ -160,7 +187,7 @@ mod linux {
         here.set(core);
         sched_setaffinity(Some(thread), &here)?;
         // Most often the thread has this core now, and we come here when it is done.
-        sched_setaffinity(Some(thread), allowed)
+        sched_setaffinity(Some(thread), restored)
     }
 
     #[cfg(test)]

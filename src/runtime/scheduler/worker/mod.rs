@@ -163,7 +163,7 @@ pub(crate) struct Worker {
 enum Next {
     Started(&'static Slot),
     Fresh(TaskRef),
-    /// A closure that a goroutine of another worker has made.
+    /// A closure that was placed here, or stolen.
     Taken(TaskRef),
 }
 
@@ -579,11 +579,13 @@ impl Worker {
         }
         self.fire_timers();
         self.drain_inbox();
-        if let Some(slot) = self.queue.pop_front() {
-            return Some(Next::Started(slot));
-        }
+        let started = self.queue.pop_front().map(Next::Started);
         // After timers and events: what ends meanwhile may leave the stack that this one waits for.
-        self.stalled.take().map(Next::Fresh).or_else(|| self.take_elsewhere())
+        let next = started.or_else(|| self.stalled.take().map(Next::Fresh)).or_else(|| self.take_elsewhere());
+        if next.is_some() {
+            self.processor.ends_rest();
+        }
+        next
     }
 
     #[inline]

@@ -93,6 +93,7 @@ impl Worker {
         let searches = self.looks_before_sleep() && self.may_search() && self.unsearched.get() == 0;
         self.vain.set(self.vain.get().wrapping_add(1));
         if searches && self.search() {
+            self.processor.ends_rest();
             self.vain.set(0);
             self.outlasted.set(0);
             return;
@@ -233,7 +234,7 @@ impl Worker {
             self.runtime.idle().wakes();
             if notified && !work {
                 self.measure_wake();
-                self.lend_core.leave_to_notifier(self.processor, clock::now());
+                self.lend_core.leave_to_notifier(self.processor, self.runtime.processors(), clock::now());
             }
             if work || notified || !napping {
                 break;
@@ -248,6 +249,7 @@ impl Worker {
             }
             nap = nap.saturating_mul(2);
         }
+        self.processor.ends_rest();
         clock::active();
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Shedding {
     /// How many closures the others had stolen until the last look, and whether some of them in the tick before.
     steals: Cell<u64>,
     thieves_come: Cell<bool>,
+    /// How many closures had come when a thief was last woken for those that are shed.
+    woken: Cell<u64>,
 }
 
 /// What the worker finds at a look.
@@ -90,7 +92,7 @@ impl Worker {
             steals: self.others().map(|p| p.published.steals.load(Relaxed)).sum(),
         };
         self.shedding.look(&look, || {
-            let rests = |p: &Processor| p.doze().is_asleep() || p.last_rest() + RESTS >= now;
+            let rests = |p: &Processor| !p.doze().has_ended() && (p.doze().is_asleep() || p.last_rest() + RESTS >= now);
             self.runtime.has_free_core() && self.others().any(rests)
         });
     }
@@ -106,6 +108,12 @@ impl Worker {
     #[inline]
     pub(super) fn sheds(&self) -> bool {
         self.shedding.leaves(self.came())
+    }
+
+    /// Whether a few are shed, and one of them is new since this was last asked.
+    pub(super) fn sheds_anew(&self) -> bool {
+        let came = self.came();
+        self.shedding.leaves(came) && self.shedding.woken.replace(came) != came
     }
 
     /// Whether others have stolen closures in the last tick.
