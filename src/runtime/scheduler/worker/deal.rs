@@ -89,15 +89,17 @@ impl Worker {
         let mut to = dealing.to.borrow_mut();
         if dealing.asked.replace(now) != now {
             to.clear();
-            if self.runtime.has_free_core() {
-                let has_time = |other: &&Processor| {
-                    !other.doze().has_ended()
-                        && other.given.is_empty()
-                        && (other.is_out_of_work() || (wait >= KEPT && other.last_rest() + RESTED >= now))
-                };
-                let (before, from) = self.runtime.processors().split_at(self.index);
-                to.extend(from[1..].iter().chain(before).copied().filter(has_time));
-            }
+            // Whoever is up already has a core, or gets one.
+            let free = self.runtime.has_free_core();
+            let has_time = |other: &&Processor| {
+                !other.doze().has_ended()
+                    && other.given.is_empty()
+                    && (free || !other.doze().is_asleep())
+                    && (other.is_out_of_work() || (wait >= KEPT && other.last_rest() + RESTED >= now))
+            };
+            let (before, from) = self.runtime.processors().split_at(self.index);
+            let others = from[1..].iter().chain(before).copied().filter(has_time);
+            to.extend(others.take(self.runtime.cores().saturating_sub(1)));
         }
         // Beside those that wait, the one that is started now, and whoever has made them all.
         let each = if wait >= KEPT { wait + 2 } else { left.div_ceil(to.len() + 1) as u64 };
