@@ -119,11 +119,18 @@ mod linux {
                 return;
             }
             let mut others = *allowed;
+            let mut awake = 0;
             for other in all.iter().filter(|other| !other.doze().is_asleep()) {
                 let taken = other.got_up_on.load(Relaxed);
                 if taken < CpuSet::MAX_CPU {
                     others.unset(taken);
                 }
+                awake += 1;
+            }
+            // The notifier has been moved since it got up, if there must be a core without any of them.
+            if others.count() == 0 && awake <= allowed.count() && core < CpuSet::MAX_CPU {
+                others = *allowed;
+                others.unset(core);
             }
             if others.count() == 0 || !sched_getaffinity(None).is_ok_and(|mask| mask == *allowed) {
                 return;
@@ -221,7 +228,7 @@ mod portable {
 
         pub(crate) fn offer(&self, _me: &Processor, _all: &[&'static Processor]) {}
 
-        pub(crate) fn leave_to_notifier(&self, _me: &Processor, _now: u64) {}
+        pub(crate) fn leave_to_notifier(&self, _me: &Processor, _all: &[&'static Processor], _now: u64) {}
 
         pub(crate) fn take(&self, _me: &Processor) {}
     }
