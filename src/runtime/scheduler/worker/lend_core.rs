@@ -136,7 +136,8 @@ mod linux {
                 return;
             }
             // Nothing that is started between the two inherits the narrow mask: signals that come by themselves are blocked, but for SIGPROF, whose
-            // handlers start nothing, and ours. If either call fails, the thread may run elsewhere or less, which the next one mends.
+            // handlers start nothing, and ours. If the first call fails, the worker stays; if the second does, for want of memory in the kernel, it goes
+            // on without this core.
             let _ = sched_setaffinity(None, &others);
             let _ = sched_setaffinity(None, restored);
         }
