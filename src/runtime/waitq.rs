@@ -54,8 +54,8 @@ impl TakenAt {
 pub(crate) struct Node {
     prev: Cell<*const Node>,
     next: Cell<*const Node>,
-    /// The nodes that were two and three places before it when it joined, which may be gone: asked for in a walk from the end, and never
-    /// followed.
+    /// About the nodes that were two and three places before it when it joined, which may be gone: asked for in a walk from the end, and
+    /// never followed.
     further: [Cell<*const Node>; 2],
     linked: Cell<bool>,
     outcome: Cell<Outcome>,

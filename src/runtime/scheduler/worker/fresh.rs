@@ -8,7 +8,8 @@
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
-//!   those, unless it has a crowd (B4, [`shed`](super::shed)). What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`).
+//!   those, unless it has a crowd (B4, [`shed`](super::shed)). What was placed by a hint is left to its worker unless that one stands still for long
+//!   (`STALL_PLACED`).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections.
 

@@ -4,6 +4,8 @@
 //!   rests now and then, fresh closures are not started here after a few scheduling points (B2), however few they are, but left to whoever is out
 //!   of work first. If too many of them come tick after tick, and others rest still, what is started is too small, or talks too much with
 //!   what is here, to keep them busy; then it is as before for a while.
+//!
+//! Whether thieves come at all, which B1 asks, is seen in the same look.
 
 use std::{cell::Cell, sync::atomic::Ordering::Relaxed};
 
