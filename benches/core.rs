@@ -121,6 +121,38 @@ fn eight_by_eight(bencher: Bencher<'_, '_>, workers: usize) {
     });
 }
 
+/// As `eight_by_eight`, each party so many values at once.
+#[divan::bench(args = WORKERS)]
+fn eight_by_eight_in_batches(bencher: Bencher<'_, '_>, workers: usize) {
+    const PARTIES: u64 = 8;
+    const BATCH: usize = 50;
+    measure(bencher, workers, ITEMS, || {
+        let (numbers, received) = bounded(4 * BATCH);
+        for _ in 0..PARTIES {
+            let numbers = numbers.clone();
+            go(move || {
+                for _ in 0..ITEMS / PARTIES / BATCH as u64 {
+                    numbers.send_many(vec![1_u64; BATCH]).expect("received below");
+                }
+            });
+        }
+        drop(numbers);
+        let receivers: Vec<_> = (0..PARTIES)
+            .map(|_| {
+                let received = received.clone();
+                go(move || {
+                    let (mut batch, mut sum) = (Vec::with_capacity(BATCH), 0);
+                    while received.recv_many(&mut batch, BATCH).is_ok() {
+                        sum += batch.drain(..).sum::<u64>();
+                    }
+                    sum
+                })
+            })
+            .collect();
+        receivers.into_iter().map(|receiver| receiver.join().expect("a sum")).sum()
+    });
+}
+
 #[divan::bench(args = WORKERS)]
 fn select_of_three(bencher: Bencher<'_, '_>, workers: usize) {
     measure(bencher, workers, ITEMS, || {

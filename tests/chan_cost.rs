@@ -102,3 +102,23 @@ fn cq_06_selects_do_not_grow_memory() {
         drop(quiet);
     });
 }
+
+/// A batch into room that is there, and one of values that the caller has.
+#[test]
+fn batches_allocate_nothing() {
+    let _alone = alloc::alone();
+    rt(1, || {
+        let (tx, rx) = bounded(100);
+        let pass = |values: Vec<u64>, into: &mut Vec<u64>| {
+            tx.send_many(values).unwrap();
+            assert_eq!(rx.recv_many(into, usize::MAX), Ok(100));
+        };
+        let mut into = Vec::with_capacity(100);
+        pass((0..100).collect(), &mut into);
+        into.clear();
+        let values = (0..100).collect();
+        let before = alloc::calls();
+        pass(values, &mut into);
+        assert_eq!(alloc::calls(), before);
+    });
+}

@@ -446,6 +446,15 @@ fn cd_01_a_context_ends_the_operations_of_a_two_way_channel() {
     assert!(numbers.is_empty());
 }
 
+#[test]
+fn cl_01_a_two_way_channel_without_bound_never_waits_to_send() {
+    let numbers = Chan::unbounded();
+    (0..1000).for_each(|n| numbers.send(n).unwrap());
+    assert_eq!((numbers.len(), numbers.capacity(), numbers.is_full()), (1000, None, false));
+    numbers.close().unwrap();
+    assert!(numbers.iter().eq(0..1000));
+}
+
 /// A loop that owns the `Chan` ends by `close` only, as one that borrows it.
 #[test]
 fn cr_01_a_loop_that_owns_a_two_way_channel_ends_by_close() {

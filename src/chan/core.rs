@@ -64,7 +64,7 @@ pub(crate) struct State<T> {
     /// Told from a capacity of `usize::MAX`, which values without size can have.
     unbounded: bool,
     /// Open on both sides, and the ring is the whole buffer: all that the fast paths ask.
-    plain: bool,
+    pub(super) plain: bool,
     pub(super) closed: bool,
     pub(super) deaf: bool,
     /// When something was last taken in two steps.
@@ -157,9 +157,7 @@ impl<T> State<T> {
             unsafe { into.write(value) };
             // C2.
             let sender = self.refill();
-            if self.room == usize::MAX {
-                self.ring.relax();
-            }
+            self.relax();
             return Step::Done(sender);
         }
         if !self.plain {
@@ -222,12 +220,25 @@ impl<T> State<T> {
     }
 
     fn refill_from_sender(&mut self) -> Option<&'static Unit> {
+        self.claim_for_room().map(|sender| sender.complete(Outcome::Done))
+    }
+
+    /// The first waiting sender, whose value has been moved in; it is to be told that it is done.
+    pub(super) fn claim_for_room(&mut self) -> Option<ClaimedNode> {
         if !self.has_room() {
             return None;
         }
         let sender = self.senders.claim_first()?;
         self.let_in(&sender);
-        Some(sender.complete(Outcome::Done))
+        Some(sender)
+    }
+
+    /// Gives an unbounded buffer's room back when most of it is unused.
+    #[inline(always)]
+    pub(super) fn relax(&mut self) {
+        if self.room == usize::MAX {
+            self.ring.relax();
+        }
     }
 
     /// Moves a claimed sender's value in, for which there is room; or promises the room (C5).
@@ -367,6 +378,11 @@ impl<T> Channel<T> {
     #[inline]
     pub(crate) fn state(&self) -> &BiasedLock<State<T>> {
         &self.state
+    }
+
+    /// Whether there is a buffer, so that not every send is a rendezvous.
+    pub(super) fn has_buffer(&self) -> bool {
+        self.room != 0
     }
 
     /// Whether a party that finds nothing may look again before it parks (`linger`). Without a ring never: two that linger do not meet.

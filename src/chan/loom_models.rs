@@ -64,6 +64,52 @@ fn loom_two_senders_one_receiver() {
     });
 }
 
+#[test]
+fn loom_batches_arrive_once_and_in_order() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let sender = thread::spawn(move || tx.send_many(vec![1, 2]).unwrap());
+        let mut all = Vec::new();
+        while rx.recv_many(&mut all, 2).is_ok() {}
+        assert_eq!(all, [1, 2]);
+        sender.join().unwrap();
+    });
+}
+
+/// C2: senders that wait beside a full buffer are let in by a batch, and told.
+#[test]
+fn loom_a_batch_and_two_senders() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let other = tx.clone();
+        let a = thread::spawn(move || tx.send(1).unwrap());
+        let b = thread::spawn(move || other.send(2).unwrap());
+        let mut all = Vec::new();
+        while rx.recv_many(&mut all, 2).is_ok() {}
+        assert_eq!(all.iter().sum::<i32>(), 3);
+        a.join().unwrap();
+        b.join().unwrap();
+    });
+}
+
+/// A batch to a receiver that waits, or comes, while the channel is closed: what was not sent comes back.
+#[test]
+fn loom_a_batch_against_close() {
+    for_capacities(|capacity| {
+        let (tx, rx) = bounded(capacity);
+        let closer = tx.clone();
+        let sender = thread::spawn(move || match tx.send_many(vec![1, 2]) {
+            Ok(()) => Vec::new(),
+            Err(error) => error.0,
+        });
+        let closing = thread::spawn(move || closer.close().unwrap());
+        let mut all: Vec<_> = rx.iter().collect();
+        all.extend(sender.join().unwrap());
+        closing.join().unwrap();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
 /// CC-04: a value that was not received comes back; never both.
 #[test]
 fn loom_close_against_send_and_receive() {

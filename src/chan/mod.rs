@@ -15,6 +15,7 @@
 //!
 //! The protocol is described in `chan/core.rs` and `chan/two_step.rs`.
 
+mod batch;
 pub(crate) mod core;
 #[cfg(not(loom))]
 mod ctx;

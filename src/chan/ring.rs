@@ -43,6 +43,15 @@ impl<T> Ring<T> {
         self.values.pop_front()
     }
 
+    /// The oldest `count` values, which are there.
+    pub(crate) fn drain(&mut self, count: usize) -> impl Iterator<Item = T> {
+        self.values.drain(..count)
+    }
+
+    pub(crate) fn extend(&mut self, values: impl Iterator<Item = T>) {
+        self.values.extend(values);
+    }
+
     /// Gives an unbounded ring's room back when most of it is unused.
     pub(crate) fn relax(&mut self) {
         if self.values.capacity() > 4096 && self.values.len() < self.values.capacity() / 8 {

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration, time::Instant};
 
 use super::{
     CloseError, IntoIter, Iter, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter,
-    TryRecvError, TrySendError, bounded, unbuffered,
+    TryRecvError, TrySendError, bounded, unbounded, unbuffered,
 };
 
 /// A two-way channel; Go's `chan T`.
@@ -63,6 +63,16 @@ impl<T> Chan<T> {
     #[track_caller]
     pub fn bounded(capacity: usize) -> Self {
         let (sender, receiver) = bounded(capacity);
+        Self { sender, receiver }
+    }
+
+    /// A two-way channel whose sends never wait; see [`unbounded`](super::unbounded()).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn unbounded() -> Self {
+        let (sender, receiver) = unbounded();
         Self { sender, receiver }
     }
 
