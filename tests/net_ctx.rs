@@ -6,6 +6,7 @@ use std::{
     fmt,
     io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -260,6 +261,99 @@ fn cx_26_listeners_datagrams_and_pipes_end_too() {
         let (near, far) = pipe();
         ends_when_parked(move |ctx| near.with_ctx(ctx).read(&mut [0]));
         drop(far);
+    });
+}
+
+/// A peek ends with its context and leaves everything in its place.
+#[test]
+fn cx_26_peeks_end_with_their_context() {
+    rt(1, || {
+        let endless = Context::background();
+        let (near, mut far) = connected();
+        let near = Arc::new(near);
+        let other = Arc::clone(&near);
+        ends_when_parked(move |ctx| other.peek_ctx(&mut [0; 8], ctx));
+        far.write_all(b"tcp").unwrap();
+        assert_eq!((near.peek_ctx(&mut [0; 8], &endless).unwrap(), near.peek(&mut [0; 8]).unwrap()), (3, 3));
+
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let near = Arc::new(near);
+        let other = Arc::clone(&near);
+        ends_when_parked(move |ctx| other.peek_ctx(&mut [0; 8], ctx));
+        far.write_all(b"unix").unwrap();
+        assert_eq!((near.peek_ctx(&mut [0; 8], &endless).unwrap(), near.peek(&mut [0; 8]).unwrap()), (4, 4));
+
+        let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let near = Arc::new(near);
+        let other = Arc::clone(&near);
+        ends_when_parked(move |ctx| other.peek_from_ctx(&mut [0; 8], ctx));
+        near.connect(far.local_addr().unwrap()).unwrap();
+        let other = Arc::clone(&near);
+        ends_when_parked(move |ctx| other.peek_ctx(&mut [0; 8], ctx));
+        far.send_to_ctx(b"datagram", near.local_addr().unwrap(), &endless).unwrap();
+        assert_eq!(near.peek_ctx(&mut [0; 8], &endless).unwrap(), 8);
+        assert_eq!(near.peek_from_ctx(&mut [0; 8], &endless).unwrap(), (8, far.local_addr().unwrap()));
+        assert_eq!(near.recv(&mut [0; 8]).unwrap(), 8);
+    });
+}
+
+/// Sends of datagrams wait while the queue is full, and end with their context.
+#[test]
+fn cx_26_sends_of_datagrams_end_with_their_context() {
+    rt(1, || {
+        /// Sends until there is no room.
+        fn fill(send: impl Fn(&Context) -> io::Result<usize>) {
+            let (ctx, _cancel) = Context::background().with_timeout(20 * MS);
+            let error = loop {
+                if let Err(error) = send(&ctx) {
+                    break error;
+                }
+            };
+            assert_eq!(ended::<()>(Err(error)), DeadlineExceeded);
+        }
+        let (near, far) = UnixDatagram::pair().unwrap();
+        fill(|ctx| near.send_ctx(b"x", ctx));
+        ends_when_parked(move |ctx| near.send_ctx(b"x", ctx));
+        drop(far);
+
+        let path = std::env::temp_dir().join(format!("oxigo-send-ctx-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let far = UnixDatagram::bind(&path).unwrap();
+        let near = Arc::new(UnixDatagram::unbound().unwrap());
+        fill(|ctx| near.send_to_ctx(b"x", &path, ctx));
+        let (other, to) = (Arc::clone(&near), path.clone());
+        ends_when_parked(move |ctx| other.send_to_ctx(b"x", to, ctx));
+        let address = far.local_addr().unwrap();
+        ends_when_parked(move |ctx| near.send_to_addr_ctx(b"x", &address, ctx));
+        // None of those that ended has sent anything.
+        let mut received = 0;
+        far.set_read_timeout(Some(MS)).unwrap();
+        while far.recv(&mut [0]).is_ok() {
+            received += 1;
+        }
+        fill_again(&path, received);
+        std::fs::remove_file(&path).unwrap();
+
+        /// An empty queue has room for as many as were received.
+        fn fill_again(path: &std::path::Path, expected: usize) {
+            let again = UnixDatagram::unbound().unwrap();
+            let mut sent = 0;
+            let (ctx, _cancel) = Context::background().with_timeout(20 * MS);
+            while again.send_to_ctx(b"x", path, &ctx).is_ok() {
+                sent += 1;
+            }
+            assert_eq!(sent, expected);
+        }
+
+        // UDP has no queue that stays full.
+        let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        near.connect(far.local_addr().unwrap()).unwrap();
+        let (ctx, cancel) = context();
+        assert_eq!(near.send_ctx(b"one", &ctx).unwrap(), 3);
+        assert_eq!(far.send_to_ctx(b"two", near.local_addr().unwrap(), &ctx).unwrap(), 3);
+        cancel.cancel();
+        assert_eq!(ended(near.send_ctx(b"x", &ctx)), Canceled);
+        assert_eq!(ended(far.send_to_ctx(b"x", near.local_addr().unwrap(), &ctx)), Canceled);
     });
 }
 

@@ -430,7 +430,24 @@ impl TcpStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.descriptor.read_with(None, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
+        self.look(buf, None)
+    }
+
+    /// Like [`peek`](Self::peek), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `peek`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn peek_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<usize> {
+        self.look(buf, Some(ctx))
+    }
+
+    fn look(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<usize> {
+        self.descriptor.read_with(ctx, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
         addresses, close, deadline, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone,
         write_limits,
     },
+    lookup::Patience,
     resolve::{ToSocketAddrs, each_address},
     system,
     tcp::from_system,
@@ -112,6 +113,19 @@ impl UdpSocket {
         self.receive_from(buf, RecvFlags::PEEK, None)
     }
 
+    /// Like [`peek_from`](Self::peek_from), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `peek_from`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn peek_from_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<(usize, SocketAddr)> {
+        self.receive_from(buf, RecvFlags::PEEK, Some(ctx))
+    }
+
     fn receive_from(&self, buf: &mut [u8], flags: RecvFlags, ctx: Option<&Context>) -> io::Result<(usize, SocketAddr)> {
         let limit = self.descriptor.limit(Direction::Read, ctx);
         let (length, from) = self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| {
@@ -175,6 +189,19 @@ impl UdpSocket {
         self.receive(buf, RecvFlags::PEEK, None)
     }
 
+    /// Like [`peek`](Self::peek), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `peek`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn peek_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<usize> {
+        self.receive(buf, RecvFlags::PEEK, Some(ctx))
+    }
+
     fn receive(&self, buf: &mut [u8], flags: RecvFlags, ctx: Option<&Context>) -> io::Result<usize> {
         let limit = self.descriptor.limit(Direction::Read, ctx);
         self.descriptor.perform(Direction::Read, Reason::Read, limit, |fd| Ok(recv(fd, &mut *buf, flags)?.0))
@@ -190,9 +217,26 @@ impl UdpSocket {
     ///
     /// Parks the goroutine, or blocks the thread, while the socket's buffer is full or a name is looked up.
     pub fn send_to<A: ToSocketAddrs>(&self, buf: &[u8], addr: A) -> io::Result<usize> {
-        let first = addr.resolve()?.into_iter().next();
+        self.send_to_first(buf, addr.resolve()?, None)
+    }
+
+    /// Like [`send_to`](Self::send_to), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `send_to`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send_to`](Self::send_to).
+    pub fn send_to_ctx<A: ToSocketAddrs>(&self, buf: &[u8], addr: A, ctx: &Context) -> io::Result<usize> {
+        self.send_to_first(buf, addr.resolve_within(&Patience::of_context(ctx))?, Some(ctx))
+    }
+
+    fn send_to_first(&self, buf: &[u8], addresses: Vec<SocketAddr>, ctx: Option<&Context>) -> io::Result<usize> {
+        let first = addresses.into_iter().next();
         let address = first.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address to send to"))?;
-        let limit = self.descriptor.limit(Direction::Write, None);
+        let limit = self.descriptor.limit(Direction::Write, ctx);
         self.descriptor
             .perform(Direction::Write, Reason::Write, limit, |fd| Ok(sendto(fd, buf, system::SEND, &address)?))
     }
@@ -207,7 +251,24 @@ impl UdpSocket {
     ///
     /// Parks the goroutine, or blocks the thread, while the socket's buffer is full.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Write, None);
+        self.send_within(buf, None)
+    }
+
+    /// Like [`send`](Self::send), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `send`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_ctx(&self, buf: &[u8], ctx: &Context) -> io::Result<usize> {
+        self.send_within(buf, Some(ctx))
+    }
+
+    fn send_within(&self, buf: &[u8], ctx: Option<&Context>) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Write, ctx);
         self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, system::SEND)?))
     }
 }

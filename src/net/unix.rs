@@ -422,7 +422,24 @@ impl UnixStream {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.descriptor.read_with(None, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
+        self.look(buf, None)
+    }
+
+    /// Like [`peek`](Self::peek), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `peek`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    pub fn peek_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<usize> {
+        self.look(buf, Some(ctx))
+    }
+
+    fn look(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<usize> {
+        self.descriptor.read_with(ctx, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
     }
 }
 
@@ -651,7 +668,20 @@ impl UnixDatagram {
     ///
     /// Parks the goroutine, or blocks the thread, while that socket's queue is full.
     pub fn send_to<P: AsRef<Path>>(&self, buf: &[u8], path: P) -> io::Result<usize> {
-        self.send_to_system(buf, &path_to_system(path.as_ref())?)
+        self.send_to_system(buf, &path_to_system(path.as_ref())?, None)
+    }
+
+    /// Like [`send_to`](Self::send_to), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `send_to`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send_to`](Self::send_to).
+    pub fn send_to_ctx<P: AsRef<Path>>(&self, buf: &[u8], path: P, ctx: &Context) -> io::Result<usize> {
+        self.send_to_system(buf, &path_to_system(path.as_ref())?, Some(ctx))
     }
 
     /// Like [`send_to`](Self::send_to), but takes an address in place of a path.
@@ -664,12 +694,25 @@ impl UnixDatagram {
     ///
     /// As [`send_to`](Self::send_to).
     pub fn send_to_addr(&self, buf: &[u8], address: &SocketAddr) -> io::Result<usize> {
-        self.send_to_system(buf, &to_system(address)?)
+        self.send_to_system(buf, &to_system(address)?, None)
     }
 
-    fn send_to_system(&self, buf: &[u8], address: &SocketAddrUnix) -> io::Result<usize> {
+    /// Like [`send_to_addr`](Self::send_to_addr), but gives up when `ctx` ends.
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `send_to_addr`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send_to`](Self::send_to).
+    pub fn send_to_addr_ctx(&self, buf: &[u8], address: &SocketAddr, ctx: &Context) -> io::Result<usize> {
+        self.send_to_system(buf, &to_system(address)?, Some(ctx))
+    }
+
+    fn send_to_system(&self, buf: &[u8], address: &SocketAddrUnix, ctx: Option<&Context>) -> io::Result<usize> {
         // Linux wakes senders to a full queue only when they are connected to it.
-        until_peer_has_room(self.descriptor.limit(Direction::Write, None), || sendto(self, buf, system::SEND, address))
+        until_peer_has_room(self.descriptor.limit(Direction::Write, ctx), || sendto(self, buf, system::SEND, address))
     }
 
     /// Sends a message to the peer that [`connect`](Self::connect) has set.
@@ -682,7 +725,42 @@ impl UnixDatagram {
     ///
     /// Parks the goroutine, or blocks the thread, while the peer's queue is full.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let limit = self.descriptor.limit(Direction::Write, None);
+        self.send_within(buf, None)
+    }
+
+    /// Like [`send`](Self::send), but gives up when `ctx` ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, net::unix::UnixDatagram};
+    /// use std::time::Duration;
+    ///
+    /// let (near, _far) = UnixDatagram::pair()?;
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(5));
+    /// // Nobody receives, so the queue is full some time.
+    /// let error = loop {
+    ///     if let Err(error) = near.send_ctx(&[0; 1000], &ctx) {
+    ///         break error;
+    ///     }
+    /// };
+    /// assert_eq!(error.to_string(), "context deadline exceeded");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `send`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_ctx(&self, buf: &[u8], ctx: &Context) -> io::Result<usize> {
+        self.send_within(buf, Some(ctx))
+    }
+
+    fn send_within(&self, buf: &[u8], ctx: Option<&Context>) -> io::Result<usize> {
+        let limit = self.descriptor.limit(Direction::Write, ctx);
         if !system::TELLS_OF_ROOM {
             return until_peer_has_room(limit, || send(self, buf, system::SEND));
         }
