@@ -35,7 +35,8 @@ const MOST_IDS: usize = 16;
 ///
 /// The program goes on: no worker is stopped for longer than a few milliseconds at a time. A worker that one goroutine holds is left out
 /// after half a second, and that goroutine is named. `SIGQUIT` prints the same and ends the process with status 2, unless the program
-/// deals with that signal itself.
+/// deals with that signal itself. Where the process was started with the signal ignored, as shells start what a script puts into the background
+/// with `&`, it stays ignored.
 ///
 /// # Examples
 ///
