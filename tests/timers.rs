@@ -35,6 +35,40 @@ fn sl_01_a_sleep_is_never_short_and_of_zero_returns_at_once() {
 }
 
 /// In whatever order, and none of them early, though a worker is awake all the time.
+/// A worker that has nothing else to do waits in its poller, once it has searched for up to 200 µs, and that must not count in whole
+/// milliseconds. The best of many, since the machine may be busy with other things.
+#[test]
+fn sl_01_waits_below_a_millisecond_can_end_within_one() {
+    rt(1, || {
+        let short = Duration::from_micros(600);
+        let (_tx, rx) = unbuffered::<()>();
+        let (mut socket, _far) = oxigo::net::unix::UnixStream::pair().unwrap();
+        socket.set_read_timeout(Some(short)).unwrap();
+        let waits: [(&str, &mut dyn FnMut()); 4] = [
+            ("sleep", &mut || time::sleep(short)),
+            ("recv_timeout", &mut || drop(rx.recv_timeout(short))),
+            ("after", &mut || drop(time::after(short).recv())),
+            ("a read", &mut || assert!(std::io::Read::read(&mut socket, &mut [0]).is_err())),
+        ];
+        for (name, wait) in waits {
+            let begin = Instant::now();
+            loop {
+                let start = Instant::now();
+                wait();
+                let took = start.elapsed();
+                assert!(took >= short, "{name}: {took:?}");
+                if took < ms(1) {
+                    break;
+                }
+                assert!(
+                    begin.elapsed() < Duration::from_secs(30),
+                    "{name}: no wait of {short:?} took less than a millisecond"
+                );
+            }
+        }
+    });
+}
+
 #[test]
 fn sl_03_sleepers_until_one_instant_all_wake() {
     at_1_2_4(|| {

@@ -57,7 +57,8 @@ pub fn timeout<T>(duration: Duration, receiver: &Receiver<T>) -> Result<T, RecvT
     receiver.recv_timeout(duration)
 }
 
-/// Waits for `duration`, not less.
+/// Waits for `duration`, not less: on Linux some 0.1 ms longer where the worker has nothing else to do, and up to a millisecond or more where it
+/// has, since a worker that always has a goroutine to run looks at its timers once a millisecond.
 ///
 /// A duration of zero returns at once, and counts towards the slice as any operation does that did not have to wait. One that the clock cannot
 /// count to waits for ever.

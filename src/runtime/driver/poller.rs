@@ -20,15 +20,14 @@ mod epoll {
         io,
         mem::MaybeUninit,
         os::fd::{AsFd, BorrowedFd, OwnedFd},
-        sync::atomic::{AtomicBool, Ordering::Relaxed},
-        time::Duration,
+        time::{Duration, Instant},
     };
 
     use rustix::{
         event::{
-            EventfdFlags, Timespec,
+            EventfdFlags, PollFd, PollFlags, Timespec,
             epoll::{self, CreateFlags, Event, EventData, EventFlags},
-            eventfd,
+            eventfd, poll,
         },
         io::Errno,
     };
@@ -123,35 +122,38 @@ mod epoll {
         }
     }
 
-    fn timespec(duration: Duration) -> Timespec {
-        // Further than the kernel can count is as good as the end of its range.
-        Timespec::try_from(duration).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
-    }
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    /// The longest that `epoll_wait` counts; who waits for longer looks again.
+    const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
-    /// `epoll_pwait2`, which counts nanoseconds; before Linux 5.11 whole milliseconds, rounded up.
+    /// Waits for events, in whole milliseconds as far as those go, and for the rest by `poll`, which counts nanoseconds. (`epoll_pwait2` counts
+    /// them in one call, but there is none before Linux 5.11, and older filters of system calls end a process that tries. rustix has it
+    /// only for programs that ask for such a kernel.)
     fn wait<'a>(
         epoll: BorrowedFd<'_>,
         events: &'a mut [MaybeUninit<Event>],
         timeout: Option<Duration>,
     ) -> Result<&'a mut [Event], Errno> {
-        static OLD_KERNEL: AtomicBool = AtomicBool::new(false);
-        let round_up =
-            |t: Duration| Duration::from_millis(t.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
-        // ORDERING: Relaxed. The flag stands for itself.
-        if !OLD_KERNEL.load(Relaxed) {
-            // rustix takes the older call by itself where it serves as well.
-            match epoll::wait(epoll, &mut *events, timeout.map(timespec).as_ref()) {
-                Err(Errno::NOSYS) => OLD_KERNEL.store(true, Relaxed),
-                Err(error) => return Err(error),
-                Ok((ready, _)) => {
-                    let count = ready.len();
-                    // SAFETY: the kernel has filled this many; the borrow of the first attempt ends here.
-                    return Ok(unsafe { events[..count].assume_init_mut() });
-                }
+        let Some(timeout) = timeout else { return Ok(epoll::wait(epoll, events, None)?.0) };
+        let mut rest = timeout.min(LONGEST);
+        if rest >= MILLISECOND {
+            let whole = Duration::from_millis(rest.as_millis() as u64);
+            let begin = Instant::now();
+            let count = epoll::wait(epoll, &mut *events, Some(&timespec(whole)))?.0.len();
+            rest = rest.saturating_sub(begin.elapsed());
+            if count != 0 || rest.is_zero() {
+                // SAFETY: the kernel has filled this many.
+                return Ok(unsafe { events[..count].assume_init_mut() });
             }
         }
-        let (ready, _) = epoll::wait(epoll, events, timeout.map(round_up).map(timespec).as_ref())?;
-        Ok(ready)
+        if !rest.is_zero() && poll(&mut [PollFd::from_borrowed_fd(epoll, PollFlags::IN)], Some(&timespec(rest)))? == 0 {
+            return Ok(&mut []);
+        }
+        Ok(epoll::wait(epoll, events, Some(&timespec(Duration::ZERO)))?.0)
+    }
+
+    fn timespec(duration: Duration) -> Timespec {
+        Timespec { tv_sec: duration.as_secs() as _, tv_nsec: duration.subsec_nanos().into() }
     }
 }
 
