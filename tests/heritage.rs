@@ -76,6 +76,26 @@ fn dg_04_labels_are_inherited_and_end_with_their_guard() {
     });
 }
 
+/// Guards are values, and may be dropped in any order: the last label of a key that is left counts.
+#[test]
+fn dg_04_labels_are_taken_away_in_any_order() {
+    rt(1, || {
+        let value = |key| debug::label_value(key);
+        let (first, other) = (debug::label("k", "1"), debug::label("j", "3"));
+        let second = debug::label("k", "2");
+        drop(first);
+        assert_eq!(value("k").as_deref(), Some("2"));
+        let third = debug::label("k", "4");
+        assert_eq!(value("k").as_deref(), Some("4"));
+        let inherits = go(|| (debug::label_value("k"), debug::label_value("j")));
+        assert_eq!(inherits.join().unwrap(), (Some("4".into()), Some("3".into())));
+        drop(third);
+        assert_eq!(value("k").as_deref(), Some("2"));
+        drop((second, other));
+        assert_eq!((value("k"), value("j")), (None, None));
+    });
+}
+
 #[test]
 fn dg_04_labels_of_a_thread_pass_to_what_it_starts() {
     let _label = debug::label("thread", "yes");

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Counted, at_1_2_4, child, is_child, rt, stderr};
+use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
 use oxigo::{
     Builder, PanicPolicy, Receiver, Runtime, WaitGroup, bounded, chan::Select, go, scope, sync::ErrGroup, time,
     unbuffered, yield_now,
@@ -546,6 +546,42 @@ fn wg_10_eg_06_a_stranger_that_waits_while_it_unwinds_hides_no_failure() {
         }
         watch("alone");
     });
+}
+
+/// Who has caught a panic of its own beside such a stranger cannot be told from one that unwinds: an `ErrGroup` raises the failure of its task
+/// all the same, and a `WaitGroup` tells of it.
+#[test]
+fn wg_10_eg_06_a_failure_is_not_taken_for_success_where_it_is_in_doubt_who_unwinds() {
+    const NAME: &str = "wg_10_eg_06_a_failure_is_not_taken_for_success_where_it_is_in_doubt_who_unwinds";
+    if is_child(NAME) {
+        return rt(1, || {
+            let (end, ends) = unbuffered();
+            let waits = Waits(ends);
+            let stranger = go(move || {
+                let _waits = waits;
+                panic!("on purpose")
+            });
+            quiesce();
+            panic::catch_unwind(|| panic!("caught")).unwrap_err();
+            let group = ErrGroup::<()>::new();
+            group.go(|| panic!("of a task"));
+            let raised = panic::catch_unwind(panic::AssertUnwindSafe(|| group.wait())).unwrap_err();
+            assert_eq!(raised.downcast_ref(), Some(&"of a task"));
+            let group = failed_group();
+            group.wait();
+            eprintln!("the wait has returned");
+            drop(end);
+            stranger.join().unwrap_err();
+            // Kept for a wait that can raise it.
+            yield_now();
+            let raised = panic::catch_unwind(panic::AssertUnwindSafe(|| group.wait())).unwrap_err();
+            assert_eq!(raised.downcast_ref(), Some(&"on purpose"));
+            eprintln!("raised in the end");
+        });
+    }
+    let text = stderr(&child(NAME));
+    assert!(text.contains("which is not raised anew"), "{text}");
+    assert!(text.contains("the wait has returned") && text.contains("raised in the end"), "{text}");
 }
 
 /// In a panic hook operations block the thread instead of parking, so that the next panic on that worker is an ordinary one.

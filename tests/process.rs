@@ -32,6 +32,32 @@ fn status_and_output() {
     });
 }
 
+/// As std: `output` leaves alone what was set, and sets the rest for its one process.
+#[test]
+fn output_keeps_what_was_set() {
+    rt(1, || {
+        let mut cat = Command::new("cat");
+        let manifest = std::fs::read("Cargo.toml").unwrap();
+        assert_eq!(cat.stdin(std::fs::File::open("Cargo.toml").unwrap()).output().unwrap().stdout, manifest);
+        let mut echo = Command::new("sh");
+        echo.args(["-c", "echo out; echo err >&2"]).stdout(Stdio::null());
+        let output = echo.output().unwrap();
+        assert_eq!((&*output.stdout, &*output.stderr), (&b""[..], &b"err\n"[..]));
+        assert_eq!(Command::new("cat").output().unwrap().stdout, b"", "no input");
+
+        // Afterwards they are ours again: there are no pipes that nobody reads.
+        let mut command = Command::new("true");
+        command.output().unwrap();
+        let mut child = command.spawn().unwrap();
+        assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
+        assert!(child.wait().unwrap().success());
+        // Also after a process that could not be started.
+        let mut none = Command::new("/no/such/program");
+        none.output().unwrap_err();
+        none.output().unwrap_err();
+    });
+}
+
 /// More than a pipe holds on both streams at once.
 #[test]
 fn much_output_on_both_streams() {
@@ -186,12 +212,31 @@ fn many_at_once() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_child_blocks_no_signals() {
-    rt(2, || {
+    let blocked = || {
         let output = Command::new("grep").args(["SigBlk", "/proc/self/status"]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(text.split_whitespace().last(), Some("0000000000000000"), "{text}");
+        String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+    };
+    const NONE: &str = "0000000000000000";
+    rt(2, move || {
+        assert_eq!(blocked(), NONE);
+        assert_eq!(oxigo::blocking(blocked), NONE, "on a thread of the pool");
+        let on_a_thread = move || thread::spawn(blocked).join().unwrap();
+        assert_eq!(on_a_thread(), NONE, "on a thread that a goroutine has started");
+        assert_eq!(oxigo::blocking(on_a_thread), NONE);
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
         assert_eq!(child.wait().unwrap().signal(), Some(15));
     });
+    // What a thread of the program's own blocks is the program's business.
+    thread::spawn(move || {
+        // SAFETY: all zeroes is a set, the empty one.
+        let mut set = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+        // SAFETY: a valid set and signal.
+        unsafe { libc::sigaddset(&raw mut set, libc::SIGUSR1) };
+        // SAFETY: a valid set, for this thread, which ends soon.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        assert_eq!(blocked(), "0000000000000200");
+    })
+    .join()
+    .unwrap();
 }

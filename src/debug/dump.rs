@@ -108,7 +108,9 @@ fn render(entries: Vec<Entry>, text: &mut String) {
             std::mem::take(&mut entry.trace),
             entry.wait.reason,
             std::ptr::from_ref(entry.started_at),
-            heritage.map_or_else(Vec::new, |heritage| heritage.labels().to_vec()),
+            heritage.map_or_else(Vec::new, |heritage| {
+                heritage.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+            }),
             stuck.contains(&entry.id),
             parent.map(std::ptr::from_ref),
         );

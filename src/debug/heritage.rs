@@ -12,7 +12,7 @@ use std::{
     panic::Location,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -22,9 +22,18 @@ use crate::runtime::{goroutine::Id, locals, scheduler::Worker, slot::Slot, task:
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heritage {
-    labels: Vec<(String, String)>,
+    /// The innermost last.
+    labels: Vec<Entry>,
     checks: Vec<Arc<Check>>,
     ancestors: Vec<Ancestor>,
+}
+
+/// A label, and which guard has set it: guards may be dropped in any order.
+#[derive(Clone, Debug)]
+struct Entry {
+    guard: u64,
+    key: String,
+    value: String,
 }
 
 /// What tells one leak check from the others: where it lies.
@@ -56,8 +65,15 @@ impl fmt::Display for Ancestor {
 }
 
 impl Heritage {
-    pub(crate) fn labels(&self) -> &[(String, String)] {
-        &self.labels
+    /// Keys with their values, in the order in which they were set; the innermost value of each.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_innermost = move |at: usize| self.labels[at + 1..].iter().all(|inner| inner.key != self.labels[at].key);
+        let innermost = self.labels.iter().enumerate().filter(move |&(at, _)| is_innermost(at));
+        innermost.map(|(_, entry)| (&*entry.key, &*entry.value))
+    }
+
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().rfind(|entry| entry.key == key).map(|entry| &*entry.value)
     }
 
     pub(crate) fn ancestors(&self) -> &[Ancestor] {
@@ -154,11 +170,12 @@ pub(crate) fn end_check(check: &Arc<Check>) {
 ///
 /// Never parks.
 pub fn label(key: impl Into<String>, value: impl Into<String>) -> Label {
-    let (key, value) = (key.into(), value.into());
-    let before = label_value(&key);
-    let label = Label { key, before, not_send: PhantomData };
-    label.put(Some(value));
-    label
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // ORDERING: Relaxed. Numbers need only differ.
+    let guard = NEXT.fetch_add(1, Relaxed);
+    let entry = Entry { guard, key: key.into(), value: value.into() };
+    change(|heritage| heritage.labels.push(entry));
+    Label { guard, not_send: PhantomData }
 }
 
 /// The value of a label of the calling goroutine or thread.
@@ -174,32 +191,20 @@ pub fn label_value(key: &str) -> Option<String> {
     if !hooks::on(hooks::HERITAGE) {
         return None;
     }
-    let heritage = current()?;
-    heritage.labels.iter().find(|(one, _)| one == key).map(|(_, value)| value.clone())
+    current()?.label(key).map(str::to_owned)
 }
 
-/// Takes its label away when it is dropped, or sets the value that was there before; made by [`label`].
+/// Takes its label away when it is dropped; made by [`label`]. Of several of one key, the last of those that are left counts.
 #[derive(Debug)]
 #[must_use = "the label is taken away when this is dropped"]
 pub struct Label {
-    key: String,
-    before: Option<String>,
+    guard: u64,
     /// It belongs to the goroutine that has made it.
     not_send: PhantomData<*const ()>,
 }
 
-impl Label {
-    fn put(&self, value: Option<String>) {
-        change(|heritage| {
-            heritage.labels.retain(|(key, _)| *key != self.key);
-            heritage.labels.extend(value.map(|value| (self.key.clone(), value)));
-        });
-    }
-}
-
 impl Drop for Label {
     fn drop(&mut self) {
-        let before = self.before.take();
-        self.put(before);
+        change(|heritage| heritage.labels.retain(|entry| entry.guard != self.guard));
     }
 }

@@ -228,8 +228,7 @@ impl<'a> GoroutineInfo<'a> {
 
     /// The value of one of its [labels](super::label()).
     pub fn label(&self, key: &str) -> Option<&'a str> {
-        let labels = self.0.heritage.as_ref()?.labels();
-        labels.iter().find(|(one, _)| one == key).map(|(_, value)| value.as_str())
+        self.0.heritage.as_ref()?.label(key)
     }
 }
 
@@ -253,11 +252,12 @@ impl fmt::Display for Heading<'_> {
         if let Some(name) = &self.0.name {
             write!(f, " [{name}]")?;
         }
-        let labels = self.0.heritage.as_ref().map_or(&[][..], |heritage| heritage.labels());
-        for (index, (key, value)) in labels.iter().enumerate() {
-            write!(f, "{}{key}={value}", if index == 0 { " {" } else { ", " })?;
+        let mut before = " {";
+        for (key, value) in self.0.heritage.iter().flat_map(|heritage| heritage.labels()) {
+            write!(f, "{before}{key}={value}")?;
+            before = ", ";
         }
-        f.write_str(if labels.is_empty() { "" } else { "}" })
+        f.write_str(if before == ", " { "}" } else { "" })
     }
 }
 

@@ -39,12 +39,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Command {
     inner: std_process::Command,
+    /// Which streams have been set, of input, output and errors: `output` sets the others for its one process.
+    set: [bool; 3],
 }
 
 impl From<std_process::Command> for Command {
-    /// For settings of the system's own, such as [`std::os::unix::process::CommandExt`].
+    /// For settings of the system's own, such as [`std::os::unix::process::CommandExt`]. Streams are to be set after this: what was set
+    /// before cannot be seen, and [`output`](Command::output) takes it for not set.
     fn from(inner: std_process::Command) -> Self {
-        Self { inner }
+        Self { inner, set: [false; 3] }
     }
 }
 
@@ -93,18 +96,21 @@ impl Command {
     /// Sets the standard input.
     pub fn stdin(&mut self, from: impl Into<Stdio>) -> &mut Self {
         self.inner.stdin(from);
+        self.set[0] = true;
         self
     }
 
     /// Sets the standard output.
     pub fn stdout(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stdout(to);
+        self.set[1] = true;
         self
     }
 
     /// Sets the standard error.
     pub fn stderr(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stderr(to);
+        self.set[2] = true;
         self
     }
 
@@ -134,7 +140,8 @@ impl Command {
         self.spawn()?.wait()
     }
 
-    /// Runs the process to its end, without input, and collects its output and its errors.
+    /// Runs the process to its end, and collects its output and its errors. It has no input, unless that was set; an output that was set
+    /// goes where it was to go.
     ///
     /// # Errors
     ///
@@ -144,17 +151,37 @@ impl Command {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn output(&mut self) -> io::Result<Output> {
-        self.inner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.spawn()?.wait_with_output()
+        self.set_others([Stdio::null, Stdio::piped, Stdio::piped]);
+        let started = self.spawn();
+        // For what is started next.
+        self.set_others([Stdio::inherit; 3]);
+        started?.wait_with_output()
+    }
+
+    /// Sets the streams that have not been set.
+    fn set_others(&mut self, [stdin, stdout, stderr]: [fn() -> Stdio; 3]) {
+        if !self.set[0] {
+            self.inner.stdin(stdin());
+        }
+        if !self.set[1] {
+            self.inner.stdout(stdout());
+        }
+        if !self.set[2] {
+            self.inner.stderr(stderr());
+        }
     }
 }
 
-/// A child inherits the signals that its parent's thread blocks, and ours block nearly all.
+/// A child inherits the signals that its parent's thread blocks, and ours block nearly all: workers, threads of the pool, and what those have
+/// started.
 fn start(command: &mut std_process::Command) -> io::Result<std_process::Child> {
-    if scheduler::current_slot().is_none() {
-        return command.spawn();
+    if scheduler::current_slot().is_some() {
+        return blocking_io(|| scheduler::with_signals(|| command.spawn()));
     }
-    blocking_io(|| scheduler::with_signals(|| command.spawn()))
+    if scheduler::has_blocked_signals() {
+        return scheduler::with_signals(|| command.spawn());
+    }
+    command.spawn()
 }
 
 /// A process that was started. Made by [`Command::spawn`].

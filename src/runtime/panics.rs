@@ -64,6 +64,12 @@ pub(crate) fn is_unwinding() -> bool {
     slot.unwinds().get() || worker.parked_unwinding().get() == 0
 }
 
+/// Whether [`is_unwinding`] says so of a goroutine that may have caught its panic: somebody else of its worker waits in the middle of an
+/// unwinding.
+pub(crate) fn may_have_caught() -> bool {
+    is_unwinding() && Worker::current().is_some_and(|worker| worker.parked_unwinding().get() != 0)
+}
+
 /// Remembers whether the calling goroutine unwinds, until its worker sees that it does not (`Worker::execute`).
 fn mark_unwinding(unwinds: bool) {
     if let Some(slot) = Worker::current().and_then(Worker::running_or_panicking) {

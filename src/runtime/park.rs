@@ -26,7 +26,7 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
-pub(crate) use crate::runtime::panics::{is_unwinding, resume as resume_panic};
+pub(crate) use crate::runtime::panics::{is_unwinding, may_have_caught, resume as resume_panic};
 #[cfg(not(loom))]
 pub(crate) use crate::runtime::scheduler::{
     WakeBatch, accepted, holds_worker, linger, no_switch, place, place_of, spend, spend_call, tick,
@@ -110,7 +110,9 @@ impl Unit {
 }
 
 #[cfg(loom)]
-pub(crate) use model::{WakeBatch, is_unwinding, linger, no_switch, place, place_of, resume_panic, spend, tick};
+pub(crate) use model::{
+    WakeBatch, is_unwinding, linger, may_have_caught, no_switch, place, place_of, resume_panic, spend, tick,
+};
 
 /// In a model every party is a thread.
 #[cfg(loom)]
@@ -129,6 +131,10 @@ mod model {
         pub(crate) fn push(&mut self, unit: &'static Unit) {
             unit.wake(Wake::Queue);
         }
+    }
+
+    pub(crate) fn may_have_caught() -> bool {
+        false
     }
 
     pub(crate) fn spend() {}

@@ -306,6 +306,24 @@ pub(crate) fn block_asynchronous_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
 }
 
+/// Whether the calling thread blocks the signals that [`block_asynchronous_signals`] keeps away, and no others.
+pub(crate) fn blocks_asynchronous_signals() -> bool {
+    let mut now = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: changes nothing, and fills the set.
+    if unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), now.as_mut_ptr()) } != 0 {
+        return false;
+    }
+    // SAFETY: the call has succeeded and filled it.
+    let now = unsafe { now.assume_init() };
+    let set = asynchronous_signals();
+    // SAFETY: a valid set. A number that is no signal is in none.
+    let is_in = |set: &libc::sigset_t, signal| unsafe { libc::sigismember(set, signal) } == 1;
+    // Those from 32 on are the C library's own, or for programs' use; nobody can block the two that end and stop.
+    (1..32)
+        .filter(|&signal| signal != libc::SIGKILL && signal != libc::SIGSTOP)
+        .all(|signal| is_in(&set, signal) == is_in(&now, signal))
+}
+
 /// Runs `f` with the signals let in that [`block_asynchronous_signals`] keeps away, for what inherits the mask of the calling thread.
 pub(crate) fn with_asynchronous_signals<R>(f: impl FnOnce() -> R) -> R {
     /// Sets the mask back, also when `f` panics.

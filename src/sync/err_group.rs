@@ -257,14 +257,15 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// # Panics
     ///
-    /// Re-raises the first panic of a task, whatever errors there were.
+    /// Re-raises the first panic of a task, whatever errors there were; not while the caller is unwinding already. Where that is in doubt (see
+    /// [`WaitGroup::wait`]) it is re-raised: a failure is never taken for success.
     ///
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
     #[track_caller]
     pub fn wait(self) -> Result<(), E> {
-        self.tasks.wait();
+        self.tasks.wait_for_success();
         self.shared.cancel.cancel();
         let first = mem::replace(&mut *self.shared.first.lock(), First::None);
         if let First::Some(error) = first { Err(error) } else { Ok(()) }

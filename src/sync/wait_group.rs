@@ -278,7 +278,8 @@ impl WaitGroup {
     /// # Panics
     ///
     /// Re-raises the first panic of a goroutine started with [`go`](Self::go); other waits of the same group panic with a text that names
-    /// the goroutine. Not while the caller is unwinding already.
+    /// the goroutine. Not while the caller is unwinding already. Nor where the caller has caught a panic of its own by `catch_unwind` while
+    /// another goroutine of its worker waits in a `Drop` during a panic, which cannot be told from that: standard error is told then.
     ///
     /// Once that panic has been re-raised, every later wait panics with that text too, until an [`add`](Self::add) from zero begins a new round.
     ///
@@ -383,6 +384,19 @@ impl WaitGroup {
 
     #[track_caller]
     pub(crate) fn wait_until(&self, until: Until<'_>) -> bool {
+        self.wait_or(until, InDoubt::Tell)
+    }
+
+    /// Like [`wait`](Self::wait), for whoever would take its return for success.
+    #[cfg(not(loom))]
+    #[track_caller]
+    pub(crate) fn wait_for_success(&self) {
+        let done = self.wait_or(Until::EVER, InDoubt::Raise);
+        debug_assert!(done);
+    }
+
+    #[track_caller]
+    fn wait_or(&self, until: Until<'_>, in_doubt: InDoubt) -> bool {
         let inner = &*self.inner;
         let mut state = inner.state.lock();
         if state.count > 0 {
@@ -411,8 +425,13 @@ impl WaitGroup {
             park::spend();
             state = inner.state.lock();
         }
-        if park::is_unwinding() {
+        if park::is_unwinding() && !(in_doubt != InDoubt::Tell && park::may_have_caught()) {
             // Kept for a wait that can raise it.
+            let is_kept = state.failure.is_some();
+            drop(state);
+            if is_kept && park::may_have_caught() {
+                tell_of_silence();
+            }
             return true;
         }
         if let Some(Failure { payload, who }) = state.failure.take() {
@@ -427,6 +446,23 @@ impl WaitGroup {
         }
         true
     }
+}
+
+/// What becomes of a failure where the caller seems to unwind, and a panic would end the process, but may have caught what it panicked with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InDoubt {
+    Tell,
+    #[cfg(not(loom))]
+    Raise,
+}
+
+/// A failure must not pass for success without a word.
+#[cold]
+fn tell_of_silence() {
+    crate::util::stderr::print(
+        "oxigo: a goroutine that a WaitGroup waited for has panicked, which is not raised anew: whoever waits seems to unwind, since another \
+         goroutine of its worker waits in a `Drop` during a panic\n",
+    );
 }
 
 impl Inner {

@@ -342,6 +342,14 @@ mod native {
         crate::stack::overflow::block_asynchronous_signals();
     }
 
+    /// Whether the calling thread blocks just those signals: it has done [`block_signals`], or a thread that has done it started it.
+    pub(crate) fn has_blocked_signals() -> bool {
+        #[cfg(unix)]
+        return crate::stack::overflow::blocks_asynchronous_signals();
+        #[cfg(not(unix))]
+        false
+    }
+
     /// Runs `f` with those signals let in, on a thread that blocks them: for starting processes, which inherit the mask.
     pub(crate) fn with_signals<R>(f: impl FnOnce() -> R) -> R {
         #[cfg(unix)]
