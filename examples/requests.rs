@@ -52,7 +52,7 @@ fn serve(ctx: &Context, requests: &Receiver<u64>) {
         match requests.recv_ctx(ctx) {
             Ok(id) => running.go(move || {
                 // Not made from the server's context: a request that has begun may finish.
-                let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(300));
+                let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(1));
                 let _ = handle(&ctx, id);
             }),
             Err(RecvCtxError::Disconnected) => break println!("no more requests"),

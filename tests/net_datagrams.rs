@@ -599,10 +599,10 @@ fn nt_28_os_pipe_deadlines() {
                     }
                 }
             });
+            // The reader takes one byte, so that the writer has begun; and a reader on an empty pipe is timed out.
+            assert_eq!(reads.join().unwrap().unwrap(), 1);
             time::sleep(Duration::from_millis(5));
             writer.set_write_deadline(soon()).unwrap();
-            // The reader took one byte, and a reader on an empty pipe is timed out.
-            assert_eq!(reads.join().unwrap().unwrap(), 1);
             assert_eq!(writes.join().unwrap().kind(), ErrorKind::TimedOut);
         });
         reader.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
@@ -681,6 +681,8 @@ fn nt_01_closing_a_unix_datagram_socket_wakes_all_who_wait() {
             // Both wait for room with a peer that never receives.
             let sends = s.go(|| std::iter::repeat_with(|| near.send_to(b"x", &there.0)).find(Result::is_err).unwrap());
             let passes = s.go(|| std::iter::repeat_with(|| connected.send(b"x")).find(Result::is_err).unwrap());
+            // One of the two has begun, so that there is something to receive in the end.
+            far.readable().unwrap();
             time::sleep(Duration::from_millis(5));
             near.close().unwrap();
             is_closed(receives.join().unwrap());

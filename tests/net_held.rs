@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Builder, JoinHandle, bounded, go, net::TcpListener, net::unix::UnixStream, time};
+use oxigo::{Builder, JoinHandle, bounded, debug, go, net::TcpListener, net::unix::UnixStream, time};
 
 /// Computes until it is told that the other has been served; false when that took too long.
 fn hold_until(served: &AtomicBool) -> bool {
@@ -117,7 +117,8 @@ fn s_07_a_threads_socket_is_heard_though_goroutines_compute() {
             told.store(true, SeqCst);
         });
         thread::sleep(Duration::from_millis(50));
-        let holders: Vec<_> = (0..2)
+        // As many as there are workers, which may be a single one: another goroutine would begin only when the first has given up.
+        let holders: Vec<_> = (0..debug::metrics().workers)
             .map(|_| {
                 let (served, (tx, begun)) = (served.clone(), bounded(1));
                 let holder = go(move || {

@@ -459,22 +459,28 @@ fn s_09_a_pair_with_long_turns_lets_a_third_run_after_each() {
                 back.send(()).unwrap();
             }
         });
-        let count = Arc::clone(&turns);
+        let (count, over) = (Arc::clone(&turns), Arc::new(AtomicBool::new(false)));
+        let is_over = Arc::clone(&over);
         let asks = go(move || {
-            while count.load(SeqCst) < 100 {
+            while !is_over.load(SeqCst) && count.load(SeqCst) < 1000 {
                 turn(&count);
                 tx.send(()).unwrap();
                 returned.recv().unwrap();
             }
         });
-        let mut most = 0;
-        while !asks.is_finished() {
+        let mut without = Vec::new();
+        while without.len() < 25 && !asks.is_finished() {
             let before = turns.load(SeqCst);
             oxigo::yield_now();
-            most = most.max(turns.load(SeqCst) - before);
+            let passed = turns.load(SeqCst) - before;
+            if passed > 0 {
+                without.push(passed);
+            }
         }
-        // Four at most, but where the clock thread does not get a core either. A pair that is not interrupted has all hundred.
-        assert!(most <= 20, "{most} turns of a pair without the third");
+        over.store(true, SeqCst);
+        without.sort_unstable();
+        // Four at most, but where the clock thread does not get a core either, now and then. A pair that is not interrupted has all thousand.
+        assert!(without.len() == 25 && without[12] <= 20, "turns of a pair without the third: {without:?}");
         asks.join().unwrap();
         answers.join().unwrap();
     });
@@ -616,7 +622,7 @@ fn s_10_a_closure_starts_though_turns_are_long_and_nobody_is_ever_out_of_work() 
 /// second to the sleeper. Likewise when an answer ends the search.
 #[test]
 fn s_10_what_comes_while_a_worker_searches_is_not_left_beside_a_sleeper() {
-    const HELD: Duration = Duration::from_secs(1);
+    const HELD: Duration = Duration::from_secs(20);
     let runtime = oxigo::Runtime::builder().workers(2).name("test").build().unwrap();
     let pause = || {
         let begin = Instant::now();
@@ -963,7 +969,8 @@ fn two_that_compute_run_side_by_side_when_such_have_before() {
     assert!(apart >= 300, "{apart} of 1,000 pairs");
 }
 
-/// 1,000 connections opened one by one on an idle machine do not all end up on one worker.
+/// 300 connections opened one by one on an idle machine do not all end up on one worker. Both their ends are within the 1,024 descriptors that a
+/// process may have by default.
 #[test]
 fn connections_are_spread_over_the_workers() {
     let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
@@ -971,7 +978,7 @@ fn connections_are_spread_over_the_workers() {
     let listener = runtime.run(|| oxigo::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let server = runtime.go(move || {
-        for connection in listener.incoming().take(1000) {
+        for connection in listener.incoming().take(300) {
             let mut connection = connection.unwrap();
             let report = report.clone();
             go(move || {
@@ -983,13 +990,13 @@ fn connections_are_spread_over_the_workers() {
     });
     let mut connections = Vec::new();
     let mut by_worker = std::collections::HashMap::new();
-    for _ in 0..1000 {
+    for _ in 0..300 {
         connections.push(std::net::TcpStream::connect(address).unwrap());
         *by_worker.entry(reports.recv().unwrap()).or_insert(0) += 1;
     }
     server.join().unwrap();
     assert_eq!(by_worker.len(), 2, "{by_worker:?}");
-    assert!(by_worker.values().all(|n| *n >= 300), "{by_worker:?}");
+    assert!(by_worker.values().all(|n| *n >= 90), "{by_worker:?}");
 }
 
 #[test]

@@ -5,7 +5,11 @@ mod common;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -311,16 +315,23 @@ fn dg_06_waits_with_another_end_are_not_suspected() {
         drop(end);
         waits.join().unwrap();
 
-        let waits = go(|| {
-            let (tx, rx) = unbuffered();
-            let kept = Box::new(rx);
-            go(move || {
-                oxigo::time::sleep(LEAST * 10);
-                drop(kept);
-            });
-            assert!(tx.send(()).is_err());
+        let over = Arc::new(AtomicBool::new(false));
+        let waits = go({
+            let over = Arc::clone(&over);
+            move || {
+                let (tx, rx) = unbuffered();
+                let kept = Box::new(rx);
+                go(move || {
+                    while !over.load(SeqCst) {
+                        oxigo::time::sleep(LEAST / 2);
+                    }
+                    drop(kept);
+                });
+                assert!(tx.send(()).is_err());
+            }
         });
         open(&waits, "chan send");
+        over.store(true, SeqCst);
         waits.join().unwrap();
     });
 }

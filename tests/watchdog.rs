@@ -5,7 +5,11 @@ mod common;
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -61,8 +65,14 @@ fn a_worker_that_is_blocked_beside_others_is_told_of() {
         runtime.go(|| {
             let lock: &Mutex<()> = Box::leak(Box::new(Mutex::new(())));
             let held = lock.lock().unwrap();
-            go(move || drop(lock.lock()));
-            oxigo::time::sleep(Duration::from_millis(10));
+            static BEGUN: AtomicBool = AtomicBool::new(false);
+            go(move || {
+                BEGUN.store(true, SeqCst);
+                drop(lock.lock());
+            });
+            while !BEGUN.load(SeqCst) {
+                oxigo::time::sleep(Duration::from_millis(10));
+            }
             drop(held);
         });
         // It is told on the way. The parent ends this.

@@ -94,6 +94,13 @@ fn assert_threads(runtime: &str, expected: usize) {
 #[test]
 #[cfg(target_os = "linux")]
 fn rt_07_from_1_to_1024_workers_and_no_others() {
+    // In a process of its own: meanwhile others would find no descriptors, or no threads.
+    const NAME: &str = "rt_07_from_1_to_1024_workers_and_no_others";
+    if !is_child(NAME) {
+        let output = child(NAME);
+        assert!(output.status.success(), "{}", stderr(&output));
+        return;
+    }
     for wrong in [0, 1025, usize::MAX] {
         let error = Runtime::builder().workers(wrong).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{wrong}");
@@ -187,9 +194,10 @@ fn rt_09_too_many_workers_are_a_clear_error() {
     let mut narrow = free;
     narrow.current = Some(now + (64 << 20));
     setrlimit(Resource::As, narrow).unwrap();
-    let error = Runtime::builder().workers(1000).build().unwrap_err().to_string();
+    // Their pollers' descriptors are within the 1,024 that a process may have by default.
+    let error = Runtime::builder().workers(300).build().unwrap_err().to_string();
     setrlimit(Resource::As, free).unwrap();
-    assert!(error.contains("cannot start worker thread") && error.contains("of 1000"), "{error}");
+    assert!(error.contains("cannot start worker thread") && error.contains("of 300"), "{error}");
     // Those that had started end, and the process goes on.
     rt(2, || go(|| ()).join().unwrap());
 }
@@ -411,7 +419,7 @@ fn memory_falls_back_beside_a_busy_worker() {
         // The stacks' pages, but for those that stay warm.
         let fallen = || resident() + (BURST - 2000) * rustix::param::page_size() < full.load(SeqCst);
         while !(ended.load(SeqCst) && fallen()) {
-            assert!(begin.elapsed() < Duration::from_secs(20), "{} of {} bytes stay", resident(), full.load(SeqCst));
+            assert!(begin.elapsed() < Duration::from_secs(60), "{} of {} bytes stay", resident(), full.load(SeqCst));
             let turn = Instant::now();
             while turn.elapsed() < Duration::from_micros(100) {
                 std::hint::spin_loop();

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{Command, Output, Stdio},
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
@@ -99,9 +99,21 @@ pub(crate) fn child(name: &str) -> Output {
     output
 }
 
-/// Whether this process is the child for test `name`.
+/// Whether this process is the child for test `name`. If so, signals are as in a program that a user has started, whoever started the tests: a
+/// shell has what runs in its background ignore some, which is inherited.
 pub(crate) fn is_child(name: &str) -> bool {
-    env::var("OXIGO_TEST_CHILD").is_ok_and(|child| child == name)
+    static DEFAULTS: Once = Once::new();
+    let is_child = env::var("OXIGO_TEST_CHILD").is_ok_and(|child| child == name);
+    #[cfg(unix)]
+    if is_child {
+        DEFAULTS.call_once(|| {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+                // SAFETY: nobody has asked for any of them yet: a test asks this first.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+        });
+    }
+    is_child
 }
 
 pub(crate) fn stderr(output: &Output) -> String {
