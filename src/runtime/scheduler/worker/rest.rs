@@ -28,9 +28,9 @@ const OUTLASTED: u32 = 4;
 const UNSEARCHED: u32 = 256;
 /// Looks at the inbox between two looks everywhere, with a pause after each.
 const ANSWER_LOOKS: u32 = 64;
-/// How long a worker naps at first while others are busy, doubling up to `NAP_MAX`, before it sleeps for good.
-const NAP_MIN: Duration = Duration::from_micros(20);
-const NAP_MAX: Duration = Duration::from_millis(2);
+/// How long a worker naps while others are busy, and how often before it sleeps for good.
+const NAP: Duration = Duration::from_millis(1);
+const NAPS: u32 = 8;
 /// Idle stacks given back to the kernel between two looks for work.
 const TRIM_BATCH: usize = 64;
 /// Magazines of idle task memory that are sorted between two looks for work.
@@ -210,7 +210,7 @@ impl Worker {
 
     /// Sleeps until there may be something to do.
     pub(super) fn sleep(&self) {
-        let mut nap = NAP_MIN;
+        let mut naps = 0;
         loop {
             let pause = self.give_back_pages();
             self.runtime.idle().sleeps();
@@ -221,7 +221,7 @@ impl Worker {
             let work = left || self.has_own_work() || (self.runtime.is_closed() && self.may_end());
             let mut napping = false;
             if !work {
-                let (timeout, is_nap) = self.sleep_time(nap);
+                let (timeout, is_nap) = self.sleep_time(naps);
                 let pause = pause.filter(|pause| timeout.is_none_or(|timeout| *pause < timeout));
                 napping = is_nap || pause.is_some();
                 count(&self.processor.published.looks);
@@ -247,7 +247,7 @@ impl Worker {
                 self.fresh.push(task);
                 break;
             }
-            nap = nap.saturating_mul(2);
+            naps += 1;
         }
         self.processor.ends_rest();
         clock::active();
@@ -255,15 +255,15 @@ impl Worker {
 
     /// How long to wait in the poller, and whether that is a nap: while others are busy, somebody must look whether they leave
     /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick.
-    fn sleep_time(&self, nap: Duration) -> (Option<Duration>, bool) {
+    fn sleep_time(&self, naps: u32) -> (Option<Duration>, bool) {
         let workers = self.runtime.processors().len();
         let next = self.timers.borrow_mut().next_look();
         let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let napping = nap <= NAP_MAX && self.runtime.idle().sleeping() < workers && self.has_core();
+        let napping = naps < NAPS && self.runtime.idle().sleeping() < workers && self.has_core();
         match (until, napping) {
-            (Some(until), true) if nap < until => (Some(nap), true),
+            (Some(until), true) if NAP < until => (Some(NAP), true),
             (Some(until), _) => (Some(until), false),
-            (None, true) => (Some(nap), true),
+            (None, true) => (Some(NAP), true),
             (None, false) => (None, false),
         }
     }
