@@ -31,6 +31,9 @@ struct Connection {
     answer: [u8; MESSAGE],
 }
 
+/// Connections opened without a pause. A listener's queue may have 128 places, and who finds it full tries again after a second, and then two.
+const AT_ONCE: u64 = 64;
+
 /// What connection `number` says in its `round`th message.
 fn message(number: u64, round: u64) -> [u8; MESSAGE] {
     let mut bytes = [0; MESSAGE];
@@ -94,6 +97,8 @@ fn main() {
         .map(|number| {
             if let Some(pause) = pause {
                 thread::sleep(pause);
+            } else if number % AT_ONCE == AT_ONCE - 1 {
+                thread::sleep(Duration::from_millis(1));
             }
             let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("connection {number}: {error}"));
             stream.set_nodelay(true).expect("a socket");
