@@ -3,18 +3,21 @@
 //! Handlers do next to nothing: they note the signal and wake a thread of ours through a pipe (the `signal-hook` crate), and that thread
 //! tells the subscribers. Worker threads block asynchronous signals, so no goroutine is ever interrupted.
 //!
-//! - N1: subscribers are told under the hub's lock, and a subscription ends under it: after [`Subscription::stop`] has returned nothing
-//!   is delivered to it. A signal that was on its way finds the subscribers that are left.
-//! - N2: a signal that was subscribed to once and finds no subscriber does what it did before the first subscription, as if that had never
-//!   been. Where that was the default, this module takes it; for SIGQUIT that is the dump of `debug::quit`, whose handler has left the signal
-//!   to this module. A handler of the program's has been called by ours, each time, and what was ignored is ignored.
-//! - N3: contexts are ended outside the lock, since that may run code of the user's.
-//! - N4: the channel of [`notify`] holds no number twice, so there is room for each. Nobody else sends to it, and the oldest is received
-//!   first: what has not been received is what was sent last. A signal that finds its number there is told by that one, which will be
-//!   received after the signal came.
-//! - N5: a subscriber whose channel has no receiver any more is not known to the hub before the next of its signals, and one whose context
-//!   has ended stays. The detector of deadlocks asks for the others (`is_listened`).
+//! After [`Subscription::stop`] has returned nothing more is delivered to that subscription. A signal that finds no subscriber left does what
+//! it did before the first subscription.
 #![forbid(unsafe_code)]
+
+// - N1: subscribers are told under the hub's lock, and a subscription ends under it: after `Subscription::stop` has returned nothing
+//   is delivered to it. A signal that was on its way finds the subscribers that are left.
+// - N2: a signal that was subscribed to once and finds no subscriber does what it did before the first subscription, as if that had never
+//   been. Where that was the default, this module takes it; for SIGQUIT that is the dump of `debug::quit`, whose handler has left the signal
+//   to this module. A handler of the program's has been called by ours, each time, and what was ignored is ignored.
+// - N3: contexts are ended outside the lock, since that may run code of the user's.
+// - N4: the channel of `notify` holds no number twice, so there is room for each. Nobody else sends to it, and the oldest is received
+//   first: what has not been received is what was sent last. A signal that finds its number there is told by that one, which will be
+//   received after the signal came.
+// - N5: a subscriber whose channel has no receiver any more is not known to the hub before the next of its signals, and one whose context
+//   has ended stays. The detector of deadlocks asks for the others (`is_listened`).
 
 use std::{
     collections::VecDeque,
@@ -53,7 +56,7 @@ impl Signal {
     pub const HUP: Self = Self(libc::SIGHUP);
     /// Interrupt: Ctrl-C.
     pub const INT: Self = Self(libc::SIGINT);
-    /// Quit: Ctrl-\.
+    /// Quit: Ctrl and the backslash key (`Ctrl-\`).
     pub const QUIT: Self = Self(libc::SIGQUIT);
     /// The polite request to end.
     pub const TERM: Self = Self(libc::SIGTERM);

@@ -12,8 +12,9 @@
 //! | `v, ok := <-ch` | [`rx.recv()`](Receiver::recv) |
 //! | `for v := range ch` | `for v in rx` |
 //! | `close(ch)` | [`tx.close()`](Sender::close), or dropping the last sender |
-//!
-//! The protocol is described in `chan/core.rs` and `chan/two_step.rs`.
+//! | none: many values at once | [`rx.recv_many(&mut values, limit)`](Receiver::recv_many), [`tx.send_many(values)`](Sender::send_many) |
+
+// The protocol is described in `chan/core.rs` and `chan/two_step.rs`.
 
 mod batch;
 pub(crate) mod core;

@@ -1,9 +1,25 @@
 //! Cancellation, deadlines and values that belong to a task and to all it starts: Go's `context`.
 //!
 //! A [`Context`] is handed down to whatever works for the same purpose. It is made from another one, and ends when that one ends, when its
-//! own [`CancelHandle`] is used or dropped, or when its deadline comes. Blocking operations have forms that take one: [`Context::sleep`],
-//! [`Receiver::recv_ctx`], [`Sender::send_ctx`](crate::Sender::send_ctx), [`WaitGroup::wait_ctx`](crate::WaitGroup::wait_ctx),
-//! [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx); for everything else `select!` on [`Context::done`].
+//! own [`CancelHandle`] is used or dropped, or when its deadline comes.
+//!
+//! Operations that wait have forms that take one:
+//!
+//! | of | form |
+//! |---|---|
+//! | time | [`Context::sleep`] |
+//! | channels | [`Receiver::recv_ctx`], [`Sender::send_ctx`](crate::Sender::send_ctx), the same of [`Chan`](crate::Chan) |
+//! | goroutines | [`JoinHandle::join_ctx`](crate::JoinHandle::join_ctx), [`WaitGroup::wait_ctx`](crate::WaitGroup::wait_ctx), [`scope_ctx`] |
+//! | locks | [`MutexCtx::lock_ctx`](crate::sync::MutexCtx::lock_ctx), [`RwLockCtx`](crate::sync::RwLockCtx)'s `read_ctx`, `upgradable_read_ctx` and `write_ctx`: import the trait |
+//! | conditions | [`Condvar::wait_ctx`](crate::sync::Condvar::wait_ctx), [`wait_while_ctx`](crate::sync::Condvar::wait_while_ctx) |
+//! | permits | [`Semaphore::acquire_ctx`](crate::sync::Semaphore::acquire_ctx), [`acquire_owned_ctx`](crate::sync::Semaphore::acquire_owned_ctx) |
+//! | listeners, new connections | [`TcpListener::accept_ctx`](crate::net::TcpListener::accept_ctx), [`TcpStream::connect_ctx`](crate::net::TcpStream::connect_ctx); the same of Unix sockets |
+//! | streams and pipes | [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx) for reading and writing, [`peek_ctx`](crate::net::TcpStream::peek_ctx) |
+//! | datagrams | [`UdpSocket::recv_from_ctx`](crate::net::UdpSocket::recv_from_ctx), `recv_ctx`, `peek_from_ctx`, `peek_ctx`, `send_to_ctx`, `send_ctx`; the same of Unix sockets, but for the two that peek |
+//! | host names | [`lookup_host_ctx`](crate::net::lookup_host_ctx) |
+//! | processes | [`Child::wait_ctx`](crate::process::Child::wait_ctx) |
+//!
+//! `select!` with [`Context::done`] as one of its channels is for waits on several channels.
 //!
 //! | Go | here |
 //! |---|---|

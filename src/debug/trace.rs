@@ -16,15 +16,16 @@
 //! | `poll`, `sleep` | a slice: the worker looks at its poller, or sleeps in it | |
 //! | `steal` | an instant: a fresh goroutine is taken from another worker | `goroutine`, `from`; `more`: how many with it |
 //!
-//! # How it works
-//!
-//! - T1: each track has a recorder of its own, written under a lock that nobody else wants until the trace is stopped. A recorder keeps the
-//!   last quarter of a million events (ten megabytes); what was before is dropped, and the trace says how much. A slice is one event, recorded
-//!   at its end, so every slice that is in the trace is whole.
-//! - T2: nothing is formatted or written before the trace is stopped.
-//! - T3: while no trace is on, the scheduler pays for one look at `debug::hooks` at each of these places.
-//! - T4: a recorder belongs to a processor, which is never freed, or is static. It enrolls with its first event of a session; what it has from
-//!   an earlier one it throws away then.
+//! A trace keeps the last quarter of a million events (ten megabytes) of each track. What was before is dropped, and the trace says how much.
+//! Nothing is formatted or written before the trace is stopped.
+
+// - T1: each track has a recorder of its own, written under a lock that nobody else wants until the trace is stopped. A recorder keeps the
+//   last quarter of a million events (ten megabytes); what was before is dropped, and the trace says how much. A slice is one event, recorded
+//   at its end, so every slice that is in the trace is whole.
+// - T2: nothing is formatted or written before the trace is stopped.
+// - T3: while no trace is on, the scheduler pays for one look at `debug::hooks` at each of these places.
+// - T4: a recorder belongs to a processor, which is never freed, or is static. It enrolls with its first event of a session; what it has from
+//   an earlier one it throws away then.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -24,7 +24,7 @@ fn within(ctx: &Context, acquire: impl FnOnce(Until<'_>) -> bool) -> Result<(), 
     if acquire(Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
 }
 
-/// [`Mutex::lock`](lock_api::Mutex::lock) with a context. Not meant to be implemented elsewhere.
+/// [`Mutex::lock`](https://docs.rs/lock_api/0.4/lock_api/struct.Mutex.html#method.lock) with a context. Not meant to be implemented elsewhere.
 ///
 /// # Examples
 ///
@@ -72,8 +72,9 @@ impl<T: ?Sized> MutexCtx for Mutex<T> {
     }
 }
 
-/// [`RwLock::read`](lock_api::RwLock::read), [`upgradable_read`](lock_api::RwLock::upgradable_read) and
-/// [`write`](lock_api::RwLock::write) with a context. Not meant to be implemented elsewhere.
+/// [`RwLock`]'s [`read`](https://docs.rs/lock_api/0.4/lock_api/struct.RwLock.html#method.read),
+/// [`upgradable_read`](https://docs.rs/lock_api/0.4/lock_api/struct.RwLock.html#method.upgradable_read) and
+/// [`write`](https://docs.rs/lock_api/0.4/lock_api/struct.RwLock.html#method.write) with a context. Not meant to be implemented elsewhere.
 ///
 /// # Examples
 ///

@@ -89,7 +89,7 @@ pub(super) enum Manner {
     Fair,
 }
 
-/// The lock without a value, for the [`lock_api`] types. Users want [`Mutex`].
+/// The lock without a value, for the types of [`lock_api`](https://docs.rs/lock_api/0.4/lock_api/). Users want [`Mutex`].
 pub struct RawMutex {
     word: AtomicU32,
     /// Guards `queue`. Under it: a few loads and stores, claims, no wake (L1).
@@ -424,8 +424,17 @@ mod api {
     /// Not poisoned by panics: a guard that is dropped while unwinding unlocks like any other. A party that comes late may overtake those
     /// who wait, but nobody for more than about a millisecond: from then on the lock is handed over in order. It is not re-entrant.
     ///
-    /// The methods are [`lock_api::Mutex`]'s: `lock`, `try_lock`, `try_lock_for`, `try_lock_until`, `is_locked`, `get_mut`, `into_inner`,
-    /// and those of its guards: `map`, `unlocked`, `unlock_fair`, `bump`. Guards are not `Send`; a goroutine never leaves its thread, so it
+    /// The methods are [those of `lock_api::Mutex`](https://docs.rs/lock_api/0.4/lock_api/struct.Mutex.html):
+    ///
+    /// - `new(value)`: not locked.
+    /// - `lock()`: waits until the lock is free and gives a guard.
+    /// - `try_lock()`: a guard, if the lock is free now.
+    /// - `try_lock_for(duration)`, `try_lock_until(instant)`: wait for so long at most.
+    /// - `lock_ctx(&ctx)`: waits until `ctx` ends at the latest; import [`MutexCtx`](crate::sync::MutexCtx).
+    /// - `is_locked()`: whether somebody holds it now.
+    /// - `get_mut()`, `into_inner()`: the value, without locking, for whoever has the mutex to himself.
+    ///
+    /// A guard has `map`, `unlocked`, `unlock_fair` and `bump` as [associated functions](https://docs.rs/lock_api/0.4/lock_api/struct.MutexGuard.html). Guards are not `Send`; a goroutine never leaves its thread, so it
     /// may keep one while it waits for something else.
     ///
     /// # Examples
@@ -445,7 +454,8 @@ mod api {
     ///
     /// # Blocking
     ///
-    /// `lock`, `try_lock_for`, `try_lock_until`, `bump` and [`lock_ctx`](crate::sync::MutexCtx::lock_ctx) park the goroutine, or block the thread. `try_lock` and unlocking do neither.
+    /// `lock`, `try_lock_for`, `try_lock_until`, `bump` and [`lock_ctx`](crate::sync::MutexCtx::lock_ctx) park the goroutine, or block the
+    /// thread. `try_lock` and unlocking do neither.
     pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
 
     /// Keeps a [`Mutex`] locked until it is dropped, and leads to its value.

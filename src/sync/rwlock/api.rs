@@ -200,8 +200,20 @@ unsafe impl lock_api::RawRwLockUpgradeTimed for RawRwLock {
 /// kind starves, and a goroutine must not take a second read lock with `read` (a writer may have come in between): that is what
 /// `read_recursive` is for. Not poisoned by panics.
 ///
-/// The methods are [`lock_api::RwLock`]'s: `read`, `write`, `try_read`, `try_write`, those with `_for` and `_until`,
-/// `read_recursive`, and those of the guards: `map`, `downgrade`, `unlocked`, `unlock_fair`, `bump`.
+/// The methods are [those of `lock_api::RwLock`](https://docs.rs/lock_api/0.4/lock_api/struct.RwLock.html):
+///
+/// - `new(value)`: held by nobody.
+/// - `read()`, `write()`: wait for the lock and give a guard.
+/// - `try_read()`, `try_write()`: a guard, if that needs no waiting.
+/// - `try_read_for(duration)`, `try_write_for(duration)`, and with `_until(instant)`: wait for so long at most.
+/// - `read_recursive()`, with the same `try_` forms: a read lock also while a writer waits.
+/// - `read_ctx(&ctx)`, `upgradable_read_ctx(&ctx)`, `write_ctx(&ctx)`: wait until `ctx` ends at the latest; import
+///   [`RwLockCtx`](crate::sync::RwLockCtx).
+/// - `is_locked()`, `is_locked_exclusive()`: whether somebody holds it now; whether a writer does.
+/// - `get_mut()`, `into_inner()`: the value, without locking, for whoever has the lock to himself.
+///
+/// Guards have `map`, `downgrade`, `unlocked`, `unlock_fair` and `bump` as associated functions, those of
+/// [readers](https://docs.rs/lock_api/0.4/lock_api/struct.RwLockReadGuard.html) all but `downgrade`.
 ///
 /// One reader at a time may be upgradable (`upgradable_read`, with its own `try_`, `_for` and `_until`): it reads beside the others, keeps
 /// writers out, and may become the writer without letting go: see [`RwLockUpgradableReadGuard`].
