@@ -21,7 +21,7 @@
 //! | here | what | in the manner of |
 //! |---|---|---|
 //! | the root | [`go`], [`scope`](scope()), [`Runtime`], [`park`], [`blocking`], [`goroutine_local!`] | `std::thread` |
-//! | [`chan`] | channels, [`select!`], [`chan::Select`] | the crate `crossbeam-channel`, and Go's `close` |
+//! | [`chan`] | channels, many values at once ([`recv_many`](Receiver::recv_many), [`send_many`](Sender::send_many)), [`select!`], [`chan::Select`] | the crate `crossbeam-channel`, and Go's `close` |
 //! | [`sync`] | [`WaitGroup`], locks, once, semaphore, groups | `parking_lot`, `std::sync`, Go's `sync` |
 //! | [`time`] | sleeping, timers, tickers | Go's `time` |
 //! | [`context`] | cancellation, deadlines, values | Go's `context` |

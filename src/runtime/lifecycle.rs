@@ -464,7 +464,11 @@ pub(crate) fn current_or_default() -> io::Result<Arc<Shared>> {
 /// Most programs need none: [`go`](crate::go) and [`run`](crate::run) use the process's default runtime, which starts by itself.
 ///
 /// Dropping a `Runtime` never blocks. It refuses new goroutines (`go` panics, `Builder::spawn` errors), drops closures that have
-/// not started, and each worker thread ends when its last goroutine has.
+/// not started, and each worker thread ends when its last goroutine has. So wait for what has to run before you drop it: with `run`, by joining,
+/// or with a [`WaitGroup`](crate::WaitGroup). Closures are dropped by workers; where a goroutine holds the only one, they wait until it gives way.
+///
+/// Goroutines that are started from a goroutine of this runtime belong to it too. What is started on a plain thread, or inside
+/// [`blocking`](crate::blocking), which runs on one, belongs to the default runtime: take [`Runtime::go`] there.
 ///
 /// # Examples
 ///
@@ -475,6 +479,16 @@ pub(crate) fn current_or_default() -> io::Result<Arc<Shared>> {
 ///     (51..=100).sum::<u32>() + half.join().unwrap()
 /// });
 /// assert_eq!(sum, 5050);
+///
+/// let bills = oxigo::WaitGroup::new();
+/// let sent = bills.guard();
+/// runtime.go(move || {
+///     // … send a bill …
+///     drop(sent);
+/// });
+/// // Without this wait the goroutine may never run: dropping the runtime drops what has not started.
+/// bills.wait();
+/// drop(runtime);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
@@ -491,7 +505,7 @@ impl Runtime {
         RuntimeBuilder { options: Options::default() }
     }
 
-    /// Starts `f` as a goroutine of this runtime; see [`go`](crate::go).
+    /// Starts `f` as a goroutine of this runtime; see [`go`](crate::go). If the runtime is dropped before `f` has started, `f` never runs.
     ///
     /// # Panics
     ///

@@ -1,8 +1,8 @@
 //! `scope`: goroutines that borrow from the frame that waits for them.
 //!
-//! - B1: `running` counts children whose closure, result or payload may still borrow. A child counts itself out in its task's
+//! - Y1: `running` counts children whose closure, result or payload may still borrow. A child counts itself out in its task's
 //!   [`Exit`], after its own reference to the task is gone, and touches only the shared `Arc` after that (P3).
-//! - B2: `scope` returns or unwinds only after `running` is zero, and its wait cannot be interrupted.
+//! - Y2: `scope` returns or unwinds only after `running` is zero, and its wait cannot be interrupted.
 
 use std::{
     fmt,
@@ -199,7 +199,7 @@ impl<'scope> Scope<'scope, '_> {
         }
         let not_started = NotStarted(&self.data);
         let child = Child(Arc::clone(&self.data));
-        // SAFETY: `scope` waits for `Child::exited` (B2) before anything that outlives 'scope ends, and handles cannot outlive
+        // SAFETY: `scope` waits for `Child::exited` (Y2) before anything that outlives 'scope ends, and handles cannot outlive
         // 'scope.
         let goroutine = unsafe { builder.start(None, f, child, None)? };
         mem::forget(not_started);

@@ -339,7 +339,11 @@ impl fmt::Debug for Select<'_> {
 /// - Without a buffer a receiver that waited waits for the value, beyond a time limit of its own too.
 /// - Without a buffer a sender that waited goes on when its value is received from the operation, beyond a time limit of its own too.
 ///
-/// So one that is forgotten ([`std::mem::forget`]) keeps its partner, or what is behind it in the buffer, until the channel is closed, or for ever.
+/// So do not forget one ([`std::mem::forget`]):
+///
+/// - A send to a buffer keeps its place, and receivers from what is behind it, until the channel is closed.
+/// - A partner that waited, where there is no buffer, waits for ever. A close does not reach it, since it has left the queue.
+/// - A receive that has its value already loses it; nobody waits for that.
 ///
 /// # Dropping
 ///

@@ -34,6 +34,23 @@ use crate::{
 /// error; here errors need be neither [`Error`] nor `Clone`, so it only says what the error says, as far as it knows the type, and
 /// [`set_cause`](Self::set_cause) makes another.
 ///
+/// Of a group that is dropped without `wait`, nobody gets errors and panics: errors are dropped, and a panic has been printed as every goroutine's is
+/// (with [`PanicPolicy::Abort`](crate::PanicPolicy::Abort) it ends the process).
+///
+/// A limit together with a context of the caller's: [`with_context`](Self::with_context), then [`set_limit`](Self::set_limit).
+///
+/// ```
+/// use oxigo::{context::Context, sync::ErrGroup};
+///
+/// let (ctx, _cancel) = Context::background().with_cancel();
+/// let mut group = ErrGroup::<String>::with_context(&ctx);
+/// group.set_limit(8);
+/// for _ in 0..100 {
+///     group.go(|| Ok(()));
+/// }
+/// assert_eq!(group.wait(), Ok(()));
+/// ```
+///
 /// For tasks that start tasks take [`scope_ctx`](crate::context::scope_ctx), whose scope is `Clone`.
 ///
 /// # Examples
@@ -99,7 +116,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         Self::with_context(&Context::background())
     }
 
-    /// A group in which at most `limit` tasks are active at once.
+    /// A group in which at most `limit` tasks are active at once, and whose context has no parent. With a parent: `with_context`, then `set_limit`.
     ///
     /// # Blocking
     ///
@@ -179,6 +196,9 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     /// Starts `task` as a goroutine, waiting first while the limit's number of tasks are active (with a limit of 0: for ever).
+    ///
+    /// Called within a task of the same group it waits for a place in the same way, while that task keeps its own: with a limit of 1, or where all
+    /// active tasks do so, for ever, as in Go. [`try_go`](Self::try_go) does not wait.
     ///
     /// # Panics
     ///

@@ -1,4 +1,24 @@
-//! Waiting for each other: Go's `sync`.
+//! Waiting for each other: Go's `sync`, with `errgroup`, `semaphore` and `singleflight`.
+//!
+//! | Go | here |
+//! |---|---|
+//! | `sync.Mutex`, `sync.RWMutex` | [`Mutex<T>`](Mutex), [`RwLock<T>`](RwLock), which hold the value that they protect; the interface is `parking_lot`'s |
+//! | `mu.Lock()`, `defer mu.Unlock()` | `let guard = mutex.lock()`; dropping the guard unlocks |
+//! | none: a lock, or the end of a context | [`mutex.lock_ctx(&ctx)`](MutexCtx::lock_ctx), [`lock.read_ctx(&ctx)`](RwLockCtx::read_ctx): import the trait |
+//! | `sync.Cond` | [`Condvar`] |
+//! | `sync.Once` | [`Once`] |
+//! | `sync.OnceValue(f)` | [`LazyLock<T>`](LazyLock), [`OnceLock<T>`](OnceLock) |
+//! | `sync.WaitGroup`, `wg.Go(f)` | [`WaitGroup`], [`wg.go(f)`](WaitGroup::go) |
+//! | `errgroup.WithContext(ctx)`, `g.SetLimit(n)` | [`ErrGroup::with_context(&ctx)`](ErrGroup::with_context), [`group.set_limit(n)`](ErrGroup::set_limit) |
+//! | `semaphore.NewWeighted(n)`, `s.Acquire(ctx, k)` | [`Semaphore::new(n)`](Semaphore::new), [`semaphore.acquire_ctx(k, &ctx)`](Semaphore::acquire_ctx) |
+//! | `singleflight.Group` | [`SingleFlight`] |
+//! | `sync.Map`, `sync.Pool` | none: `RwLock<HashMap<K, V>>`; a bounded channel of values |
+//! | `sync/atomic` | [`std::sync::atomic`] |
+//! | none: parties that wait for each other | [`Barrier`] |
+//!
+//! These park the goroutine that waits, and its worker goes on with others; a plain thread they block. The locks of `std::sync` and `parking_lot`
+//! hold the worker instead. That is harmless where a lock is held for a moment only and never across a wait. Held across one, it can hang the
+//! worker for ever: another goroutine of the worker that wants the lock blocks the thread on which the holder would have to go on.
 
 /// A `new` that is `const`, except in models, whose atomics cannot be made in constants.
 macro_rules! const_new {

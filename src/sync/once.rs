@@ -76,8 +76,8 @@ impl OnceState {
 
 /// Runs a closure once, however many call; the others wait until it has ended. Go's `sync.Once`, with `parking_lot`'s interface.
 ///
-/// A closure that panics poisons it: further calls of [`call_once`](Self::call_once) panic, until one of
-/// [`call_once_force`](Self::call_once_force) succeeds.
+/// A closure that panics poisons it. Its own caller gets that panic. Other calls of [`call_once`](Self::call_once), those that were waiting too,
+/// panic with "Once instance has previously been poisoned", until one of [`call_once_force`](Self::call_once_force) succeeds.
 ///
 /// # Examples
 ///

@@ -15,6 +15,9 @@ use super::once::Once;
 
 /// A place that is written once. As `std::sync::OnceLock`, for goroutines.
 ///
+/// It is not poisoned. When a closure panics its own caller gets that panic, the place stays empty, and the next caller, or one of those that
+/// were waiting, runs its own closure.
+///
 /// # Examples
 ///
 /// ```
@@ -242,7 +245,9 @@ impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
 ///
 /// # Panics
 ///
-/// Using it panics when its closure has panicked: there is no second one to try.
+/// When its closure panics, whoever has run it gets that panic, with its payload. From then on using it panics with "LazyLock instance has
+/// previously been poisoned", also for those that were waiting: there is no second closure to try. (Go's `sync.OnceValue` gives all callers
+/// the first panic's value.)
 ///
 /// # Blocking
 ///

@@ -66,7 +66,8 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
     ///
     /// # Panics
     ///
-    /// When the call panics: its own caller gets that panic, the others one with the same text. A panic of the key's `Hash` or `Eq` goes through
+    /// When the call panics: its own caller gets that panic, with its payload. The others get a panic of their own with the text "the call that this
+    /// one shares has panicked: …", which ends with the first one's text if that had one. A panic of the key's `Hash` or `Eq` goes through
     /// to its caller; at the end of a call it is the call's.
     ///
     /// # Blocking

@@ -31,6 +31,9 @@ use crate::runtime::{panics, refuses_new};
 
 /// Waits for a collection of goroutines to finish; Go's `sync.WaitGroup`.
 ///
+/// Of a group that is dropped without a wait nobody gets the panics of its goroutines; they have been printed, as every goroutine's are (with
+/// [`PanicPolicy::Abort`](crate::PanicPolicy::Abort) one ends the process). The goroutines go on.
+///
 /// It is not `Clone`: share it by reference in a [`scope`](crate::scope()), by `Arc`, or hand out [guards](Self::guard).
 ///
 /// # Examples
