@@ -2,7 +2,7 @@
 //!
 //! - F1: a heritage is never changed. A goroutine that sets a label gets a new one; those that it started before keep theirs.
 //! - F2: it is kept with the goroutine's (or thread's) locals, so a program that uses none of this pays nothing for it: no field in a
-//!   task, and one look at [`hooks`] for each `go`.
+//!   task, and one look at [`hooks`] for each `go`. Where there is something to inherit, whoever starts the goroutine makes its store of locals.
 //! - F3: a goroutine gives up its heritage at its end, before its end can be seen by whoever joins it. So a leak check is referred to by
 //!   its own guard and by goroutines that have not ended.
 

@@ -1,7 +1,8 @@
 //! What a goroutine, or a thread, keeps for itself: the values of its `goroutine_local!`s.
 //!
 //! - O1: a store belongs to one goroutine, or to one thread outside all goroutines, and only that one reaches it, from its own frames. A
-//!   goroutine's store is made at its first use; a goroutine that uses none pays a null pointer in its task.
+//!   goroutine's store is made at its first use, or before its start when it inherits something (`debug::heritage`); a goroutine that has none
+//!   pays a null pointer in its task.
 //! - O2: user code (initialisers, `Drop`, what is done with a value) runs while the store is not borrowed, so it may use the store again, and
 //!   may park. A value is shared (`Rc`) with whoever works with it, so it outlives that.
 //! - O3: at the end values are dropped one by one, oldest first; a value made by a `Drop` joins the end of the line. A key whose value was

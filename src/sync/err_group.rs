@@ -37,20 +37,6 @@ use crate::{
 /// Of a group that is dropped without `wait`, nobody gets errors and panics: errors are dropped, and a panic has been printed as every goroutine's is
 /// (with [`PanicPolicy::Abort`](crate::PanicPolicy::Abort) it ends the process).
 ///
-/// A limit together with a context of the caller's: [`with_context`](Self::with_context), then [`set_limit`](Self::set_limit).
-///
-/// ```
-/// use oxigo::{context::Context, sync::ErrGroup};
-///
-/// let (ctx, _cancel) = Context::background().with_cancel();
-/// let mut group = ErrGroup::<String>::with_context(&ctx);
-/// group.set_limit(8);
-/// for _ in 0..100 {
-///     group.go(|| Ok(()));
-/// }
-/// assert_eq!(group.wait(), Ok(()));
-/// ```
-///
 /// For tasks that start tasks take [`scope_ctx`](crate::context::scope_ctx), whose scope is `Clone`.
 ///
 /// # Examples
@@ -69,6 +55,20 @@ use crate::{
 ///     });
 /// }
 /// assert_eq!(group.wait(), Err("nowhere: no such host".to_string()));
+/// ```
+///
+/// A limit together with a context of the caller's: [`with_context`](Self::with_context), then [`set_limit`](Self::set_limit).
+///
+/// ```
+/// use oxigo::{context::Context, sync::ErrGroup};
+///
+/// let (ctx, _cancel) = Context::background().with_cancel();
+/// let mut group = ErrGroup::<String>::with_context(&ctx);
+/// group.set_limit(8);
+/// for _ in 0..100 {
+///     group.go(|| Ok(()));
+/// }
+/// assert_eq!(group.wait(), Ok(()));
 /// ```
 pub struct ErrGroup<E> {
     tasks: WaitGroup,

@@ -434,8 +434,9 @@ mod api {
     /// - `is_locked()`: whether somebody holds it now.
     /// - `get_mut()`, `into_inner()`: the value, without locking, for whoever has the mutex to himself.
     ///
-    /// A guard has `map`, `unlocked`, `unlock_fair` and `bump` as [associated functions](https://docs.rs/lock_api/0.4/lock_api/struct.MutexGuard.html). Guards are not `Send`; a goroutine never leaves its thread, so it
-    /// may keep one while it waits for something else.
+    /// A guard has `map`, `unlocked`, `unlock_fair` and `bump` as
+    /// [associated functions](https://docs.rs/lock_api/0.4/lock_api/struct.MutexGuard.html). Guards are not `Send`; a goroutine never leaves its
+    /// thread, so it may keep one while it waits for something else.
     ///
     /// # Examples
     ///
