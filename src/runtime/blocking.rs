@@ -36,8 +36,8 @@ const LINGER: Duration = Duration::from_secs(10);
 /// and ends the process.
 ///
 /// On the pool `f` is no part of the goroutine: [`current`](crate::current()) and goroutine-locals are the thread's, which other calls use as well. Take
-/// what `f` needs, such as the number of a request, along in `f`. The pool is the process's and belongs to no runtime: [`go`](crate::go()) in `f` starts
-/// a goroutine of the default runtime, also where the caller's is one of your own ([`Runtime::go`](crate::Runtime::go) starts one there).
+/// what `f` needs, such as the number of a request, along in `f`. The pool is the process's and belongs to no runtime: [`go`](crate::go()) in `f`
+/// starts a goroutine of the default runtime, also where the caller's is one of your own ([`Runtime::go`](crate::Runtime::go) starts one there).
 ///
 /// # Examples
 ///
