@@ -56,7 +56,7 @@ impl Signal {
     pub const HUP: Self = Self(libc::SIGHUP);
     /// Interrupt: Ctrl-C.
     pub const INT: Self = Self(libc::SIGINT);
-    /// Quit: Ctrl and the backslash key (`Ctrl-\`).
+    /// Quit: `Ctrl-\`.
     pub const QUIT: Self = Self(libc::SIGQUIT);
     /// The polite request to end.
     pub const TERM: Self = Self(libc::SIGTERM);
