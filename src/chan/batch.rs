@@ -23,13 +23,10 @@ const BYTES_AT_ONCE: usize = 16 * 1024;
 
 /// For values of type `T`, one at least.
 const fn at_once<T>() -> usize {
-    let (least, fit) = (1, BYTES_AT_ONCE / if mem::size_of::<T>() == 0 { 1 } else { mem::size_of::<T>() });
-    if fit > AT_ONCE {
-        AT_ONCE
-    } else if fit > least {
-        fit
-    } else {
-        least
+    match mem::size_of::<T>() {
+        size if size <= BYTES_AT_ONCE / AT_ONCE => AT_ONCE,
+        size if size < BYTES_AT_ONCE => BYTES_AT_ONCE / size,
+        _ => 1,
     }
 }
 
