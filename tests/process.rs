@@ -15,8 +15,10 @@ use oxigo::{
         Context,
         ContextError::{self, Canceled, DeadlineExceeded},
     },
+    fs::File,
     go,
     process::{Command, ExitStatus, Stdio},
+    signal::Signal,
 };
 
 #[test]
@@ -29,6 +31,13 @@ fn status_and_output() {
         assert_eq!(Command::new("/no/such/program").spawn().unwrap_err().kind(), ErrorKind::NotFound);
         let told = Command::new("sh").args(["-c", "echo $COLOUR"]).env("COLOUR", "blue").output().unwrap();
         assert_eq!(told.stdout, b"blue\n");
+        let told = Command::new("sh")
+            .args(["-c", "echo $COLOUR $SIZE"])
+            .env("COLOUR", "blue")
+            .envs([("COLOUR", "red"), ("SIZE", "small")])
+            .output()
+            .unwrap();
+        assert_eq!(told.stdout, b"red small\n");
     });
 }
 
@@ -55,6 +64,65 @@ fn output_keeps_what_was_set() {
         let mut none = Command::new("/no/such/program");
         none.output().unwrap_err();
         none.output().unwrap_err();
+    });
+}
+
+#[test]
+fn a_file_may_be_a_stream_of_a_process() {
+    at_1_2_4(|| {
+        let path = std::env::temp_dir().join(format!("oxigo-test-stdio-{}", std::process::id()));
+        std::fs::write(&path, "from a file").unwrap();
+        let output = Command::new("cat").stdin(File::open(&path).unwrap()).output().unwrap();
+        assert_eq!(output.stdout, b"from a file");
+        let status = Command::new("echo").arg("to a file").stdout(File::create(&path).unwrap()).status().unwrap();
+        assert!(status.success());
+        assert_eq!(std::fs::read(&path).unwrap(), b"to a file\n");
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
+/// The process does with a signal what it wants, and one that was waited for gets none.
+#[test]
+fn a_signal_is_sent_until_the_process_was_waited_for() {
+    at_1_2_4(|| {
+        let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done";
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_ref().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        for number in [0, -1, 1000] {
+            assert_eq!(child.signal(Signal::from_raw(number)).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+        child.signal(Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+        child.signal(Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7), "told again");
+
+        // One that has ended and was not waited for takes them, as it does with `kill`.
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        child.signal(Signal::TERM).unwrap();
+        while child.signal(Signal::CONT).is_ok() && child.try_wait().unwrap().is_none() {
+            oxigo::yield_now();
+        }
+        assert_eq!(child.wait().unwrap().signal(), Some(15));
+    });
+}
+
+/// What a wait does first, whether or not it then waits.
+#[test]
+fn a_wait_that_gives_up_at_once_closes_the_input_too() {
+    at_1_2_4(|| {
+        let (ended, cancel) = Context::background().with_cancel();
+        cancel.cancel();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert_eq!(child.wait_ctx(&ended).unwrap_err().to_string(), "context canceled");
+        assert!(child.stdin.is_none());
+        assert!(child.wait().unwrap().success());
+
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let _ = child.wait_timeout(Duration::ZERO).unwrap();
+        assert!(child.stdin.is_none());
+        assert!(child.wait().unwrap().success());
     });
 }
 

@@ -8,6 +8,7 @@ use std::{
         unix::fs::FileExt,
     },
     path::Path,
+    process::Stdio,
 };
 
 use crate::runtime::blocking::blocking_io;
@@ -266,6 +267,23 @@ impl From<File> for std_fs::File {
 }
 
 impl From<File> for OwnedFd {
+    fn from(file: File) -> Self {
+        file.inner.into()
+    }
+}
+
+impl From<File> for Stdio {
+    /// For a process that is to read the file or to write to it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{fs::File, process::Command};
+    ///
+    /// let sorted = Command::new("sort").stdin(File::open("Cargo.toml")?).output()?;
+    /// assert!(sorted.status.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn from(file: File) -> Self {
         file.inner.into()
     }

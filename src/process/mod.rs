@@ -4,6 +4,9 @@
 //! waited for through its descriptor (a pidfd) where the system has them, and on the pool elsewhere.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     ffi::OsStr,
     io::{self, Read},
@@ -18,6 +21,10 @@ use std::{
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
+use rustix::process::Pid;
+
 use crate::{
     Builder,
     context::Context,
@@ -25,15 +32,24 @@ use crate::{
     net::descriptor::{Descriptor, Direction},
     runtime::{blocking::blocking_io, park, scheduler, wait::Reason},
     scope,
+    signal::Signal,
 };
 
 /// How a process is started: [`std::process::Command`] whose children park the goroutine.
+///
+/// What is not here, such as `process_group`, `pre_exec` and `uid`, is set on a [`std::process::Command`], which turns into this with `from`.
 ///
 /// # Examples
 ///
 /// ```
 /// let output = oxigo::run(|| oxigo::process::Command::new("echo").arg("hello").output())?;
 /// assert_eq!(output.stdout, b"hello\n");
+///
+/// // In a process group of its own, where Ctrl-C does not reach it:
+/// use std::os::unix::process::CommandExt;
+/// let mut apart = std::process::Command::new("true");
+/// apart.process_group(0);
+/// assert!(oxigo::process::Command::from(apart).status()?.success());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -75,6 +91,12 @@ impl Command {
         self
     }
 
+    /// Sets variables of the environment.
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, variables: impl IntoIterator<Item = (N, V)>) -> &mut Self {
+        self.inner.envs(variables);
+        self
+    }
+
     /// Takes a variable out of the environment.
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
         self.inner.env_remove(name);
@@ -93,21 +115,37 @@ impl Command {
         self
     }
 
-    /// Sets the standard input.
+    /// Sets the standard input. A [`File`](crate::fs::File) can be given as it is; the ends of [`io::pipe`](crate::io::pipe()) turn into `std`'s
+    /// first, which can fail: other handles of them may be in use.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use oxigo::process::Command;
+    ///
+    /// let (reader, mut writer) = oxigo::io::pipe()?;
+    /// let mut cat = Command::new("cat");
+    /// cat.stdin(std::io::PipeReader::try_from(reader)?);
+    /// writer.write_all(b"by way of a pipe")?;
+    /// drop(writer); // the child reads to the end
+    /// assert_eq!(cat.output()?.stdout, b"by way of a pipe");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn stdin(&mut self, from: impl Into<Stdio>) -> &mut Self {
         self.inner.stdin(from);
         self.set[0] = true;
         self
     }
 
-    /// Sets the standard output.
+    /// Sets the standard output, to what [`stdin`](Self::stdin) takes as well.
     pub fn stdout(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stdout(to);
         self.set[1] = true;
         self
     }
 
-    /// Sets the standard error.
+    /// Sets the standard error, to what [`stdin`](Self::stdin) takes as well.
     pub fn stderr(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stderr(to);
         self.set[2] = true;
@@ -225,12 +263,15 @@ fn adopt(end: impl Into<OwnedFd>) -> io::Result<Arc<Descriptor>> {
     Ok(Arc::new(Descriptor::take_over(end.into())?))
 }
 
+fn pid_of(id: u32) -> Option<Pid> {
+    Pid::from_raw(id.try_into().ok()?)
+}
+
 #[cfg(target_os = "linux")]
 fn open_pidfd(id: u32) -> Option<Descriptor> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let pid = Pid::from_raw(id.try_into().ok()?)?;
+    use rustix::process::{PidfdFlags, pidfd_open};
     // Not waited for yet, so the number still means our child.
-    let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let fd = pidfd_open(pid_of(id)?, PidfdFlags::empty()).ok()?;
     Descriptor::take_over(fd).ok()
 }
 
@@ -258,7 +299,7 @@ impl Child {
         self.inner.id()
     }
 
-    /// Ends the process by force. It still has to be waited for.
+    /// Ends the process by force. It still has to be waited for. [`signal`](Self::signal) asks it politely.
     ///
     /// # Errors
     ///
@@ -269,6 +310,56 @@ impl Child {
     /// Never parks.
     pub fn kill(&mut self) -> io::Result<()> {
         self.inner.kill()
+    }
+
+    /// Sends a signal to the process, which may do with it what it wants. Nothing, when the process has been waited for: its number may mean
+    /// another by then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{process::Command, signal::Signal};
+    /// use std::{os::unix::process::ExitStatusExt, time::Duration};
+    ///
+    /// let mut child = Command::new("sleep").arg("3600").spawn()?;
+    /// child.signal(Signal::TERM)?;
+    /// let status = match child.wait_timeout(Duration::from_secs(10))? {
+    ///     Some(status) => status,
+    ///     None => {
+    ///         child.kill()?;
+    ///         child.wait()?
+    ///     }
+    /// };
+    /// assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a number that has no name, such as those of real-time signals. `PermissionDenied` when the process belongs to another
+    /// user by now.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        let signal = rustix::process::Signal::from_named_raw(signal.as_raw())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a signal without a name cannot be sent"))?;
+        #[cfg(target_os = "linux")]
+        if let Some(pidfd) = &self.pidfd {
+            return match rustix::process::pidfd_send_signal(pidfd, signal) {
+                // Waited for.
+                Err(Errno::SRCH) => Ok(()),
+                sent => Ok(sent?),
+            };
+        }
+        // A process that has ended is waited for with this. One that has not keeps its number, since nobody else waits for it.
+        if self.inner.try_wait()?.is_none()
+            && let Some(pid) = pid_of(self.id())
+        {
+            rustix::process::kill_process(pid, signal)?;
+        }
+        Ok(())
     }
 
     /// How the process has ended, if it has.
@@ -286,6 +377,9 @@ impl Child {
 
     /// Closes [`stdin`](Self::stdin) and waits for the end of the process.
     ///
+    /// Of that process alone: those that it has started may run on, and hold its pipes open. Who reads `stdout` or `stderr` to the end, as
+    /// [`wait_with_output`](Self::wait_with_output) does, waits for them too.
+    ///
     /// # Errors
     ///
     /// As [`std::process::Child::wait`].
@@ -302,6 +396,8 @@ impl Child {
     }
 
     /// Like [`wait`](Self::wait), but waits at most `timeout`: `None` when the process is still running.
+    ///
+    /// It closes [`stdin`](Self::stdin) in any case, also with a `timeout` of zero. [`try_wait`](Self::try_wait) does not.
     ///
     /// # Errors
     ///
@@ -323,7 +419,11 @@ impl Child {
 
     /// Like [`wait`](Self::wait), but gives up when `ctx` ends. The process is left as it is: what is to become of it is the caller's to say.
     ///
-    /// A context that has ended already comes before a process that has ended. How that one ended can still be asked.
+    /// A context that has ended already comes before a process that has ended. How that one ended can still be asked. [`stdin`](Self::stdin) is
+    /// closed in any case.
+    ///
+    /// Processes that this one has started may outlive it, also when it is killed, and hold its pipes open: what reads `stdout` or `stderr` to
+    /// the end goes on until they have ended as well. Reads that end with the context go through [`with_ctx`](PipeReader::with_ctx).
     ///
     /// # Examples
     ///
@@ -378,7 +478,8 @@ impl Child {
         }
     }
 
-    /// Collects what the process writes, and waits for its end.
+    /// Collects what the process writes, and waits for its end. What it writes ends when all have that can write it, processes that this one has
+    /// started among them.
     ///
     /// # Errors
     ///
