@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -36,6 +36,17 @@ fn done(ctx: &Context) -> bool {
     let closed = ctx.done().try_recv() == Err(TryRecvError::Disconnected);
     assert_eq!(closed, ctx.err().is_some());
     closed
+}
+
+#[test]
+fn an_io_error_tells_the_context_s_error_in_it() {
+    for error in [Canceled, DeadlineExceeded] {
+        assert_eq!(ContextError::of(&error.into()), Some(error));
+        assert_eq!(ContextError::of(&io::Error::other(io::Error::from(error))), Some(error), "wrapped");
+    }
+    assert_eq!(ContextError::of(&io::ErrorKind::TimedOut.into()), None);
+    assert_eq!(ContextError::of(&io::Error::other("of another kind")), None);
+    assert_eq!(ContextError::of(&io::Error::from_raw_os_error(2)), None);
 }
 
 #[test]

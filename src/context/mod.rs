@@ -510,6 +510,41 @@ pub enum ContextError {
 }
 
 impl ContextError {
+    /// The context's error inside that of a network or process operation, when a context has ended it; also where the error was wrapped by
+    /// [`io::Error::new`] or `other`.
+    ///
+    /// # Examples
+    ///
+    /// The deadline of a context and the time limit of a socket are both `TimedOut`, and different here:
+    ///
+    /// ```
+    /// use std::{io::{ErrorKind, Read}, time::Duration};
+    /// use oxigo::{context::{Context, ContextError}, net::unix::UnixStream};
+    ///
+    /// let (near, _far) = UnixStream::pair()?;
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// let error = near.with_ctx(&ctx).read(&mut [0]).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
+    /// assert_eq!(ContextError::of(&error), Some(ContextError::DeadlineExceeded));
+    ///
+    /// near.set_read_timeout(Some(Duration::from_millis(1)))?;
+    /// let error = near.with_ctx(&Context::background()).read(&mut [0]).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
+    /// assert_eq!(ContextError::of(&error), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        let inner = error.get_ref()?;
+        match inner.downcast_ref::<io::Error>() {
+            Some(wrapped) => Self::of(wrapped),
+            None => inner.downcast_ref().copied(),
+        }
+    }
+
     /// Whether time ran out.
     ///
     /// # Blocking

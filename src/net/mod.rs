@@ -10,7 +10,8 @@
 //! - A [`Context`](crate::context::Context) ends what is called with it, and nothing else: [`TcpStream::connect_ctx`],
 //!   [`TcpListener::accept_ctx`], [`UdpSocket::recv_ctx`], [`lookup_host_ctx`], reads and writes through
 //!   [`TcpStream::with_ctx`]. The error is `TimedOut` for a deadline, `Other` for a cancellation, with the
-//!   [`ContextError`](crate::context::ContextError) in it.
+//!   [`ContextError`](crate::context::ContextError) in it: [`ContextError::of`](crate::context::ContextError::of) gets it out, and tells it from
+//!   a time limit.
 //! - Sockets turn into `std`'s types and into `OwnedFd`, and back, with `try_from`: both can fail, so they have no `IntoRawFd` and no
 //!   `FromRawFd`; a raw descriptor goes through an `OwnedFd`.
 //! - Names are looked up on other threads; [`lookup_host_ctx`] and [`lookup_host_unless`] can be cancelled.
