@@ -81,6 +81,39 @@ fn files_read_write_and_seek() {
     });
 }
 
+#[test]
+fn files_are_read_and_written_whole_at_a_place() {
+    at_1_2_4(|| {
+        let dir = Dir::new();
+        let path = dir.0.join("file");
+        let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        file.write_all(b"0123456789").unwrap();
+        file.write_all_at(b"abc", 2).unwrap();
+        file.write_all(b"end").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"01abc56789end", "its own place was not moved");
+        let mut read = [0; 4];
+        file.read_exact_at(&mut read, 1).unwrap();
+        assert_eq!(&read, b"1abc");
+        assert_eq!(file.read_exact_at(&mut read, 10).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(file.stream_position().unwrap(), 13);
+    });
+}
+
+#[test]
+fn a_symbolic_link_leads_where_it_says() {
+    at_1_2_4(|| {
+        let dir = Dir::new();
+        let link = dir.0.join("link");
+        fs::symlink("file", &link).unwrap();
+        assert_eq!(fs::read_link(&link).unwrap(), PathBuf::from("file"));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&link).unwrap_err().kind(), ErrorKind::NotFound);
+        fs::write(dir.0.join("file"), "behind it").unwrap();
+        assert_eq!(fs::read(&link).unwrap(), b"behind it");
+        assert_eq!(fs::symlink("file", &link).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    });
+}
+
 /// Many at once, on one worker: each writes its own file and reads it back.
 #[test]
 fn many_goroutines_at_once() {

@@ -68,6 +68,25 @@ impl File {
         OpenOptions::new().read(true).write(true).create_new(true).open(path)
     }
 
+    /// Options for opening a file in another way, with nothing allowed yet: the same as [`OpenOptions::new`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::fs::File;
+    ///
+    /// let manifest = File::options().read(true).open("Cargo.toml")?;
+    /// assert!(manifest.metadata()?.is_file());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    pub fn options() -> OpenOptions {
+        OpenOptions::new()
+    }
+
     /// Tells size, kind and times.
     ///
     /// # Errors
@@ -135,6 +154,24 @@ impl File {
         blocking_io(|| self.inner.read_at(buf, offset))
     }
 
+    /// Reads at a place until `buf` is full, without moving the file's own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut name = [0; 9];
+    /// oxigo::fs::File::open("Cargo.toml")?.read_exact_at(&mut name, 1)?;
+    /// assert_eq!(&name, b"workspace");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`FileExt::read_exact_at`]: `UnexpectedEof` when the file ends before.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        blocking_io(|| self.inner.read_exact_at(buf, offset))
+    }
+
     /// Writes at a place, without moving the file's own.
     ///
     /// # Errors
@@ -142,6 +179,15 @@ impl File {
     /// As [`FileExt::write_at`].
     pub fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         blocking_io(|| self.inner.write_at(buf, offset))
+    }
+
+    /// Writes all of `buf` at a place, without moving the file's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileExt::write_all_at`].
+    pub fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        blocking_io(|| self.inner.write_all_at(buf, offset))
     }
 }
 

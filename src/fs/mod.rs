@@ -7,7 +7,7 @@
 mod dir;
 mod file;
 
-use std::{fs as std_fs, io, path::Path, path::PathBuf};
+use std::{fs as std_fs, io, os::unix::fs as unix, path::Path, path::PathBuf};
 
 pub use std::fs::{FileType, Metadata, Permissions};
 
@@ -85,4 +85,30 @@ functions! {
     set_permissions(path: path, permissions: permissions) -> ();
     /// Whether there is something at the path.
     exists(path: path) -> bool;
+}
+
+/// Makes a symbolic link, which leads to `original`, whether or not there is such a file.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::fs;
+///
+/// let link = std::env::temp_dir().join(format!("oxigo-doc-link-{}", std::process::id()));
+/// fs::symlink("where/it/leads", &link)?;
+/// assert_eq!(fs::read_link(&link)?.to_str(), Some("where/it/leads"));
+/// fs::remove_file(&link)?; // the link itself
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`std::os::unix::fs::symlink`].
+///
+/// # Blocking
+///
+/// Parks the goroutine, or blocks the thread.
+pub fn symlink(original: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
+    let (original, link) = (original.as_ref(), link.as_ref());
+    blocking_io(|| unix::symlink(original, link))
 }
