@@ -362,6 +362,45 @@ fn cx_26_sends_of_datagrams_end_with_their_context() {
 }
 
 /// Data and a cancellation at once: the read either has the bytes, or they are still there.
+/// Waits until something is ready end with their context, and leave it as it is.
+#[test]
+fn cx_26_waits_until_ready_end_with_their_context() {
+    rt(1, || {
+        let endless = Context::background();
+        let (over, cancel) = context();
+        cancel.cancel();
+
+        let (near, mut far) = connected();
+        let near = Arc::new(near);
+        let other = Arc::clone(&near);
+        ends_when_parked(move |ctx| other.readable_ctx(ctx));
+        far.write_all(b"tcp").unwrap();
+        near.readable_ctx(&endless).unwrap();
+        near.writable_ctx(&endless).unwrap();
+        assert_eq!(ended(near.readable_ctx(&over)), Canceled, "though there is something");
+        assert_eq!(ended(near.writable_ctx(&over)), Canceled, "though there is room");
+        assert_eq!(near.peek(&mut [0; 8]).unwrap(), 3);
+
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let near = Arc::new(near);
+        let other = Arc::clone(&near);
+        ends_when_parked(move |ctx| other.readable_ctx(ctx));
+        near.set_write_timeout(Some(20 * MS)).unwrap();
+        let mut filled = 0;
+        while let Ok(count) = (&*near).write(&[0; 10_000]) {
+            filled += count;
+        }
+        assert_eq!(near.writable_ctx(&endless).unwrap_err().kind(), ErrorKind::TimedOut, "its own limit holds");
+        near.set_write_timeout(None).unwrap();
+        let other = Arc::clone(&near);
+        ends_when_parked(move |ctx| other.writable_ctx(ctx));
+        let (soon, _cancel) = Context::background().with_timeout(5 * MS);
+        assert_eq!(ended(near.writable_ctx(&soon)), DeadlineExceeded);
+        far.read_exact(&mut vec![0; filled]).unwrap();
+        near.writable_ctx(&endless).unwrap();
+    });
+}
+
 #[test]
 fn cx_26_a_cancelled_read_takes_nothing() {
     at_1_2_4(|| {

@@ -61,7 +61,7 @@ pub struct PipeReader {
 }
 
 try_clone!(PipeReader);
-close!(PipeReader);
+close!(PipeReader, "The system takes it back, and the other end learns of it, when the last handle is dropped.");
 read_limits!(PipeReader);
 reads!(PipeReader, read_bytes);
 with_ctx!(PipeReader);
@@ -88,7 +88,7 @@ pub struct PipeWriter {
 }
 
 try_clone!(PipeWriter);
-close!(PipeWriter);
+close!(PipeWriter, "The system takes it back, and the other end sees the end, when the last handle is dropped.");
 write_limits!(PipeWriter);
 writes!(PipeWriter, write_bytes, write_slices);
 with_ctx!(PipeWriter);

@@ -61,6 +61,23 @@ macro_rules! read_limits {
                     None,
                 )
             }
+
+            /// Like [`readable`](Self::readable), but gives up when `ctx` ends. A context that has ended already comes before what is there to read.
+            ///
+            /// # Errors
+            ///
+            /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `readable`.
+            ///
+            /// # Blocking
+            ///
+            /// Parks the goroutine, or blocks the thread.
+            pub fn readable_ctx(&self, ctx: &$crate::context::Context) -> std::io::Result<()> {
+                self.descriptor.wait_ready(
+                    $crate::net::descriptor::Direction::Read,
+                    $crate::runtime::wait::Reason::Read,
+                    Some(ctx),
+                )
+            }
         }
     };
 }
@@ -119,6 +136,23 @@ macro_rules! write_limits {
                     $crate::net::descriptor::Direction::Write,
                     $crate::runtime::wait::Reason::Write,
                     None,
+                )
+            }
+
+            /// Like [`writable`](Self::writable), but gives up when `ctx` ends. A context that has ended already comes before room to write.
+            ///
+            /// # Errors
+            ///
+            /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `writable`.
+            ///
+            /// # Blocking
+            ///
+            /// Parks the goroutine, or blocks the thread.
+            pub fn writable_ctx(&self, ctx: &$crate::context::Context) -> std::io::Result<()> {
+                self.descriptor.wait_ready(
+                    $crate::net::descriptor::Direction::Write,
+                    $crate::runtime::wait::Reason::Write,
+                    Some(ctx),
                 )
             }
         }
@@ -395,13 +429,13 @@ macro_rules! try_clone {
     };
 }
 
-/// `close`, for handles that share their descriptor.
+/// `close`, for handles that share their descriptor, with what is known when the last of them is dropped.
 macro_rules! close {
-    ($type:ty) => {
+    ($type:ty, $last:literal) => {
         impl $type {
             /// Closes it, for all handles: whoever waits is woken with an error, and later calls fail at once.
             ///
-            /// The system takes it back, and the peer of a pipe sees the end, when the last handle is dropped.
+            #[doc = $last]
             ///
             /// # Errors
             ///

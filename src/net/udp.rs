@@ -350,7 +350,7 @@ impl UdpSocket {
 addresses!(UdpSocket, SocketAddr, from_system);
 take_error!(UdpSocket);
 try_clone!(UdpSocket);
-close!(UdpSocket);
+close!(UdpSocket, "The system takes it back, and its port is free, when the last handle is dropped.");
 read_limits!(UdpSocket);
 write_limits!(UdpSocket);
 deadline!(UdpSocket);

@@ -787,7 +787,7 @@ impl UnixDatagram {
 addresses!(UnixDatagram, SocketAddr, from_system);
 take_error!(UnixDatagram);
 try_clone!(UnixDatagram);
-close!(UnixDatagram);
+close!(UnixDatagram, "The system takes it back when the last handle is dropped. Its file, if it has one, stays.");
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
 deadline!(UnixDatagram);
