@@ -5,7 +5,12 @@ mod common;
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use common::{at_1_2_4, rt};
-use oxigo::{Chan, Receiver, Sender, go, select, select_biased, sync::Mutex, unbuffered, yield_now};
+use oxigo::{
+    Chan, Receiver, Sender, go, select, select_biased,
+    sync::Mutex,
+    time::{Instant, Ticker, Timer},
+    unbuffered, yield_now,
+};
 
 /// The receiver takes the lock before it receives: it would wait for the select, and the select for it.
 #[test]
@@ -91,6 +96,27 @@ fn se_01_an_operand_may_be_a_two_way_channel() {
         select! { recv(shared) -> seven => assert_eq!(seven, Ok(7)), default => unreachable!() }
         numbers.close().unwrap();
         squares.join().unwrap();
+    });
+}
+
+/// Timers and tickers stand for their receivers.
+#[test]
+fn se_01_an_operand_may_be_a_timer_or_a_ticker() {
+    at_1_2_4(|| {
+        let (timer, ticker) = (Timer::new(Duration::from_secs(3600)), Arc::new(Ticker::new(Duration::from_millis(1))));
+        for _ in 0..2 {
+            select! {
+                recv(timer) -> _ => unreachable!(),
+                recv(ticker) -> due => assert!(due.unwrap() <= Instant::now()),
+            }
+        }
+        ticker.stop();
+        timer.reset(Duration::ZERO);
+        select_biased! {
+            recv(ticker) -> _ => unreachable!(),
+            recv(&timer) -> fired => assert!(fired.unwrap() <= Instant::now()),
+        }
+        select! { recv(timer) -> _ => unreachable!(), default => {} }
     });
 }
 

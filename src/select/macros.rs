@@ -22,9 +22,10 @@ use super::{
 use crate::{
     chan::{Chan, Receiver, RecvError, SendError, Sender},
     runtime::{park, wait::Reason},
+    time::{Ticker, Timer},
 };
 
-/// What leads to an end `E`: the end itself, a two-way channel, or what dereferences to one of them.
+/// What leads to an end `E`: the end itself, a two-way channel, a timer or a ticker, or what dereferences to one of them.
 #[diagnostic::on_unimplemented(
     message = "this arm of `select!` wants `{E}`, not `{Self}`",
     label = "no `{E}`, no `Chan`, and no reference to one"
@@ -55,6 +56,18 @@ impl<T> LeadsTo<Receiver<T>> for Chan<T> {
 impl<T> LeadsTo<Sender<T>> for Chan<T> {
     fn end_led_to(&self) -> &Sender<T> {
         self.ends().0
+    }
+}
+
+impl LeadsTo<Receiver<Instant>> for Timer {
+    fn end_led_to(&self) -> &Receiver<Instant> {
+        self.receiver()
+    }
+}
+
+impl LeadsTo<Receiver<Instant>> for Ticker {
+    fn end_led_to(&self) -> &Receiver<Instant> {
+        self.receiver()
     }
 }
 

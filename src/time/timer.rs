@@ -15,6 +15,8 @@ use crate::chan::{Receiver, ends};
 /// Every method takes `&self`, from any goroutine or thread. Dropping the timer disarms it, also for clones of its receiver. The value is the
 /// time at which the timer fired, however late it is read. The channel never closes.
 ///
+/// An arm of `select!` takes the timer itself: `recv(timer)` is `recv(timer.receiver())`.
+///
 /// # Examples
 ///
 /// ```
@@ -25,7 +27,7 @@ use crate::chan::{Receiver, ends};
 /// let idle = Timer::new(Duration::from_millis(2));
 /// oxigo::select! {
 ///     recv(requests) -> request => panic!("{request:?}"),
-///     recv(idle.receiver()) -> fired => println!("nothing to do since {:?}", fired.unwrap()),
+///     recv(idle) -> fired => println!("nothing to do since {:?}", fired.unwrap()),
 /// }
 /// // Fired and read: nothing was stopped by setting it anew.
 /// assert!(!idle.reset(Duration::from_secs(3600)));
@@ -95,6 +97,8 @@ impl fmt::Debug for Timer {
 /// A slow receiver loses ticks: at most one waits to be read, and those that come after keep to the grid. Each value is the time at which
 /// its tick was due. Every method takes `&self`.
 /// Dropping the ticker stops it, also for clones of its receiver. The channel never closes.
+///
+/// An arm of `select!` takes the ticker itself: `recv(ticker)` is `recv(ticker.receiver())`.
 ///
 /// # Examples
 ///
