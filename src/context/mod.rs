@@ -14,7 +14,7 @@
 //! | conditions | [`Condvar::wait_ctx`](crate::sync::Condvar::wait_ctx), [`wait_while_ctx`](crate::sync::Condvar::wait_while_ctx) |
 //! | permits | [`Semaphore::acquire_ctx`](crate::sync::Semaphore::acquire_ctx), [`acquire_owned_ctx`](crate::sync::Semaphore::acquire_owned_ctx) |
 //! | listeners, new connections | [`TcpListener::accept_ctx`](crate::net::TcpListener::accept_ctx), [`TcpStream::connect_ctx`](crate::net::TcpStream::connect_ctx); the same of Unix sockets |
-//! | streams and pipes | [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx) for reading and writing, [`peek_ctx`](crate::net::TcpStream::peek_ctx) |
+//! | streams and pipes | [`TcpStream::with_ctx`](crate::net::TcpStream::with_ctx) for reading and writing, [`peek_ctx`](crate::net::TcpStream::peek_ctx), `readable_ctx`, `writable_ctx` |
 //! | datagrams | [`UdpSocket::recv_from_ctx`](crate::net::UdpSocket::recv_from_ctx), `recv_ctx`, `peek_from_ctx`, `peek_ctx`, `send_to_ctx`, `send_ctx`; the same of Unix sockets, but for the two that peek |
 //! | host names | [`lookup_host_ctx`](crate::net::lookup_host_ctx) |
 //! | processes | [`Child::wait_ctx`](crate::process::Child::wait_ctx) |
