@@ -158,7 +158,8 @@ pub use sync::WaitGroup;
 /// in order, on entry; a value that was not sent is dropped before the chosen arm's body runs, unless it came `from` a slot. Bodies are
 /// plain code: `break`, `continue`, `return` and `?` work in them. An arm is disabled by receiving from [`never()`](chan::never).
 ///
-/// An operand is an end of a channel, a two-way [`Chan`], or what dereferences to one, such as a reference or an `Arc`.
+/// An operand is an end of a channel, a two-way [`Chan`], a [`Timer`](time::Timer) or a [`Ticker`](time::Ticker), or what dereferences to one, such
+/// as a reference or an `Arc`.
 ///
 /// Arms may share a slot, to offer one value to whoever takes it first: it goes to one of them at most. They do if they name it in the same
 /// words, and these are a variable, a field (`self.slot`, `pair.0`), or what such a place refers to (`*slot`). The slot is borrowed when the
