@@ -114,7 +114,7 @@ impl<T> Receiver<T> {
     ///
     /// Values come in the order in which they were sent. Where they come from another worker this takes a half to a fifth of the time of
     /// [`recv`](Self::recv) for each; the buffer should have room for several batches. Of a channel without a buffer, those are received
-    /// whose senders wait.
+    /// whose senders wait, 64 at most.
     ///
     /// # Examples
     ///

@@ -153,7 +153,7 @@ mod epoll {
     }
 
     fn timespec(duration: Duration) -> Timespec {
-        Timespec { tv_sec: duration.as_secs() as _, tv_nsec: duration.subsec_nanos().into() }
+        Timespec::try_from(duration).expect("no longer than LONGEST")
     }
 }
 
