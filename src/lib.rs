@@ -30,6 +30,7 @@
 //! | [`fs`] | files and directories, by [`blocking`] | `std::fs`, Go's `filepath` |
 //! | [`process`] | starting processes and waiting for them | `std::process` |
 //! | [`signal`] | signals of the system | Go's `os/signal` |
+//! | [`synctest`] | tests with a clock that jumps | Go's `testing/synctest` |
 //! | [`debug`] | dumps and metrics | Go's `runtime` |
 //!
 //! # Blocking
@@ -128,6 +129,8 @@ pub mod signal;
 #[cfg(not(loom))]
 mod stack;
 pub mod sync;
+#[cfg(not(loom))]
+pub mod synctest;
 pub mod time;
 
 pub use chan::{Chan, Receiver, Sender, bounded, unbounded, unbuffered};

@@ -18,7 +18,7 @@ use crate::{
         AtomicBool, AtomicUsize,
         Ordering::{AcqRel, Relaxed},
     },
-    runtime::{park, wait::Reason},
+    runtime::{park, present, wait::Reason},
 };
 
 /// The one allocation of a channel.
@@ -248,7 +248,7 @@ pub const fn never<T>() -> Receiver<T> {
 /// Never parks.
 #[must_use = "a receiver does nothing unless it is received from"]
 pub fn after(duration: Duration) -> Receiver<Instant> {
-    timer(Instant::now().checked_add(duration), None)
+    timer(present::after(duration), None)
 }
 
 /// A receiver that gets one message, the time, at `when`.
@@ -287,7 +287,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 ///
 /// Never parks.
 pub fn tick(period: Duration) -> Receiver<Instant> {
-    timer(Instant::now().checked_add(period), Some(period))
+    timer(present::after(period), Some(period))
 }
 
 pub(crate) fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver<Instant> {
@@ -416,7 +416,7 @@ impl<T> Sender<T> {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        match Instant::now().checked_add(timeout) {
+        match present::after(timeout) {
             Some(deadline) => self.send_deadline(value, deadline),
             None => self.send(value).map_err(SendTimeoutError::from),
         }
@@ -705,7 +705,7 @@ impl<T> Receiver<T> {
     ///
     /// Parks the goroutine, or blocks the thread. Where [`try_recv`](Self::try_recv) waits for a `Select`, so does this, also beyond its limit.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        match Instant::now().checked_add(timeout) {
+        match present::after(timeout) {
             Some(deadline) => self.recv_deadline(deadline),
             None => self.recv().map_err(RecvTimeoutError::from),
         }

@@ -14,6 +14,7 @@ use super::core::Ended;
 use crate::{
     runtime::{
         park::{self, Parked},
+        present,
         wait::Reason,
         waitq::{Node, Outcome, WaitQueue},
     },
@@ -44,7 +45,7 @@ impl State {
     }
 
     pub(crate) fn is_due(&self) -> bool {
-        self.next.is_some_and(|next| next <= Instant::now())
+        self.next.is_some_and(|next| next <= present::now())
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
@@ -121,14 +122,14 @@ impl<T> Timer<T> {
     }
 
     pub(crate) fn try_receive(&self) -> Option<T> {
-        let due = self.state.lock().take(Instant::now());
+        let due = self.state.lock().take(present::now());
         due.map(self.make)
     }
 
     pub(crate) fn receive(&self, deadline: Option<Instant>) -> Result<T, Ended> {
         loop {
             let mut state = self.state.lock();
-            let now = Instant::now();
+            let now = present::now();
             if let Some(due) = state.take(now) {
                 drop(state);
                 park::spend();

@@ -62,6 +62,7 @@ use crate::{
     chan::{Receiver, RecvTimeoutError, never},
     runtime::{
         interrupt::Interrupt,
+        present,
         unit::{Ticket, Unit},
     },
     time::AfterFunc,
@@ -378,7 +379,7 @@ impl Context {
 
 /// A timeout that the clock cannot count to is none.
 fn after(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
+    present::after(timeout)
 }
 
 /// A context that ends when one of two does, or by the handle; its values are `a`'s, then `b`'s.

@@ -34,6 +34,7 @@ use crate::{
     runtime::{
         alarm::{Alarm, Home},
         park::{self, Wake},
+        present,
         unit::{Ticket, Unit},
     },
     util::Lock,
@@ -126,7 +127,7 @@ impl Node {
     }
 
     fn end_at(self: &Arc<Self>, deadline: Instant, failure: Failure) {
-        if deadline <= Instant::now() {
+        if deadline <= present::now() {
             return self.cancel(failure);
         }
         // Strong: a forgotten context ends at its deadline all the same.

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     context::Context,
-    runtime::{driver::source::Registration, fork, interrupt::Interrupt, park, until::Until, wait::Reason},
+    runtime::{driver::source::Registration, fork, interrupt::Interrupt, park, present, until::Until, wait::Reason},
     sync::turn::Turn,
     util::Lock,
 };
@@ -61,7 +61,7 @@ impl Limits {
 
     /// The limit of an operation that begins now.
     pub(crate) fn begin<'a>(&'a self, ctx: Option<&'a Context>) -> Limit<'a> {
-        let own = self.values().timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let own = self.values().timeout.and_then(present::after);
         Limit { limits: self, own, ctx }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Limit<'a> {
             ctx.check()?;
         }
         match self.deadline(values) {
-            Some(deadline) if deadline <= Instant::now() => Err(timed_out()),
+            Some(deadline) if deadline <= present::now() => Err(timed_out()),
             deadline => Ok(deadline),
         }
     }

@@ -6,16 +6,10 @@
 //! - The first connection wins and ends the race: the others' time is up, and what connects all the same is closed. Nothing of the race
 //!   is left when it returns.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::descriptor::{Descriptor, Direction};
-use crate::{Builder, chan, context::Context, current, scope, util::Lock};
+use crate::{Builder, chan, context::Context, current, runtime::present, scope, util::Lock};
 
 /// The "connection attempt delay" that the RFC recommends.
 pub(crate) const DELAY: Duration = Duration::from_millis(250);
@@ -41,7 +35,7 @@ impl Race {
             return;
         }
         drop(state);
-        descriptor.set_deadline(Direction::Write, Some(Instant::now()));
+        descriptor.set_deadline(Direction::Write, Some(present::now()));
     }
 
     fn end(&self) {
@@ -51,7 +45,7 @@ impl Race {
             std::mem::take(&mut state.descriptors)
         };
         for descriptor in descriptors {
-            descriptor.set_deadline(Direction::Write, Some(Instant::now()));
+            descriptor.set_deadline(Direction::Write, Some(present::now()));
         }
     }
 

@@ -21,7 +21,7 @@ use super::{descriptor::timed_out, resolve::ToSocketAddrs};
 use crate::{
     chan::{Receiver, Select, unbuffered},
     context::Context,
-    runtime::{blocking, park},
+    runtime::{blocking, park, present},
 };
 
 /// Looks a name up: the addresses of `host:port`, or of a pair of both.
@@ -57,7 +57,7 @@ pub fn lookup_host<A: ToSocketAddrs>(host: A) -> io::Result<vec::IntoIter<Socket
 ///
 /// Parks the goroutine, or blocks the thread.
 pub fn lookup_host_timeout<A: ToSocketAddrs>(host: A, timeout: Duration) -> io::Result<vec::IntoIter<SocketAddr>> {
-    let patience = Patience { deadline: Instant::now().checked_add(timeout), ..Patience::endless() };
+    let patience = Patience { deadline: present::after(timeout), ..Patience::endless() };
     addresses_of(host, &patience)
 }
 
@@ -208,7 +208,7 @@ where
         }
         let landed = select.recv(&flight.landed);
         loop {
-            let deadline = patience.deadline.unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
+            let deadline = patience.deadline.unwrap_or_else(|| present::now() + LOOK_AGAIN);
             match select.ready_deadline(deadline) {
                 Ok(index) if index == landed => break,
                 Ok(_) => return Err(patience.cancelled()),

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    runtime::{park, wait::Reason},
+    runtime::{park, present, wait::Reason},
 };
 
 /// The address in `std`'s form.
@@ -332,7 +332,7 @@ impl TcpStream {
         if timeout.is_zero() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a time-out of zero cannot be kept"));
         }
-        Self::connect_until(*addr, Instant::now().checked_add(timeout), None, None)
+        Self::connect_until(*addr, present::after(timeout), None, None)
     }
 
     fn connect_until(

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    runtime::{park, wait::Reason},
+    runtime::{park, present, wait::Reason},
 };
 
 #[doc(no_inline)]
@@ -122,11 +122,11 @@ fn until_peer_has_room<R>(limit: Limit<'_>, mut operation: impl FnMut() -> Resul
                 return Ok(result?);
             }
         }
-        let next = Instant::now() + pause;
+        let next = present::now() + pause;
         let next = deadline.map_or(next, |deadline| deadline.min(next));
         match limit.ctx {
             None => crate::time::sleep_until(next),
-            Some(ctx) => ctx.sleep(next.saturating_duration_since(Instant::now()))?,
+            Some(ctx) => ctx.sleep(next.saturating_duration_since(present::now()))?,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

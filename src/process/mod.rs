@@ -30,7 +30,7 @@ use crate::{
     context::Context,
     io::{PipeReader, PipeWriter},
     net::descriptor::{Descriptor, Direction},
-    runtime::{blocking::blocking_io, park, scheduler, wait::Reason},
+    runtime::{blocking::blocking_io, park, present, scheduler, wait::Reason},
     scope,
     signal::Signal,
 };
@@ -407,7 +407,7 @@ impl Child {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn wait_timeout(&mut self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        let Some(deadline) = Instant::now().checked_add(timeout) else { return self.wait().map(Some) };
+        let Some(deadline) = present::after(timeout) else { return self.wait().map(Some) };
         self.stdin = None;
         let Some(pidfd) = &self.pidfd else { return self.poll_until(deadline) };
         match wait_until(&mut self.inner, pidfd, Some(deadline), None) {
@@ -471,10 +471,10 @@ impl Child {
     fn poll_until(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
         loop {
             let status = self.inner.try_wait()?;
-            if status.is_some() || deadline <= Instant::now() {
+            if status.is_some() || deadline <= present::now() {
                 return Ok(status);
             }
-            crate::time::sleep_until(deadline.min(Instant::now() + PAUSE));
+            crate::time::sleep_until(deadline.min(present::now() + PAUSE));
         }
     }
 

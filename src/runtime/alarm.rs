@@ -29,15 +29,15 @@ use std::{
 
 use crate::{
     runtime::{
-        blocking, clock, fork,
+        blocking, bubble, clock, fork,
         go::Builder,
-        lifecycle, panics,
+        lifecycle, panics, present,
         wheel::{Due, Handle, Wheel},
     },
     util::{Lock, Service},
 };
 
-type Action = Box<dyn FnOnce() + Send>;
+pub(crate) type Action = Box<dyn FnOnce() + Send>;
 
 const SHARDS: usize = 8;
 
@@ -69,7 +69,15 @@ struct Keeper {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alarm {
     handle: Handle,
-    shard: usize,
+    keeper: KeptBy,
+}
+
+/// Where it is set.
+#[derive(Clone, Copy, Debug)]
+enum KeptBy {
+    Shard(usize),
+    /// The number of a bubble: it has alarms of its own.
+    Bubble(u64),
 }
 
 impl Alarm {
@@ -80,9 +88,12 @@ impl Alarm {
     /// When the thread that does it cannot be started.
     pub(crate) fn set(when: Instant, action: impl FnOnce() + Send + 'static) -> Self {
         fork::check();
+        let (at, action) = (clock::nanos(when), Box::new(action));
+        if let Some(bubble) = bubble::current() {
+            return Self { handle: bubble.set_alarm(at, action), keeper: KeptBy::Bubble(bubble.number()) };
+        }
         start_thread();
-        let action = Box::new(action);
-        let (at, shard) = (clock::nanos(when), shard());
+        let shard = shard();
         let mut set = SET[shard].lock();
         let handle = set.wheel.add(at, action);
         let sooner = at < set.look_at;
@@ -98,13 +109,16 @@ impl Alarm {
                 CHANGED.notify_one();
             }
         }
-        Self { handle, shard }
+        Self { handle, keeper: KeptBy::Shard(shard) }
     }
 
     /// Takes the alarm back and drops its action. False when it has fired or was cancelled before.
     pub(crate) fn cancel(&self) -> bool {
         // R2: the lock is released before the action is dropped.
-        let action = SET[self.shard].lock().wheel.take(self.handle);
+        let action = match self.keeper {
+            KeptBy::Shard(shard) => SET[shard].lock().wheel.take(self.handle),
+            KeptBy::Bubble(number) => bubble::numbered(number).and_then(|bubble| bubble.take_alarm(self.handle)),
+        };
         if action.is_some() && super::scheduler::current_slot().is_none() {
             // The detector has perhaps given up looking because of this alarm. A worker that is awake has let it look again.
             clock::active();
@@ -115,7 +129,7 @@ impl Alarm {
     /// Whether it is still going to fire.
     #[cfg(test)]
     pub(crate) fn is_set(&self) -> bool {
-        SET[self.shard].lock().wheel.contains(self.handle)
+        matches!(self.keeper, KeptBy::Shard(shard) if SET[shard].lock().wheel.contains(self.handle))
     }
 }
 
@@ -233,7 +247,7 @@ fn fire(now: Instant) -> Option<Instant> {
 /// The deadline `after` from now; if the clock cannot count to it, one that nobody lives to see.
 pub(crate) fn deadline(after: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    let now = Instant::now();
+    let now = present::now();
     now.checked_add(after).unwrap_or_else(|| now + CENTURY)
 }
 

@@ -1,19 +1,13 @@
 //! What a goroutine, or a thread, can do about itself.
 
-use std::{
-    cell::Cell,
-    mem::ManuallyDrop,
-    panic::Location,
-    process, thread,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, mem::ManuallyDrop, panic::Location, process, thread, time::Duration};
 
 use crate::{
     debug,
     runtime::{
         self, fork,
         goroutine::Goroutine,
-        lifecycle,
+        lifecycle, present,
         scheduler::{self, Worker},
         task::TaskRef,
         wait::Reason,
@@ -124,7 +118,7 @@ pub fn park() {
 /// Parks the goroutine, or blocks the thread.
 pub fn park_timeout(limit: Duration) {
     // A limit beyond what the clock can count is no limit.
-    current().park_self(Instant::now().checked_add(limit));
+    current().park_self(present::after(limit));
 }
 
 /// How many goroutines of the caller's runtime are alive, main goroutines included; on a plain thread, of the default runtime.

@@ -1,14 +1,6 @@
 //! `go`, its builder and the join handle.
 
-use std::{
-    fmt, io,
-    marker::PhantomData,
-    mem,
-    panic::Location,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fmt, io, marker::PhantomData, mem, panic::Location, sync::Arc, thread, time::Duration};
 
 use crate::{
     debug,
@@ -16,7 +8,7 @@ use crate::{
         fork,
         goroutine::{Goroutine, Id},
         lifecycle::{self, Shared},
-        options,
+        options, present,
         scheduler::{Processor, Worker},
         slot::Slot,
         task::{Exit, TaskRef},
@@ -377,7 +369,7 @@ impl<T> JoinHandle<T> {
     /// assert_eq!(waits.join_timeout(Duration::from_secs(60)).unwrap().unwrap(), Ok("now"));
     /// ```
     pub fn join_timeout(self, timeout: Duration) -> Result<thread::Result<T>, Self> {
-        self.join_until(Until::deadline(Instant::now().checked_add(timeout)))
+        self.join_until(Until::deadline(present::after(timeout)))
     }
 
     pub(crate) fn join_until(self, until: Until<'_>) -> Result<thread::Result<T>, Self> {

@@ -27,7 +27,9 @@ use crossbeam_deque::Injector;
 use crate::{
     debug::{heritage, quit, trace, watchdog},
     runtime::{
-        blocking, clock,
+        blocking,
+        bubble::Bubble,
+        clock,
         driver::poller::Events,
         fork,
         options::{Deadlock, Options, PanicPolicy},
@@ -59,10 +61,16 @@ pub(crate) struct Shared {
     held: AtomicUsize,
     stacks: &'static Pool<Slot>,
     options: Options,
+    bubble: Option<Arc<Bubble>>,
 }
 
 impl Shared {
     pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
+        Self::start_in(None, options)
+    }
+
+    /// With a clock of its own, and one worker.
+    fn start_in(bubble: Option<Arc<Bubble>>, options: Options) -> io::Result<Arc<Self>> {
         fork::checked()?;
         if options.name.contains('\0') {
             return Err(io::Error::new(
@@ -103,6 +111,7 @@ impl Shared {
             held: AtomicUsize::new(0),
             stacks,
             options,
+            bubble,
         });
         threads::expect(workers + 2);
         clock::start().map_err(|error| {
@@ -175,6 +184,11 @@ impl Shared {
         self.stacks
     }
 
+    #[inline]
+    pub(crate) fn bubble(&self) -> Option<&Bubble> {
+        self.bubble.as_deref()
+    }
+
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
@@ -244,7 +258,8 @@ impl Shared {
         let asleep = |p: &Processor| p.doze().is_asleep() && p.inbox().is_empty() && p.given.is_empty();
         let asleep = self.processors.iter().all(|p| asleep(p));
         fence(SeqCst);
-        let waits_outside = self.processors.iter().any(|p| p.published.outside.load(Relaxed) > 0);
+        let published = self.processors.iter().map(|p| &p.published);
+        let waits_outside = published.flat_map(|p| [&p.timed, &p.foreign]).any(|waiting| waiting.load(Relaxed) > 0);
         if !asleep || waits_outside || super::alarm::is_expected() || !self.injector.is_empty() {
             return None;
         }
@@ -543,6 +558,17 @@ impl Runtime {
         T: Send,
     {
         super::run::run_on(&self.shared, f)
+    }
+
+    /// One of one worker whose clock is the bubble's, and that says nothing of standstills: the bubble's conductor does.
+    pub(crate) fn of_bubble(bubble: Arc<Bubble>) -> io::Result<Self> {
+        let options = Options {
+            workers: Some(1),
+            name: "oxigo-bubble".into(),
+            deadlock: Deadlock::Off,
+            ..Options::from_environment()?
+        };
+        Ok(Self { shared: Shared::start_in(Some(bubble), options)? })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

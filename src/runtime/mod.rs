@@ -6,6 +6,7 @@
 pub(crate) mod end;
 pub(crate) mod interrupt;
 pub(crate) mod park;
+pub(crate) mod present;
 pub(crate) mod scheduler;
 pub(crate) mod thread_parker;
 pub(crate) mod unit;
@@ -19,6 +20,8 @@ pub(crate) mod waitq;
 pub(crate) mod alarm;
 #[cfg(not(loom))]
 pub(crate) mod blocking;
+#[cfg(not(loom))]
+pub(crate) mod bubble;
 #[cfg(not(loom))]
 pub(crate) mod clock;
 #[cfg(not(loom))]

@@ -17,7 +17,7 @@ use std::{
         },
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::runtime::{
@@ -25,6 +25,7 @@ use crate::runtime::{
     goroutine::{Goroutine, Id},
     panics,
     park::{self, Wake},
+    present,
     task::Exit,
     unit::Unit,
     until::Until,
@@ -265,7 +266,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn join_timeout(self, timeout: Duration) -> Result<thread::Result<T>, Self> {
-        self.join_until(Until::deadline(Instant::now().checked_add(timeout)))
+        self.join_until(Until::deadline(present::after(timeout)))
     }
 
     pub(crate) fn join_until(self, until: Until<'_>) -> Result<thread::Result<T>, Self> {

@@ -40,6 +40,9 @@ pub(crate) enum Reason {
     PipeWrite,
     Process,
     Blocking,
+    /// Until all other goroutines of a bubble wait; the second, to move its clock.
+    Settle,
+    Conduct,
 }
 
 impl Reason {
@@ -74,15 +77,34 @@ impl Reason {
             Self::PipeWrite => "pipe write",
             Self::Process => "wait for a process",
             Self::Blocking => "blocking call",
+            Self::Settle => "synctest.wait",
+            Self::Conduct => "synctest.test",
         }
     }
 
     /// Whether the wait may end by something that no goroutine does.
     #[inline]
     pub(crate) fn ends_outside(self) -> bool {
+        self == Self::Sleep || self.is_foreign()
+    }
+
+    /// Whether the wait may end by something that happens outside the process's goroutines, and is not the clock.
+    #[inline]
+    pub(crate) fn is_foreign(self) -> bool {
+        matches!(self, Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking)
+    }
+
+    /// Whether the wait is for what is held for a short while, perhaps by somebody outside the runtime.
+    #[inline]
+    pub(crate) fn is_lock(self) -> bool {
         matches!(
             self,
-            Self::Sleep | Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking
+            Self::Mutex
+                | Self::RwLockRead
+                | Self::RwLockUpgradable
+                | Self::RwLockUpgrade
+                | Self::RwLockWrite
+                | Self::Once
         )
     }
 

@@ -24,7 +24,7 @@ use crate::{
         ReadyTimeoutError, Receiver, RecvError, SelectTimeoutError, SendError, Sender, TryReadyError, TrySelectError,
         two_step::Grant,
     },
-    runtime::{park, wait::Reason},
+    runtime::{park, present, wait::Reason},
     util::lock::RawBiased,
 };
 
@@ -194,7 +194,7 @@ impl<'a> Select<'a> {
     /// Parks the goroutine, or blocks the thread. Where [`try_select`](Self::try_select) waits for another `Select`, so does this, also beyond its
     /// limit.
     pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
-        self.run(Otherwise::Wait(Instant::now().checked_add(timeout))).ok_or(SelectTimeoutError)
+        self.run(Otherwise::Wait(present::after(timeout))).ok_or(SelectTimeoutError)
     }
 
     /// Like [`select`](Self::select), but waits until `deadline` at the latest.
@@ -252,7 +252,7 @@ impl<'a> Select<'a> {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn ready_timeout(&mut self, timeout: Duration) -> Result<usize, ReadyTimeoutError> {
-        self.tell(Otherwise::Wait(Instant::now().checked_add(timeout))).ok_or(ReadyTimeoutError)
+        self.tell(Otherwise::Wait(present::after(timeout))).ok_or(ReadyTimeoutError)
     }
 
     /// Like [`ready`](Self::ready), but waits until `deadline` at the latest.

@@ -19,6 +19,7 @@ use crate::{
     chan::two_step::Grant,
     runtime::{
         park::{self, Parked, Wake},
+        present,
         wait::Reason,
         waitq::{ClaimedNode, Node, Outcome, TakenAt},
     },
@@ -157,7 +158,7 @@ pub(crate) fn run(arms: &mut [Arm<'_>], biased: bool, otherwise: Otherwise, purp
             }
             Otherwise::Wait(deadline) => deadline,
         };
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if deadline.is_some_and(|deadline| deadline <= present::now()) {
             select.unlock(arms);
             return None;
         }

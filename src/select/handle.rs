@@ -10,6 +10,7 @@ use crate::{
         two_step::{Grant, Taken},
     },
     runtime::{
+        present,
         unit::Unit,
         waitq::{Claimed, ClaimedNode, Node, TakenAt, WaitQueue},
     },
@@ -228,7 +229,7 @@ unsafe impl<T> Handle for Receiver<T> {
             }
             Source::Timer(timer) => {
                 // SAFETY: locked by the caller.
-                let due = unsafe { timer.state().with_raw(|state| state.take(Instant::now())) };
+                let due = unsafe { timer.state().with_raw(|state| state.take(present::now())) };
                 let Some(due) = due else { return Attempt::WouldBlock };
                 // SAFETY: the place is room for a value.
                 unsafe { place.cast::<T>().write(timer.value(due)) };

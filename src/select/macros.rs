@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     chan::{Chan, Receiver, RecvError, SendError, Sender},
-    runtime::{park, wait::Reason},
+    runtime::{park, present, wait::Reason},
     time::{Ticker, Timer},
 };
 
@@ -309,5 +309,5 @@ pub fn limit(duration: Duration) -> Duration {
 
 /// `default(duration)`
 pub fn within(duration: Duration) -> Otherwise {
-    Otherwise::Wait(Instant::now().checked_add(duration))
+    Otherwise::Wait(present::after(duration))
 }

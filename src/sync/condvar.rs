@@ -152,6 +152,7 @@ mod api {
     use super::{Condvar, Duration, Instant, Until, park};
     use crate::{
         context::{Context, ContextError},
+        runtime::present,
         sync::MutexGuard,
     };
 
@@ -220,7 +221,7 @@ mod api {
         /// As `wait`.
         #[track_caller]
         pub fn wait_for<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> WaitTimeoutResult {
-            WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(Instant::now().checked_add(timeout))))
+            WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(present::after(timeout))))
         }
 
         /// Waits as long as `condition` is true of the value.
@@ -325,7 +326,7 @@ mod api {
             T: ?Sized,
             F: FnMut(&mut T) -> bool,
         {
-            self.wait_while_deadline(guard, condition, Instant::now().checked_add(timeout))
+            self.wait_while_deadline(guard, condition, present::after(timeout))
         }
 
         /// Like [`wait`](Self::wait), but gives up when `ctx` ends. The mutex is locked again in either case.

@@ -359,6 +359,7 @@ pub use api::{MappedMutexGuard, Mutex, MutexGuard, const_mutex};
 #[cfg(not(loom))]
 mod api {
     use super::{Duration, Instant, Manner, RawMutex, Until};
+    use crate::runtime::present;
 
     // SAFETY: `LOCKED` is set by one party at a time, by compare-exchange from a word without it or handed over by the holder (M1).
     unsafe impl lock_api::RawMutex for RawMutex {
@@ -411,7 +412,7 @@ mod api {
         type Instant = Instant;
 
         fn try_lock_for(&self, timeout: Duration) -> bool {
-            self.acquire_until(Until::deadline(Instant::now().checked_add(timeout)))
+            self.acquire_until(Until::deadline(present::after(timeout)))
         }
 
         fn try_lock_until(&self, timeout: Instant) -> bool {

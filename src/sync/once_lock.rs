@@ -8,10 +8,11 @@ use std::{
     mem::MaybeUninit,
     ops::{Deref, DerefMut},
     panic::{RefUnwindSafe, UnwindSafe},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::once::Once;
+use crate::runtime::present;
 
 /// A place that is written once. As `std::sync::OnceLock`, for goroutines.
 ///
@@ -157,7 +158,7 @@ impl<T> OnceLock<T> {
     ///
     /// As `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Option<&T> {
-        self.once.wait_done(Instant::now().checked_add(timeout));
+        self.once.wait_done(present::after(timeout));
         self.get()
     }
 

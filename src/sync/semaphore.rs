@@ -22,7 +22,7 @@ use crate::{
         Ordering::{Acquire, Relaxed, Release},
     },
     runtime::{
-        park,
+        park, present,
         until::{self, Until},
         wait::Reason,
         waitq::{Claimed, Node, Outcome, WaitQueue},
@@ -130,7 +130,7 @@ impl Semaphore {
     /// As `acquire`.
     #[track_caller]
     pub fn acquire_timeout(&self, n: usize, timeout: Duration) -> Option<Permit<'_>> {
-        self.take(n, Until::deadline(Instant::now().checked_add(timeout))).then(|| Permit { semaphore: self, n })
+        self.take(n, Until::deadline(present::after(timeout))).then(|| Permit { semaphore: self, n })
     }
 
     /// Like [`acquire`](Self::acquire), but waits until `deadline` at the latest.
@@ -219,7 +219,7 @@ impl Semaphore {
     /// As `acquire`.
     #[track_caller]
     pub fn acquire_owned_timeout(self: &Arc<Self>, n: usize, timeout: Duration) -> Option<OwnedPermit> {
-        self.take(n, Until::deadline(Instant::now().checked_add(timeout))).then(|| self.owned(n))
+        self.take(n, Until::deadline(present::after(timeout))).then(|| self.owned(n))
     }
 
     /// Like [`acquire_deadline`](Self::acquire_deadline), but gives a permit that keeps the semaphore alive.

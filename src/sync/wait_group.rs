@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     runtime::{
-        park,
+        park, present,
         until::Until,
         wait::Reason,
         waitq::{Node, Outcome, WaitQueue},
@@ -322,7 +322,7 @@ impl WaitGroup {
     #[must_use = "false means that the time has passed"]
     #[track_caller]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(Until::deadline(Instant::now().checked_add(timeout)))
+        self.wait_until(Until::deadline(present::after(timeout)))
     }
 
     /// Like [`wait`](Self::wait), but waits until `deadline` at the latest. False when that has passed before the count was zero.

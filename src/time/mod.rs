@@ -10,6 +10,7 @@
 //! | `time.NewTimer(d)`, `t.C` | [`Timer::new(d)`](Timer::new), [`t.receiver()`](Timer::receiver) |
 //! | `time.NewTicker(d)` | [`Ticker::new(d)`](Ticker::new) |
 //! | `time.AfterFunc(d, f)` | [`after_func(d, f)`](after_func()) |
+//! | `time.Now()` | [`now()`](now), which knows of bubbles ([`synctest`](crate::synctest)); else `Instant::now()` |
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -25,7 +26,7 @@ pub use self::timer::{Ticker, Timer};
 pub use crate::chan::{after, at, tick};
 use crate::{
     chan::{Receiver, RecvTimeoutError},
-    runtime::{park, wait::Reason},
+    runtime::{park, present, wait::Reason},
 };
 
 /// Receives a value, waiting for `duration` at most: the `select!` over a receiver and [`after`] that is written most often.
@@ -57,6 +58,33 @@ pub fn timeout<T>(duration: Duration, receiver: &Receiver<T>) -> Result<T, RecvT
     receiver.recv_timeout(duration)
 }
 
+/// What time it is: everybody's time, as [`Instant::now`] tells it; in a bubble of [`synctest`](crate::synctest), the bubble's.
+///
+/// Code that is to be tested in a bubble takes this in place of `Instant::now`.
+///
+/// # Examples
+///
+/// ```
+/// use oxigo::{synctest, time};
+/// use std::time::Duration;
+///
+/// const DAY: Duration = Duration::from_secs(24 * 3600);
+///
+/// synctest::test(|| {
+///     let begin = time::now();
+///     time::sleep(DAY);
+///     assert_eq!(time::now() - begin, DAY);
+/// });
+/// ```
+///
+/// # Blocking
+///
+/// Never parks.
+#[inline]
+pub fn now() -> Instant {
+    present::now()
+}
+
 /// Waits for `duration`, not less: on Linux some 0.1 ms longer where the worker has nothing else to do, and up to a millisecond or more where it
 /// has, since a worker that always has a goroutine to run looks at its timers once a millisecond.
 ///
@@ -80,7 +108,7 @@ pub fn sleep(duration: Duration) {
     if duration.is_zero() {
         return park::spend();
     }
-    match Instant::now().checked_add(duration) {
+    match present::after(duration) {
         Some(deadline) => sleep_until(deadline),
         None => park::current().park(Reason::Sleep.alone()),
     }
@@ -102,7 +130,7 @@ pub fn sleep(duration: Duration) {
 ///
 /// Parks the goroutine, or blocks the thread.
 pub fn sleep_until(deadline: Instant) {
-    if deadline <= Instant::now() {
+    if deadline <= present::now() {
         return park::spend();
     }
     let unit = park::current();

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::chan::{Receiver, ends};
+use crate::runtime::present;
 
 /// Sends the time once, after a duration; Go's `time.Timer`.
 ///
@@ -45,7 +46,7 @@ impl Timer {
     /// Never parks.
     #[must_use = "dropping the timer disarms it"]
     pub fn new(duration: Duration) -> Self {
-        Self { receiver: ends::timer(Instant::now().checked_add(duration), None) }
+        Self { receiver: ends::timer(present::after(duration), None) }
     }
 
     /// Where the time is received.
@@ -76,7 +77,7 @@ impl Timer {
     ///
     /// Never parks.
     pub fn reset(&self, duration: Duration) -> bool {
-        self.receiver.set_timer(Instant::now().checked_add(duration), None)
+        self.receiver.set_timer(present::after(duration), None)
     }
 }
 
@@ -168,7 +169,7 @@ impl Ticker {
 #[track_caller]
 fn first_tick(period: Duration) -> Option<Instant> {
     assert!(!period.is_zero(), "a ticker's period must not be zero");
-    Instant::now().checked_add(period)
+    present::after(period)
 }
 
 impl Drop for Ticker {
@@ -185,5 +186,5 @@ impl fmt::Debug for Ticker {
 
 /// The time left, zero when due; none when disarmed.
 fn fires_in(receiver: &Receiver<Instant>) -> Option<Duration> {
-    receiver.timer_deadline().map(|next| next.saturating_duration_since(Instant::now()))
+    receiver.timer_deadline().map(|next| next.saturating_duration_since(present::now()))
 }

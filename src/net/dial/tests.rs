@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::*;
-use crate::{run, time};
+use crate::{
+    run,
+    time::{self, Instant},
+};
 
 const V4: [&str; 2] = ["192.0.2.1:1", "192.0.2.2:1"];
 const V6: [&str; 2] = ["[2001:db8::1]:1", "[2001:db8::2]:1"];

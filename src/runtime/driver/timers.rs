@@ -46,8 +46,8 @@ impl<T: Timed> Timers<T> {
     }
 
     /// Whether the first deadline has passed. Reads no clock when there is none.
-    pub(crate) fn is_due(&mut self) -> bool {
-        self.next_look().is_some_and(|next| next <= Instant::now())
+    pub(crate) fn is_due(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        self.next_look().is_some_and(|next| next <= now())
     }
 
     /// Adds an object that is in no wheel.

@@ -19,7 +19,7 @@ pub(crate) use native::*;
 #[cfg(not(loom))]
 mod native {
     use std::{
-        sync::atomic::Ordering::Relaxed,
+        sync::atomic::{AtomicU64, Ordering::Relaxed},
         time::{Duration, Instant},
     };
 
@@ -39,7 +39,7 @@ mod native {
             slot::Slot,
             task::TaskRef,
             unit::{Ticket, Unit},
-            wait::Wait,
+            wait::{Reason, Wait},
         },
         util::backoff,
     };
@@ -91,20 +91,24 @@ mod native {
     pub(crate) fn park(unit: &'static Unit, wait: Wait) {
         let slot = own_slot(unit);
         slot.set_wait(wait);
-        if wait.reason.ends_outside() {
-            outside(slot);
+        let published = &slot.processor().published;
+        if wait.reason.is_foreign() {
+            switch_counted(slot, &published.foreign);
+        } else if wait.reason == Reason::Sleep {
+            switch_counted(slot, &published.timed);
+        } else if wait.reason.is_lock() {
+            switch_counted(slot, &published.locks);
         } else {
             switch(slot);
         }
         slot.clear_wait();
     }
 
-    /// Switches, and counts the goroutine among those that something outside the runtime may wake.
-    fn outside(slot: &'static Slot) {
-        let counter = &slot.processor().published.outside;
-        count(counter);
+    /// Switches, and counts the goroutine by what it waits for.
+    fn switch_counted(slot: &'static Slot, waiting: &AtomicU64) {
+        count(waiting);
         switch(slot);
-        uncount(counter);
+        uncount(waiting);
     }
 
     #[inline]
@@ -115,7 +119,8 @@ mod native {
         slot.timed_out().set(false);
         worker.arm_timer(slot, deadline);
         slot.set_wait(wait);
-        outside(slot);
+        let published = &slot.processor().published;
+        switch_counted(slot, if wait.reason.is_foreign() { &published.foreign } else { &published.timed });
         slot.clear_wait();
         if slot.timed_out().get() {
             return Parked::TimedOut;

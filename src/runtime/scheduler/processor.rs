@@ -87,8 +87,12 @@ pub(crate) struct Published {
     pub(crate) spawned: AtomicU64,
     pub(crate) ended: AtomicU64,
     pub(crate) started: AtomicU64,
-    /// Goroutines that wait for a timer, a descriptor or a blocking call, which may end without any goroutine's doing.
-    pub(crate) outside: AtomicU64,
+    /// Goroutines that wait for a time, and those that wait for a descriptor, a process or a blocking call: such waits may end without any
+    /// goroutine's doing.
+    pub(crate) timed: AtomicU64,
+    pub(crate) foreign: AtomicU64,
+    /// Goroutines that wait for a lock without a time limit.
+    pub(crate) locks: AtomicU64,
     /// Connections that were placed here and have not been closed.
     pub(crate) sockets: AtomicI64,
     /// For `debug::metrics`.
@@ -174,7 +178,9 @@ impl Processor {
         for counter in [&p.spawned, &p.ended, &p.started, &p.looks, &p.steals, &p.polls, &p.remote_wakes] {
             counter.store(0, Relaxed);
         }
-        p.outside.store(0, Relaxed);
+        for waiting in [&p.timed, &p.foreign, &p.locks] {
+            waiting.store(0, Relaxed);
+        }
         self.rest.last.store(0, Relaxed);
         self.rest.now.store(false, Relaxed);
         // `sockets` stays: what is still registered here is watched by the next worker, until somebody adopts it (D5 of `source`).

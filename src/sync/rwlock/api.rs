@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Manner, RawRwLock, Read, Relaxed, UPGRADABLE, Until, WRITER, readers};
+use crate::runtime::present;
 
 // SAFETY: `WRITER` is set by one party at a time and only while there are no readers; readers come in only while it is clear.
 unsafe impl lock_api::RawRwLock for RawRwLock {
@@ -82,7 +83,7 @@ unsafe impl lock_api::RawRwLockTimed for RawRwLock {
     type Instant = Instant;
 
     fn try_lock_shared_for(&self, timeout: Duration) -> bool {
-        self.acquire_shared(Read::Plain, Until::deadline(Instant::now().checked_add(timeout)))
+        self.acquire_shared(Read::Plain, Until::deadline(present::after(timeout)))
     }
 
     fn try_lock_shared_until(&self, timeout: Instant) -> bool {
@@ -90,7 +91,7 @@ unsafe impl lock_api::RawRwLockTimed for RawRwLock {
     }
 
     fn try_lock_exclusive_for(&self, timeout: Duration) -> bool {
-        self.acquire_exclusive(Until::deadline(Instant::now().checked_add(timeout)))
+        self.acquire_exclusive(Until::deadline(present::after(timeout)))
     }
 
     fn try_lock_exclusive_until(&self, timeout: Instant) -> bool {
@@ -112,7 +113,7 @@ unsafe impl lock_api::RawRwLockRecursive for RawRwLock {
 // SAFETY: as above.
 unsafe impl lock_api::RawRwLockRecursiveTimed for RawRwLock {
     fn try_lock_shared_recursive_for(&self, timeout: Duration) -> bool {
-        self.acquire_shared(Read::Recursive, Until::deadline(Instant::now().checked_add(timeout)))
+        self.acquire_shared(Read::Recursive, Until::deadline(present::after(timeout)))
     }
 
     fn try_lock_shared_recursive_until(&self, timeout: Instant) -> bool {
@@ -176,7 +177,7 @@ unsafe impl lock_api::RawRwLockUpgradeDowngrade for RawRwLock {
 // SAFETY: as above; true means that the lock was taken. After false the upgradable lock is held as before.
 unsafe impl lock_api::RawRwLockUpgradeTimed for RawRwLock {
     fn try_lock_upgradable_for(&self, timeout: Duration) -> bool {
-        self.acquire_shared(Read::Upgradable, Until::deadline(Instant::now().checked_add(timeout)))
+        self.acquire_shared(Read::Upgradable, Until::deadline(present::after(timeout)))
     }
 
     fn try_lock_upgradable_until(&self, timeout: Instant) -> bool {
@@ -185,7 +186,7 @@ unsafe impl lock_api::RawRwLockUpgradeTimed for RawRwLock {
 
     unsafe fn try_upgrade_for(&self, timeout: Duration) -> bool {
         // SAFETY: passed on.
-        unsafe { self.upgrade_until(Until::deadline(Instant::now().checked_add(timeout))) }
+        unsafe { self.upgrade_until(Until::deadline(present::after(timeout))) }
     }
 
     unsafe fn try_upgrade_until(&self, timeout: Instant) -> bool {

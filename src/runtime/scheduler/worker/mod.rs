@@ -54,6 +54,7 @@ use crate::{
         trace,
     },
     runtime::{
+        bubble::Bubble,
         clock,
         driver::{poller::Events, timers::Timers},
         lifecycle::{self, Shared},
@@ -367,6 +368,11 @@ impl Worker {
         &self.in_hook
     }
 
+    #[inline]
+    pub(crate) fn bubble(&self) -> Option<&Bubble> {
+        self.runtime.bubble()
+    }
+
     pub(crate) fn tasks(&self) -> &task_memory::Cache {
         &self.tasks
     }
@@ -574,7 +580,7 @@ impl Worker {
             self.give_way.borrow_mut().pass();
         }
         let looks = has_sockets && self.looks_before_sleep();
-        if (looks || self.timers.borrow_mut().is_due()) && self.poll_now() > 0 {
+        if (looks || self.timers.borrow_mut().is_due(|| self.time())) && self.poll_now() > 0 {
             self.vain.set(0);
         }
         self.fire_timers();
@@ -627,20 +633,33 @@ impl Worker {
         None
     }
 
+    /// What time it is for this worker's goroutines.
+    fn time(&self) -> Instant {
+        self.bubble().map_or_else(Instant::now, Bubble::now)
+    }
+
     /// Wakes the goroutines whose time has come.
-    fn fire_timers(&self) {
+    pub(crate) fn fire_timers(&self) {
         if self.timers.borrow().is_empty() {
             return;
         }
-        self.timers.borrow_mut().fire(Instant::now(), |slot| {
-            if slot.unit().try_claim_open() {
-                slot.timed_out().set(true);
-                if hooks::on(TRACE) {
-                    trace::timer_wakes(slot);
-                }
-                self.queue.push_back(slot);
+        let Some(bubble) = self.bubble() else {
+            return self.timers.borrow_mut().fire(Instant::now(), |slot| self.time_is_up(slot));
+        };
+        let mut due = Vec::new();
+        self.timers.borrow_mut().fire(bubble.now(), |slot| due.push(slot));
+        bubble.shuffle(&mut due);
+        due.into_iter().for_each(|slot| self.time_is_up(slot));
+    }
+
+    fn time_is_up(&self, slot: &'static Slot) {
+        if slot.unit().try_claim_open() {
+            slot.timed_out().set(true);
+            if hooks::on(TRACE) {
+                trace::timer_wakes(slot);
             }
-        });
+            self.queue.push_back(slot);
+        }
     }
 
     /// Looks for events, of which there can be none without a descriptor that is watched here. How many there were.

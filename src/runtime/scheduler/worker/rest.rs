@@ -3,12 +3,16 @@
 //! The steps S1 to S3 are those of [`idle`](crate::runtime::scheduler::idle).
 
 use std::{
-    sync::atomic::{Ordering::SeqCst, fence},
+    sync::atomic::{
+        Ordering::{Relaxed, SeqCst},
+        fence,
+    },
     time::{Duration, Instant},
 };
 
 use super::{Worker, fresh::STALL};
 use crate::runtime::{
+    bubble::Bubble,
     clock,
     scheduler::processor::{Processor, count},
     task_memory,
@@ -37,6 +41,9 @@ const TRIM_BATCH: usize = 64;
 const TRIM_MAGAZINES: usize = 4;
 /// How long a worker that has more to give back sleeps while others are at work.
 const TRIM_PAUSE: Duration = Duration::from_millis(1);
+/// How often a worker of a bubble looks whether a lock comes free that somebody outside may hold, and the pause before each look.
+const FOREIGN_LOCK_LOOKS: u32 = 10;
+const FOREIGN_LOCK_PAUSE: Duration = Duration::from_millis(1);
 /// Ticks between two times at which a worker gives back what deep calls have touched, as far as it is busy in between.
 const TRIM_DEEP_PAUSE: u64 = 16;
 
@@ -89,6 +96,9 @@ impl Worker {
     /// Searches, then sleeps, until there may be something to do.
     #[cold]
     pub(super) fn rest(&self) {
+        if self.bubble().is_some_and(|bubble| self.all_wait(bubble)) {
+            return;
+        }
         self.dealing.taken.set(0);
         let searches = self.looks_before_sleep() && self.may_search() && self.unsearched.get() == 0;
         self.vain.set(self.vain.get().wrapping_add(1));
@@ -105,6 +115,29 @@ impl Worker {
             self.vain.set(0);
             self.answered_in_sleep(searches, slept);
         }
+    }
+
+    /// Tells the conductor of a bubble that nothing more is going to happen at this time (T2 of `bubble`); false when something may.
+    fn all_wait(&self, bubble: &Bubble) -> bool {
+        let published = &self.processor.published;
+        if !bubble.is_conducted() || published.foreign.load(Relaxed) > 0 {
+            return false;
+        }
+        if published.locks.load(Relaxed) > 0 {
+            for _ in 0..FOREIGN_LOCK_LOOKS {
+                std::thread::sleep(FOREIGN_LOCK_PAUSE);
+                if self.has_own_work() {
+                    return true;
+                }
+            }
+        }
+        bubble.all_wait();
+        true
+    }
+
+    /// The first deadline that a goroutine of this worker waits for, or, if it is far, an earlier time; as [`clock::nanos`] counts.
+    pub(crate) fn next_deadline(&self) -> u64 {
+        self.timers.borrow_mut().next_look().map_or(u64::MAX, clock::nanos)
     }
 
     /// An answer came soon after the worker had gone to sleep. A search as long as the sleep would have paid, if who answered has a core of its own.
@@ -257,7 +290,8 @@ impl Worker {
     /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick.
     fn sleep_time(&self, naps: u32) -> (Option<Duration>, bool) {
         let workers = self.runtime.processors().len();
-        let next = self.timers.borrow_mut().next_look();
+        // What a bubble's goroutines wait for does not come by itself.
+        let next = if self.bubble().is_some() { None } else { self.timers.borrow_mut().next_look() };
         let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let napping = naps < NAPS && self.runtime.idle().sleeping() < workers && self.has_core();
         match (until, napping) {
