@@ -290,6 +290,14 @@ impl WaitQueue {
         unsafe { at(self.head.get()) }.map(Node::taken_at)
     }
 
+    /// Asks for the memory of the oldest node.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn fetch_first(&self) {
+        // Two, as a node need not begin where a line does.
+        prefetch::fetch_lines(self.head.get(), 2);
+    }
+
     /// Takes `node` out, if it is in.
     #[inline]
     pub(crate) fn remove(&self, node: &Node) {

@@ -37,6 +37,8 @@ mod epoll {
     /// No source has this key.
     const NOTIFICATION: u64 = u64::MAX;
     const BATCH: usize = 256;
+    /// So many of them are passed on together.
+    const TOGETHER: usize = 16;
 
     /// Room for one batch of events.
     pub(crate) struct Events(Box<[MaybeUninit<Event>; BATCH]>);
@@ -85,13 +87,19 @@ mod epoll {
                 Err(error) => return Err(error.into()),
             };
             let (count, mut notified) = (ready.len(), false);
-            for event in ready {
-                let (flags, key) = (event.flags, event.data.u64());
-                if key == NOTIFICATION {
-                    notified = true;
-                } else {
-                    dispatch(key, readiness(flags));
+            for few in ready.chunks(TOGETHER) {
+                let mut heard = [(0, Ready::NOTHING); TOGETHER];
+                let mut len = 0;
+                for event in few {
+                    let (flags, key) = (event.flags, event.data.u64());
+                    if key == NOTIFICATION {
+                        notified = true;
+                    } else {
+                        heard[len] = (key, readiness(flags));
+                        len += 1;
+                    }
                 }
+                dispatch(&mut heard[..len]);
             }
             Ok((count, notified))
         }
@@ -193,7 +201,8 @@ mod portable {
             events.0.clear();
             let count = self.0.wait(&mut events.0, timeout)?;
             for event in events.0.iter() {
-                dispatch(event.key as u64, Ready { read: event.readable, write: event.writable, last: true });
+                let ready = Ready { read: event.readable, write: event.writable, last: true };
+                dispatch(&mut [(event.key as u64, ready)]);
             }
             Ok(count)
         }

@@ -18,6 +18,7 @@
 //!   need not have looked for what the caller waits for: a change of deadlines. For one after R3, either its V2 comes after R4's unlock
 //!   and finds the waiter, or R4's lock comes after V2's unlock and sees V1, which was before it.
 //!   Two may poll at a time, the worker and the clock thread in its place; the kernel gives each event to one of them.
+//!   A poller that has several events takes each step for all of them before the next one: more may happen between an event's steps then, nothing else.
 //! - D2: an edge wakes everybody who waits on that side, since one edge can stand for many connections to accept. Whoever finds nothing
 //!   waits again.
 //! - D3: sources are never freed, and used again with a new generation. An event that was fetched before its descriptor was deregistered
@@ -45,7 +46,7 @@ use crate::{
         park,
         until::Until,
         wait::Reason,
-        waitq::{Node, Outcome, WaitQueue},
+        waitq::{Claimed, Node, Outcome, WaitQueue},
     },
     util::Lock,
 };
@@ -57,6 +58,10 @@ pub(crate) struct Ready {
     pub(crate) write: bool,
     /// Maybe no other event follows (D6).
     pub(crate) last: bool,
+}
+
+impl Ready {
+    pub(crate) const NOTHING: Self = Self { read: false, write: false, last: false };
 }
 
 /// One direction of a descriptor.
@@ -148,16 +153,33 @@ impl Side {
     }
 
     fn happened(&self, last: bool) {
+        let mut woken = Claimed::none();
+        if self.count(last) {
+            self.claim_into(&mut woken);
+        }
+        woken.wake();
+    }
+
+    /// V1: whether V2 is to follow (D7).
+    #[inline]
+    fn count(&self, last: bool) -> bool {
         let bits = if last { READY | LAST } else { READY };
         // ORDERING: AcqRel. V1, before the lock of V2.
         let update = |word: u64| Some((word | bits).wrapping_add(TICK));
-        let before = self.word.fetch_update(AcqRel, Acquire, update);
-        if before.is_ok_and(|word| word & READY != 0) {
-            // D7.
-            return;
-        }
-        let woken = self.waiters.lock().claim_all(Outcome::Done);
-        woken.wake();
+        self.word.fetch_update(AcqRel, Acquire, update).is_ok_and(|before| before & READY == 0)
+    }
+
+    /// V2. The caller owes `woken` their wake.
+    #[inline]
+    fn claim_into(&self, woken: &mut Claimed) {
+        self.waiters.lock().claim_all_into(Outcome::Done, woken);
+    }
+
+    /// Asks for the memory that V2 touches.
+    #[cfg(not(loom))]
+    #[inline]
+    fn fetch_waiter(&self) {
+        self.waiters.lock().fetch_first();
     }
 }
 
@@ -181,7 +203,13 @@ mod table {
     };
 
     use super::{Direction, Ready, Side};
-    use crate::runtime::scheduler::{self, Processor};
+    use crate::{
+        runtime::{
+            scheduler::{self, Processor},
+            waitq::Claimed,
+        },
+        util::prefetch,
+    };
 
     /// One registered descriptor.
     #[derive(Debug)]
@@ -232,23 +260,50 @@ mod table {
         Ok(&sources[0])
     }
 
-    /// Passes an event on to its source, if that is still the one that was registered (D3).
-    pub(crate) fn dispatch(key: u64, ready: Ready) {
-        let (index, generation) = ((key & 0xFFFF_FFFF) as usize, (key >> 32) as u32);
+    /// The source that the key of an event names.
+    #[inline]
+    fn source(key: u64) -> &'static Source {
+        let index = (key & 0xFFFF_FFFF) as usize;
         // ORDERING: Acquire. Pairs with the Release in `take`.
         let chunk = TABLE[index / CHUNK].load(Acquire);
         // SAFETY: a key names a source of a chunk that was published before; chunks are leaked.
-        let source = unsafe { &(&*chunk)[index % CHUNK] };
-        // ORDERING: Relaxed. A source that changes hands at this moment gets a look for nothing (D3).
-        if source.generation.load(Relaxed) != generation {
-            return;
+        unsafe { &(&*chunk)[index % CHUNK] }
+    }
+
+    /// Passes events on to their sources, each if it is still the one that was registered (D3). With thousands of connections the sources, the
+    /// nodes of those who wait, and their units lie in no cache: all are asked for before any is needed. So a few events come in one call, and
+    /// each step is taken for all of them. What they say is used up.
+    pub(crate) fn dispatch(events: &mut [(u64, Ready)]) {
+        let ahead = events.len() > 1;
+        if ahead {
+            for (key, _) in events.iter() {
+                prefetch::fetch_lines(ptr::from_ref(source(*key)), size_of::<Source>().div_ceil(64));
+            }
         }
-        if ready.read {
-            source.read.happened(ready.last);
+        // V1.
+        for (key, ready) in events.iter_mut() {
+            let source = source(*key);
+            // ORDERING: Relaxed. A source that changes hands at this moment gets a look for nothing (D3).
+            let same = source.generation.load(Relaxed) == (*key >> 32) as u32;
+            for (side, happened) in [(&source.read, &mut ready.read), (&source.write, &mut ready.write)] {
+                *happened = *happened && same && side.count(ready.last);
+                if ahead && *happened {
+                    side.fetch_waiter();
+                }
+            }
         }
-        if ready.write {
-            source.write.happened(ready.last);
+        // V2.
+        let mut woken = Claimed::none();
+        for (key, ready) in events {
+            let source = source(*key);
+            for (side, happened) in [(&source.read, ready.read), (&source.write, ready.write)] {
+                if happened {
+                    side.claim_into(&mut woken);
+                }
+            }
         }
+        // V3.
+        woken.wake();
     }
 
     /// A source that watches one descriptor. [`Registration::end`] comes before the descriptor is closed (D4).
@@ -471,6 +526,32 @@ mod loom_source {
             pipe.side.signal();
             read(&pipe);
             reader.join().unwrap();
+        });
+    }
+
+    /// D1, where the poller has two events: each step is taken for both before the next one.
+    #[test]
+    fn no_event_of_two_that_come_together_is_lost() {
+        loom::model(|| {
+            let pipe = || Arc::new(Pipe { side: Side::new(), bytes: AtomicUsize::new(0) });
+            let pipes = [pipe(), pipe()];
+            let polled = pipes.clone();
+            let poller = thread::spawn(move || {
+                polled.iter().for_each(|pipe| _ = pipe.bytes.fetch_add(1, AcqRel));
+                let heard = [polled[0].side.count(false), polled[1].side.count(false)];
+                let mut woken = Claimed::none();
+                for (pipe, heard) in polled.iter().zip(heard) {
+                    if heard {
+                        pipe.side.claim_into(&mut woken);
+                    }
+                }
+                woken.wake();
+            });
+            let [one, other] = pipes;
+            let reader = thread::spawn(move || read(&one));
+            read(&other);
+            reader.join().unwrap();
+            poller.join().unwrap();
         });
     }
 
