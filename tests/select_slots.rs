@@ -1,9 +1,9 @@
-//! Group SE: slots that several sending arms of one `select!` share.
+//! Group SE: slots, out of which a sending arm takes its value when it is chosen; several arms of one `select!` may share one.
 
 mod common;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -12,9 +12,163 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Counted, at_1_2_4, at_length, closed_sender};
+use common::{Counted, at_1_2_4, at_length, closed_receiver, closed_sender, quiesce, rt};
 use oxigo::{Sender, bounded, go, select, select_biased, unbounded, unbuffered};
 
+#[test]
+fn se_20_other_operands_slots_are_left_as_they_were() {
+    let (tx, _rx) = bounded(1);
+    let (mut kept, mut empty) = (Some(1), None);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        select! {
+            send(tx, from kept) -> _ => {}
+            send(tx, from empty) -> _ => {}
+        }
+    }));
+    let text = panicked.unwrap_err();
+    let text = text.downcast_ref::<String>().map_or_else(|| *text.downcast_ref::<&str>().unwrap(), String::as_str);
+    assert!(text.contains("slot") && text.contains("empty"), "{text}");
+    assert_eq!((kept, empty), (Some(1), None));
+}
+
+#[test]
+fn from_slots_are_emptied_only_by_the_chosen_arm() {
+    let (tx, rx) = bounded(1);
+    let (full, _keep) = bounded(0);
+    let (mut a, mut b) = (Some("a".to_owned()), Some("b".to_owned()));
+    select! {
+        send(full, from a) -> _ => unreachable!(),
+        send(tx, from b) -> sent => {
+            sent.unwrap();
+            assert_eq!((a.as_deref(), b.as_deref()), (Some("a"), None), "the body sees the slots");
+            a = Some("changed".to_owned());
+        }
+    }
+    assert_eq!((a.as_deref(), b), (Some("changed"), None));
+    assert_eq!(rx.recv().unwrap(), "b");
+
+    // Passed over for a receive, for the default, and for the default after a time.
+    let end = closed_receiver::<()>();
+    select! {
+        send(full, from a) -> _ => unreachable!(),
+        recv(end) -> _ => assert!(a.is_some()),
+    }
+    select! { send(full, from a) -> _ => unreachable!(), default => assert!(a.is_some()) }
+    select! { send(full, from a) -> _ => unreachable!(), default(Duration::from_millis(1)) => assert!(a.is_some()) }
+    assert_eq!(a.as_deref(), Some("changed"));
+
+    // On a closed channel the arm is chosen, and the error carries the value.
+    tx.close().unwrap();
+    let error = select! { send(tx, from a) -> sent => sent.unwrap_err() };
+    assert_eq!((error.into_inner().as_str(), a), ("changed", None));
+}
+
+#[test]
+fn from_slots_may_be_any_place() {
+    struct Holder {
+        slot: Option<i32>,
+        more: [Option<i32>; 2],
+    }
+    fn send(holder: &mut Holder, tx: &Sender<i32>) {
+        let reference = &mut holder.more[0];
+        select! { send(tx, from *reference) -> r => r.unwrap() }
+        select! { send(tx, from holder.more[1]) -> r => r.unwrap() }
+        select! { send(tx, from holder.slot,) -> r => r.unwrap() }
+    }
+    let (tx, rx) = unbounded();
+    let mut holder = Holder { slot: Some(3), more: [Some(1), Some(2)] };
+    send(&mut holder, &tx);
+    assert_eq!((holder.slot, holder.more), (None, [None, None]));
+    assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn from_slots_survive_losing_a_parked_select() {
+    at_1_2_4(|| {
+        let (tx, rx) = unbuffered::<Box<u32>>();
+        let (other, served) = unbuffered::<()>();
+        let sender = go(move || {
+            let mut slot = None;
+            let (mut sent, mut lost) = (0, 0);
+            while sent < 500 {
+                let value: &u32 = slot.get_or_insert_with(|| Box::new(sent));
+                assert_eq!(*value, sent, "another value than the one that was not sent");
+                select! {
+                    send(tx, from slot) -> r => { r.unwrap(); sent += 1; }
+                    recv(served) -> _ => lost += 1,
+                }
+            }
+            lost
+        });
+        let mut received = 0;
+        let mut told = 0;
+        while received < 500 {
+            select! {
+                recv(rx) -> v => { assert_eq!(*v.unwrap(), received); received += 1; }
+                send(other, ()) -> r => { r.unwrap(); told += 1; }
+            }
+        }
+        assert_eq!(sender.join().unwrap(), told);
+    });
+}
+
+/// What `select!` expands to can be named, without `unsafe`; it must not send a value twice.
+#[test]
+fn an_arm_that_was_chosen_is_not_run_again() {
+    use oxigo::__private::macros::{Otherwise, Recv, Send, SendFrom, Slot, run};
+    let (tx, rx) = bounded(4);
+    let mut value = Some(2);
+    let slot = Slot::new(&tx, &mut value);
+    let (mut sends, mut sends_from) = (Send::new(&tx, 1), SendFrom::new(&slot, &tx));
+    let mut shares = SendFrom::new(&slot, &tx);
+    let mut receives = Recv::new(&rx);
+    for _ in 0..2 {
+        let _ = catch_unwind(AssertUnwindSafe(|| run([&mut sends], false, Otherwise::Return)));
+        let _ = catch_unwind(AssertUnwindSafe(|| run([&mut sends_from], false, Otherwise::Return)));
+        let _ = catch_unwind(AssertUnwindSafe(|| run([&mut shares], false, Otherwise::Return)));
+    }
+    assert_eq!(rx.len(), 2, "a value was sent twice");
+    for _ in 0..2 {
+        let _ = catch_unwind(AssertUnwindSafe(|| run([&mut receives], false, Otherwise::Return)));
+    }
+    assert_eq!((receives.finish(), rx.len()), (Ok(1), 1), "a value was lost");
+    let _ = catch_unwind(AssertUnwindSafe(|| shares.finish().is_ok()));
+    assert_eq!(sends_from.finish(), Ok(()));
+    assert_eq!(value, None);
+}
+
+/// Nor may two selects have a slot at a time: goroutines of one worker share what is neither `Send` nor `Sync`.
+#[test]
+fn a_slot_is_not_lent_to_two_runs() {
+    use oxigo::__private::macros::{Otherwise, SendFrom, Slot, run};
+    thread_local! {
+        static SHARED: Cell<Option<(&'static Sender<String>, &'static Slot<'static, String>)>> = const { Cell::new(None) };
+    }
+    rt(1, || {
+        let (tx, rx) = unbuffered::<String>();
+        let (tx, value): (&'static _, &'static mut _) =
+            (Box::leak(Box::new(tx)), Box::leak(Box::new(Some("once".into()))));
+        SHARED.set(Some((tx, Box::leak(Box::new(Slot::new(tx, value))))));
+        // Who is refused tries again, from the same frame.
+        let offer = || {
+            let (tx, slot) = SHARED.get().expect("on the same worker");
+            (0..3).any(|_| {
+                let run = || {
+                    let mut arm = SendFrom::new(slot, tx);
+                    run([&mut arm], false, Otherwise::Wait(None));
+                    arm.finish().unwrap();
+                };
+                catch_unwind(AssertUnwindSafe(run)).is_ok()
+            })
+        };
+        let (first, second) = (go(offer), go(offer));
+        quiesce();
+        assert_eq!(rx.recv().unwrap(), "once");
+        quiesce();
+        assert!(rx.try_recv().is_err(), "a value was sent twice");
+        assert_ne!(first.join().unwrap(), second.join().unwrap(), "one of them has sent");
+    });
+}
 #[test]
 fn se_03_a_value_offered_to_several_from_one_slot_goes_to_one_of_them() {
     at_1_2_4(|| {

@@ -138,6 +138,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
     example
 }
 
+/// A receiver that is ready for ever, since it is closed.
+pub(crate) fn closed_receiver<T>() -> oxigo::Receiver<T> {
+    oxigo::unbuffered().1
+}
+
 /// A sender that is ready for ever, since it is closed.
 pub(crate) fn closed_sender<T>() -> (oxigo::Sender<T>, oxigo::Receiver<T>) {
     let (tx, rx) = oxigo::unbuffered();
