@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use crate::net::{
     descriptor::Descriptor,
-    handle::{close, descriptor_handle, read_limits, reads, try_clone, with_ctx, write_limits, writes},
+    methods::{close, descriptor_handle, read_limits, reads, try_clone, with_ctx, write_limits, writes},
     system,
 };
 

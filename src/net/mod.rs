@@ -19,9 +19,9 @@
 
 pub(crate) mod descriptor;
 mod dial;
-pub(crate) mod handle;
 mod listen_options;
 mod lookup;
+pub(crate) mod methods;
 mod pipe;
 mod resolve;
 pub(crate) mod system;
@@ -35,9 +35,9 @@ pub mod unix;
 pub use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 pub use self::{
-    handle::WithCtx,
     listen_options::ListenOptions,
     lookup::{lookup_host, lookup_host_ctx, lookup_host_timeout, lookup_host_unless},
+    methods::WithCtx,
     pipe::{PipeStream, pipe},
     resolve::ToSocketAddrs,
     tcp::{Incoming, TcpListener, TcpStream},

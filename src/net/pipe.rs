@@ -20,7 +20,7 @@ use std::{
 
 use super::{
     descriptor::{Limit, Limits},
-    handle::WithCtx,
+    methods::WithCtx,
     transfer::{Written, how_much},
 };
 use crate::{

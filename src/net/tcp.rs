@@ -14,12 +14,12 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use super::{
     descriptor::{Descriptor, Direction},
     dial::{self, Race},
-    handle::{
+    listen_options::ListenOptions,
+    lookup::Patience,
+    methods::{
         addresses, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
         with_ctx, write_limits, writes,
     },
-    listen_options::ListenOptions,
-    lookup::Patience,
     resolve::ToSocketAddrs,
     system,
 };

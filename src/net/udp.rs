@@ -11,11 +11,11 @@ use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{
     descriptor::{Descriptor, Direction},
-    handle::{
+    lookup::Patience,
+    methods::{
         addresses, close, deadline, debug_with_addresses, descriptor_handle, read_limits, take_error, try_clone,
         write_limits,
     },
-    lookup::Patience,
     resolve::{ToSocketAddrs, each_address},
     system,
     tcp::from_system,

@@ -25,7 +25,7 @@ use socket2::{Domain, Type};
 
 use super::{
     descriptor::{Descriptor, Direction, Limit},
-    handle::{
+    methods::{
         addresses, close, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
         with_ctx, write_limits, writes,
     },

@@ -340,8 +340,8 @@ macro_rules! descriptor_handle {
             }
         }
 
-        $crate::net::handle::conversions!($type, $std);
-        $crate::net::handle::conversions!($type, std::os::fd::OwnedFd);
+        $crate::net::methods::conversions!($type, $std);
+        $crate::net::methods::conversions!($type, std::os::fd::OwnedFd);
     };
 }
 
