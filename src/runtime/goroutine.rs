@@ -134,13 +134,13 @@ impl Goroutine {
 
     /// Whether the goroutine has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        self.header().end.is_done()
+        self.header().join_state.is_done()
     }
 
     /// Waits until the goroutine has ended. Called by the one holder of the right to join (J3).
     pub(crate) fn wait_finished(&self) {
         let header = self.header();
-        header.end.wait(Reason::Join.on(header));
+        header.join_state.wait(Reason::Join.on(header));
     }
 
     /// As [`wait_finished`](Self::wait_finished), but false when `until` comes first (J8). Unless it waits, it spends nothing of the slice.
@@ -148,7 +148,7 @@ impl Goroutine {
     /// The wait names no task, as a plain join does: it may end though that one never does (E3 of `leaks`).
     pub(crate) fn wait_finished_until(&self, until: Until<'_>) -> bool {
         let header = self.header();
-        header.end.wait_until(until, Reason::Join.alone(), Reason::Join.on(header))
+        header.join_state.wait_until(until, Reason::Join.alone(), Reason::Join.on(header))
     }
 
     /// Takes the result.
@@ -171,7 +171,7 @@ impl Goroutine {
     ///
     /// The caller holds the right to join and uses it up with this call; a result that was taken before is no obstacle.
     pub(crate) unsafe fn detach(&self) {
-        if self.header().end.detach() {
+        if self.header().join_state.detach() {
             let clear = self.header().vtable.clear;
             // SAFETY: after the end the stage belongs to the caller.
             unsafe { clear(self.0) };
@@ -181,7 +181,7 @@ impl Goroutine {
 
 impl Clone for Goroutine {
     fn clone(&self) -> Self {
-        self.header().end.count_one();
+        self.header().join_state.count_one();
         // SAFETY: counted just now.
         unsafe { Self::counted(self.0) }
     }

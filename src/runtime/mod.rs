@@ -3,8 +3,8 @@
 //! From the bottom: [`unit`] (who can wait, and who may end a wait), [`park`] (the seam that everything above uses), [`waitq`] (queues of those who wait),
 //! `scheduler` (workers), `slot` and `task` (a goroutine's control block and its closure), and on top what users call.
 
-pub(crate) mod end;
 pub(crate) mod interrupt;
+pub(crate) mod join_state;
 pub(crate) mod park;
 pub(crate) mod present;
 pub(crate) mod scheduler;

@@ -6,7 +6,7 @@
 //!   that; when no handle takes the result, whoever drops the last reference drops it. A handle whose result may borrow sets DETACHED when it
 //!   is dropped: before DONE that leaves the stage to the runner, which drops the result before the task's [`Exit`]; after DONE the handle
 //!   drops it itself. So a [`Goroutine`], which may be kept for ever, never keeps a result that borrows.
-//! - J3: count, DONE and JOINER are one word, [`End`], so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
+//! - J3: count, DONE and JOINER are one word, [`JoinState`], so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
 //!   tells whether somebody waits. The joiner writes its unit before it sets JOINER, and holds a reference until it has been woken. There
 //!   is at most one joiner, since `join` takes the handle; the step that finds JOINER is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
@@ -44,9 +44,9 @@ use std::{
 use crate::{
     debug::heritage::Heritage,
     runtime::{
-        end::{End, Step},
         fork,
         goroutine::Goroutine,
+        join_state::{JoinState, Step},
         locals::Locals,
         panics,
         park::Wake,
@@ -71,7 +71,7 @@ impl Exit for () {
 
 /// What all tasks have in common, whatever their closure. Handles ([`goroutine`](super::goroutine)) reach what is open to them.
 pub(crate) struct Header {
-    pub(super) end: End,
+    pub(super) join_state: JoinState,
     pub(super) vtable: &'static VTable,
     pub(super) id: u64,
     /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
@@ -173,7 +173,7 @@ impl TaskRef {
         let place = task_memory::allocate(Layout::new::<Task<F, T, E>>())?.cast::<Task<F, T, E>>();
         let task = Task {
             header: Header {
-                end: End::new(),
+                join_state: JoinState::new(),
                 vtable: const {
                     &VTable {
                         run: run::<F, T, E>,
@@ -240,7 +240,7 @@ impl TaskRef {
 
     /// One more counted reference, for handles.
     pub(crate) fn goroutine(&self) -> Goroutine {
-        self.header().end.count_one();
+        self.header().join_state.count_one();
         // SAFETY: counted just now.
         unsafe { Goroutine::counted(self.0) }
     }
@@ -278,7 +278,7 @@ impl TaskRef {
     /// Whether the goroutine waits in `park`, has not been notified, and nobody else has a handle to do that. Called on its thread.
     pub(crate) fn is_parked_alone(&self) -> bool {
         // The runner's reference, and the one that `park` itself holds.
-        let alone = self.header().end.references() == 2;
+        let alone = self.header().join_state.references() == 2;
         // ORDERING: Relaxed. If it is alone, who else wrote the token is seen by `references`; the goroutine itself did so on this thread.
         alone && self.header().token.load(Relaxed) > NOTIFIED
     }
@@ -373,9 +373,9 @@ where
 #[inline]
 unsafe fn finish<F, T, E>(header: NonNull<Header>) {
     // SAFETY: the runner's reference is there until the end of this function.
-    let end = &unsafe { header.as_ref() }.end;
+    let join_state = &unsafe { header.as_ref() }.join_state;
     loop {
-        let seen = end.look();
+        let seen = join_state.look();
         if seen.is_alone() {
             // SAFETY: J2: without a handle that may join the stage belongs to the runner.
             unsafe { clear::<F, T, E>(header) };
@@ -385,7 +385,7 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
             scheduler::name_task(None);
             // A signal handler on this thread must not find the name of what is freed below.
             compiler_fence(SeqCst);
-            if end.leave() {
+            if join_state.leave() {
                 // SAFETY: ours was the last reference.
                 unsafe { free::<F, T, E>(header) };
             }
@@ -393,7 +393,7 @@ unsafe fn finish<F, T, E>(header: NonNull<Header>) {
         }
         scheduler::ended();
         scheduler::name_task(None);
-        match end.publish(seen) {
+        match join_state.publish(seen) {
             Step::Done => return,
             Step::Wake(joiner) => return joiner.wake(Wake::Handoff),
             Step::Again => {
@@ -432,7 +432,7 @@ pub(super) unsafe fn release(header: NonNull<Header>) {
     // SAFETY: the caller's reference keeps the header alive up to the decrement.
     let task = unsafe { header.as_ref() };
     let free = task.vtable.free;
-    if task.end.release() {
+    if task.join_state.release() {
         // SAFETY: the count is zero, so nobody else has a reference.
         unsafe { free(header) };
     }
@@ -496,7 +496,7 @@ mod tests {
             assert_eq!(child.status.signal(), Some(libc::SIGABRT));
             return;
         }
-        task.header().end.count_most();
+        task.header().join_state.count_most();
         drop((handle.clone(), handle.clone()));
         std::process::exit(0);
     }

@@ -25,7 +25,7 @@ const REFERENCE: usize = 16;
 const MOST: usize = isize::MAX as usize;
 
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct JoinState {
     /// DONE, JOINER, DETACHED, GUEST, and the references in units of REFERENCE.
     state: AtomicUsize,
     /// Who waits for the end, when JOINER or GUEST is set.
@@ -55,7 +55,7 @@ pub(crate) enum Step {
     Again,
 }
 
-impl End {
+impl JoinState {
     /// Of a task with two references: the runner's, and the handle's.
     #[inline]
     pub(crate) fn new() -> Self {
@@ -250,7 +250,7 @@ mod loom_end {
     const WAIT: Wait = Wait { reason: Reason::Join, object: 0 };
 
     struct Task {
-        end: End,
+        join_state: JoinState,
         /// Whether the result is there.
         stage: UnsafeCell<bool>,
         /// How often it was taken or dropped, and whether the task was freed.
@@ -265,7 +265,7 @@ mod loom_end {
     impl Task {
         fn new() -> (Arc<Self>, Handle) {
             let cells = (UnsafeCell::new(false), UnsafeCell::new((0, false)));
-            let task = Arc::new(Self { end: End::new(), stage: cells.0, gone: cells.1 });
+            let task = Arc::new(Self { join_state: JoinState::new(), stage: cells.0, gone: cells.1 });
             (task.clone(), Handle(task))
         }
 
@@ -274,15 +274,15 @@ mod loom_end {
             // SAFETY: the stage is the runner's (J2).
             self.stage.with_mut(|stage| unsafe { *stage = true });
             loop {
-                let seen = self.end.look();
+                let seen = self.join_state.look();
                 if seen.is_alone() {
                     self.clear();
-                    if self.end.leave() {
+                    if self.join_state.leave() {
                         self.free();
                     }
                     return;
                 }
-                match self.end.publish(seen) {
+                match self.join_state.publish(seen) {
                     Step::Done => return,
                     Step::Wake(joiner) => return joiner.wake(Wake::Handoff),
                     Step::Again => {}
@@ -326,12 +326,12 @@ mod loom_end {
 
     impl Handle {
         fn join(self) {
-            self.0.end.wait(WAIT);
+            self.0.join_state.wait(WAIT);
             assert!(self.0.clear(), "a result is seen once");
         }
 
         fn join_until(self, until: Until<'_>) -> Result<(), Self> {
-            let ended = self.0.end.wait_until(until, WAIT, WAIT);
+            let ended = self.0.join_state.wait_until(until, WAIT, WAIT);
             assert!(!ended || self.0.clear(), "a result is seen once, by whoever was told that it is there");
             waits_for_nobody();
             if ended { Ok(()) } else { Err(self) }
@@ -339,7 +339,7 @@ mod loom_end {
 
         /// As `Goroutine::detach`, by a handle whose result may borrow.
         fn detach(self) {
-            if self.0.end.detach() {
+            if self.0.join_state.detach() {
                 self.0.clear();
             }
         }
@@ -347,7 +347,7 @@ mod loom_end {
 
     impl Drop for Handle {
         fn drop(&mut self) {
-            if self.0.end.release() {
+            if self.0.join_state.release() {
                 self.0.free();
             }
         }
@@ -493,7 +493,7 @@ mod loom_end {
             loom::model(move || {
                 let (task, handle) = Task::new();
                 let runner = run(&task);
-                task.end.count_one();
+                task.join_state.count_one();
                 let other = Handle(task.clone());
                 let dropper = thread::spawn(move || drop(other));
                 match handle.join_until(now()) {
@@ -517,7 +517,7 @@ mod loom_end {
             let task: &'static Arc<Task> = Box::leak(Box::new(task));
             let cancel: &'static Arc<Cancel> = Box::leak(Box::new(Cancel::new()));
             let runner = thread::spawn(move || {
-                task.end.state.fetch_and(!GUEST, AcqRel);
+                task.join_state.state.fetch_and(!GUEST, AcqRel);
                 task.run();
             });
             assert!(handle.join_until(Until::interrupt(&**cancel)).is_ok());
@@ -536,8 +536,8 @@ mod loom_end {
             let runner = thread::spawn(move || task.run());
             let unit = park::current();
             let ticket = unit.arm();
-            handle.0.end.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
-            handle.0.end.state.fetch_or(GUEST, AcqRel);
+            handle.0.join_state.joiner.store(ptr::from_ref(unit).cast_mut(), Relaxed);
+            handle.0.join_state.state.fetch_or(GUEST, AcqRel);
             if unit.try_claim(ticket) {
                 waits_for_nobody();
             }
