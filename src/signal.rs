@@ -35,7 +35,7 @@ use signal_hook::{
 use crate::{
     chan::{Receiver, Sender, TrySendError, bounded},
     context::{CancelHandle, Context},
-    debug::{quit, signal as action},
+    debug::{quit, sigaction},
     runtime::{alarm, clock},
 };
 
@@ -298,7 +298,7 @@ enum Before {
 
 impl Before {
     fn ask(signal: Signal) -> Self {
-        match action::action(signal.0) {
+        match sigaction::action(signal.0) {
             Some(action) if action != libc::SIG_DFL && !quit::is_handler(action) => Self::Other,
             _ => Self::Default,
         }

@@ -11,7 +11,7 @@ mod metrics;
 #[cfg(feature = "metrics")]
 mod publish;
 pub(crate) mod quit;
-pub(crate) mod signal;
+pub(crate) mod sigaction;
 #[cfg(feature = "tracing")]
 pub(crate) mod spans;
 pub(crate) mod standstill;

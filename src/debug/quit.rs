@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    debug::{self, deadlock, dump, signal},
+    debug::{self, deadlock, dump, sigaction},
     runtime::{lifecycle, scheduler, threads::Ours},
     util::Service,
 };
@@ -46,7 +46,7 @@ pub(crate) fn install() {
         // ORDERING: Relaxed. The handler, which reads it, is installed by a system call after this.
         PIPE.store(writer.into_raw_fd(), Relaxed);
         // One that is subscribed to has a handler already, which is not of the program's making.
-        let installed = signal::install(libc::SIGQUIT, HANDLER);
+        let installed = sigaction::install(libc::SIGQUIT, HANDLER);
         // ORDERING: Relaxed, for both. Each stands for itself, and a subscription made just now may be missed.
         OURS.store(installed || SUBSCRIBED.load(Relaxed), Relaxed);
         Ok(())

@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use crate::{
-    debug::{signal, watchdog},
+    debug::{sigaction, watchdog},
     runtime::{scheduler::Worker, threads::Tid},
 };
 
@@ -34,7 +34,7 @@ fn send(_thread: Tid) -> bool {
 fn is_ours() -> bool {
     static ONCE: Once = Once::new();
     static OURS: AtomicBool = AtomicBool::new(false);
-    ONCE.call_once(|| OURS.store(signal::install(libc::SIGURG, handle), Relaxed));
+    ONCE.call_once(|| OURS.store(sigaction::install(libc::SIGURG, handle), Relaxed));
     OURS.load(Relaxed)
 }
 

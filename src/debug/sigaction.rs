@@ -1,4 +1,5 @@
-//! Signals that this crate answers: installed only where the program has said nothing of its own about them.
+//! Handlers for signals that this crate answers: installed only where the program has said nothing of its own about them. What programs do with
+//! signals is in `src/signal.rs`.
 
 use std::{mem::MaybeUninit, ptr};
 
