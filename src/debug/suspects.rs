@@ -47,7 +47,7 @@ use crate::{
         task::TaskRef,
         wait::{Reason, Wait},
     },
-    select::{engine, handle::Watch},
+    select::{engine, operation::Counterpart},
     stack::Metadata,
     sync::GroupPlace,
 };
@@ -149,30 +149,30 @@ impl Needs {
         let mut need = |(word, count), what| {
             needed.push(Needed { word: Hidden::new(word), count: Hidden::new(count), what });
         };
-        let mut watch = |watch| match watch {
-            Watch::Sends(place) => {
+        let mut note = |counterpart| match counterpart {
+            Counterpart::Receivers(place) => {
                 need(place.receivers(), What::Receivers);
                 need(place.senders(), What::Senders);
                 passed.push(Span::new(place.start(), place.start() + Place::SPAN));
                 true
             }
-            Watch::Receives(place) => {
+            Counterpart::Senders(place) => {
                 need(place.senders(), What::Senders);
                 passed.push(Span::new(place.start(), place.start() + Place::SPAN));
                 true
             }
-            Watch::Nothing => true,
-            Watch::Timer => false,
+            Counterpart::Nothing => true,
+            Counterpart::Timer => false,
         };
         let judged = match reason {
-            Reason::ChanSend => watch(Watch::Sends(Place::of_channel(object))),
-            Reason::ChanRecv => watch(Watch::Receives(Place::of_channel(object))),
+            Reason::ChanSend => note(Counterpart::Receivers(Place::of_channel(object))),
+            Reason::ChanRecv => note(Counterpart::Senders(Place::of_channel(object))),
             Reason::Select if object != 0 => {
                 // SAFETY: its worker is here, so it does not go on; and `Select` with an object is a list.
-                let watches = unsafe { engine::watches(object) };
+                let counterparts = unsafe { engine::counterparts(object) };
                 // What is noted next has gaps, which would be filled with addresses of its arms.
                 memory::wipe();
-                watches.into_iter().all(watch)
+                counterparts.into_iter().all(note)
             }
             Reason::WaitGroup => {
                 let place = GroupPlace::of_group(object);

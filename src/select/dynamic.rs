@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     engine::{self, Arm, MOST_ARMS, Otherwise, Purpose, State},
-    handle::{self, Handle},
+    operation::{self, Operation},
 };
 use crate::{
     chan::{
@@ -49,7 +49,7 @@ use crate::{
 /// ```
 pub struct Select<'a> {
     /// Operations with their indices, which ascend.
-    operations: Vec<(usize, &'a dyn Handle)>,
+    operations: Vec<(usize, &'a dyn Operation)>,
     /// The index of the next operation. None is given twice.
     next: usize,
     biased: bool,
@@ -81,10 +81,10 @@ impl<'a> Select<'a> {
     }
 
     #[track_caller]
-    fn add(&mut self, handle: &'a dyn Handle) -> usize {
+    fn add(&mut self, operation: &'a dyn Operation) -> usize {
         assert!(self.operations.len() < MOST_ARMS, "a select of more than {MOST_ARMS} operations");
         let index = self.next;
-        self.operations.push((index, handle));
+        self.operations.push((index, operation));
         self.next += 1;
         index
     }
@@ -269,7 +269,7 @@ impl<'a> Select<'a> {
     }
 
     fn run(&mut self, otherwise: Otherwise) -> Option<SelectedOperation<'a>> {
-        let (mut arms, indices) = self.arms(|handle| handle.make_room());
+        let (mut arms, indices) = self.arms(|operation| operation.make_room());
         if arms.is_empty()
             && let Otherwise::Wait(None) = otherwise
         {
@@ -281,14 +281,14 @@ impl<'a> Select<'a> {
             if chosen == Some(at) {
                 operation = Some(SelectedOperation {
                     index: indices[at],
-                    handle: arm.handle(),
+                    operation: arm.operation(),
                     room: arm.place(),
                     state: arm.take_state(),
                     _not_sync: PhantomData,
                 });
             } else {
                 // SAFETY: the room of an arm that was passed over holds nothing.
-                unsafe { arm.handle().free_room(arm.place(), false) };
+                unsafe { arm.operation().free_room(arm.place(), false) };
             }
         }
         if otherwise != Otherwise::Return {
@@ -306,9 +306,9 @@ impl<'a> Select<'a> {
         ready
     }
 
-    fn arms(&self, place: impl Fn(&dyn Handle) -> *mut ()) -> (Vec<Arm<'a>>, Vec<usize>) {
-        // SAFETY: the handle's own room, which is freed after the select; or null, for selects that complete nothing.
-        self.operations.iter().map(|&(index, handle)| (unsafe { Arm::new(handle, place(handle)) }, index)).unzip()
+    fn arms(&self, place: impl Fn(&dyn Operation) -> *mut ()) -> (Vec<Arm<'a>>, Vec<usize>) {
+        // SAFETY: the operation's own room, which is freed after the select; or null, for selects that complete nothing.
+        self.operations.iter().map(|&(index, one)| (unsafe { Arm::new(one, place(one)) }, index)).unzip()
     }
 }
 
@@ -358,7 +358,7 @@ impl fmt::Debug for Select<'_> {
 #[must_use]
 pub struct SelectedOperation<'a> {
     index: usize,
-    handle: &'a dyn Handle,
+    operation: &'a dyn Operation,
     room: *mut (),
     state: State,
     _not_sync: PhantomData<*mut ()>,
@@ -398,7 +398,7 @@ impl SelectedOperation<'_> {
         };
         mem::forget(self);
         // SAFETY: granted by this channel, as `check` has seen.
-        unsafe { handle::send_granted(sender, grant, value) }.map_err(SendError)
+        unsafe { operation::send_granted(sender, grant, value) }.map_err(SendError)
     }
 
     /// Receives the value; `receiver` is the one that was added.
@@ -425,7 +425,7 @@ impl SelectedOperation<'_> {
             // SAFETY: received into the room.
             State::Taken(_) => Ok(unsafe { *room.assume_init() }),
             // SAFETY: held for this receiver, whose values are `T`s.
-            State::Held(sender) => Ok(unsafe { handle::take_held(sender) }),
+            State::Held(sender) => Ok(unsafe { operation::take_held(sender) }),
             _ => Err(RecvError),
         }
     }
@@ -436,9 +436,9 @@ impl SelectedOperation<'_> {
     }
 
     #[track_caller]
-    fn check(&self, end: &dyn Handle) {
-        let address = |handle: &dyn Handle| handle.raw().map_or(0, RawBiased::address);
-        let same = address(end) == address(self.handle) && end.sends() == self.handle.sends();
+    fn check(&self, end: &dyn Operation) {
+        let address = |operation: &dyn Operation| operation.raw().map_or(0, RawBiased::address);
+        let same = address(end) == address(self.operation) && end.sends() == self.operation.sends();
         let index = self.index;
         assert!(
             same,
@@ -452,17 +452,17 @@ impl Drop for SelectedOperation<'_> {
         match self.take_state() {
             State::Granted(Grant::Closed) => {}
             // SAFETY: granted by this end's channel.
-            State::Granted(grant) => unsafe { self.handle.give_up(grant) },
+            State::Granted(grant) => unsafe { self.operation.give_up(grant) },
             // SAFETY: received into the room, and not taken out.
-            State::Taken(taken_at) => unsafe { self.handle.give_back(self.room, taken_at) },
+            State::Taken(taken_at) => unsafe { self.operation.give_back(self.room, taken_at) },
             State::Held(sender) => {
                 // SAFETY: held for this operation, and not used.
-                unsafe { self.handle.give_back_held(sender) };
+                unsafe { self.operation.give_back_held(sender) };
                 // SAFETY: the room holds nothing.
-                unsafe { self.handle.free_room(self.room, false) };
+                unsafe { self.operation.free_room(self.room, false) };
             }
             // SAFETY: as above.
-            State::Done | State::Closed | State::Passed => unsafe { self.handle.free_room(self.room, false) },
+            State::Done | State::Closed | State::Passed => unsafe { self.operation.free_room(self.room, false) },
         }
         if !park::is_unwinding() {
             panic!("dropped `SelectedOperation` without completing the operation");

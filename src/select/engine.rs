@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use super::handle::{Attempt, Enqueue, Handle};
+use super::operation::{Attempt, Enqueue, Operation};
 use crate::{
     chan::two_step::Grant,
     runtime::{
@@ -29,7 +29,7 @@ use crate::{
 /// One operation of a select, and where its value is.
 #[allow(missing_debug_implementations, reason = "reached by macro code only")]
 pub struct Arm<'a> {
-    handle: &'a dyn Handle,
+    operation: &'a dyn Operation,
     /// None: nothing ever happens on this arm.
     lock: Option<&'a RawBiased>,
     place: *mut (),
@@ -56,9 +56,9 @@ pub(crate) enum State {
 impl<'a> Arm<'a> {
     /// # Safety
     ///
-    /// `place` is what [`Handle`] asks for, and stays valid while the select runs.
-    pub(crate) unsafe fn new(handle: &'a dyn Handle, place: *mut ()) -> Self {
-        Self { handle, lock: handle.raw(), place, node: MaybeUninit::uninit(), state: State::Passed }
+    /// `place` is what [`Operation`] asks for, and stays valid while the select runs.
+    pub(crate) unsafe fn new(operation: &'a dyn Operation, place: *mut ()) -> Self {
+        Self { operation, lock: operation.raw(), place, node: MaybeUninit::uninit(), state: State::Passed }
     }
 
     /// How the arm stands; afterwards it counts as passed over.
@@ -66,8 +66,8 @@ impl<'a> Arm<'a> {
         mem::replace(&mut self.state, State::Passed)
     }
 
-    pub(crate) fn handle(&self) -> &'a dyn Handle {
-        self.handle
+    pub(crate) fn operation(&self) -> &'a dyn Operation {
+        self.operation
     }
 
     pub(crate) fn place(&self) -> *mut () {
@@ -87,11 +87,11 @@ impl<'a> Arm<'a> {
 ///
 /// The caller is on the thread of the goroutine that waits, which does not go on meanwhile: so the list is in its frame.
 #[cfg(not(loom))]
-pub(crate) unsafe fn watches(list: usize) -> Vec<super::handle::Watch> {
+pub(crate) unsafe fn counterparts(list: usize) -> Vec<super::operation::Counterpart> {
     // `Wait` exposes the address.
     let list = std::ptr::with_exposed_provenance::<&[Arm<'_>]>(list);
     // SAFETY: by the caller; the arms are lent to the frame for longer than it waits.
-    unsafe { *list }.iter().map(|arm| arm.handle.watch()).collect()
+    unsafe { *list }.iter().map(|arm| arm.operation.counterpart()).collect()
 }
 
 /// What a select does when nothing is ready.
@@ -186,14 +186,14 @@ enum Looked {
 impl Select<'_> {
     /// An arm for each lock, in order: the first of those that share it stands for all.
     #[inline]
-    fn each_lock<'a>(&self, arms: &[Arm<'a>], mut each: impl FnMut(&'a RawBiased, &'a dyn Handle)) {
+    fn each_lock<'a>(&self, arms: &[Arm<'a>], mut each: impl FnMut(&'a RawBiased, &'a dyn Operation)) {
         let mut last = 0;
         for &index in self.order {
             let arm = &arms[index as usize];
             let Some(lock) = arm.lock else { continue };
             if lock.address() != last {
                 last = lock.address();
-                each(lock, arm.handle);
+                each(lock, arm.operation);
             }
         }
     }
@@ -217,13 +217,13 @@ impl Select<'_> {
                 self.unlock(arms);
                 return Some(Looked::Chosen(index));
             }
-            let (handle, place) = (arms[index].handle, arms[index].place);
+            let (operation, place) = (arms[index].operation, arms[index].place);
             let attempt = if self.purpose == Purpose::Choose {
                 // SAFETY: locked; the place is the arm's.
-                unsafe { handle.choose(place) }
+                unsafe { operation.choose(place) }
             } else {
                 // SAFETY: as above.
-                unsafe { handle.attempt(place) }
+                unsafe { operation.attempt(place) }
             };
             let partner = match attempt {
                 Attempt::Done(partner) => {
@@ -251,7 +251,7 @@ impl Select<'_> {
                 Attempt::WouldBlock => continue,
             };
             // SAFETY: locked.
-            let watchers = unsafe { handle.take_watchers() };
+            let watchers = unsafe { operation.take_watchers() };
             self.unlock(arms);
             if let Some(watchers) = watchers {
                 watchers.wake();
@@ -269,7 +269,7 @@ impl Select<'_> {
         let mut ready = 0;
         for (index, arm) in arms.iter().enumerate() {
             // SAFETY: locked.
-            if arm.lock.is_none() || !unsafe { arm.handle.is_ready() } {
+            if arm.lock.is_none() || !unsafe { arm.operation.is_ready() } {
                 continue;
             }
             if self.biased {
@@ -289,7 +289,7 @@ impl Select<'_> {
     fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: ClaimedNode) -> Looked {
         let unit = park::current();
         // SAFETY: locked.
-        let done = self.done(unsafe { arms[index].handle.taken_at() });
+        let done = self.done(unsafe { arms[index].operation.taken_at() });
         let node = Node::new(unit, None, arms[index].place);
         node.set_outcome(Outcome::Again);
         sender.set_place((&raw const node).cast_mut().cast());
@@ -329,15 +329,15 @@ impl Select<'_> {
                 continue;
             }
             // SAFETY: locked.
-            if let Some(due) = unsafe { arm.handle.deadline() } {
+            if let Some(due) = unsafe { arm.operation.deadline() } {
                 limit = Some(limit.map_or(due, |limit| limit.min(due)));
             }
             if self.purpose == Purpose::Choose {
                 // SAFETY: locked.
-                arm.state = State::Taken(unsafe { arm.handle.taken_at() });
+                arm.state = State::Taken(unsafe { arm.operation.taken_at() });
             }
             // SAFETY: locked; the node stays where it is until it is withdrawn below.
-            unsafe { arm.handle.enqueue(node, how) };
+            unsafe { arm.operation.enqueue(node, how) };
         }
         // Who watches is told that somebody waits now.
         if self.purpose != Purpose::Tell {
@@ -361,7 +361,7 @@ impl Select<'_> {
             {
                 lock.lock();
                 // SAFETY: locked.
-                unsafe { arm.handle.withdraw(node, how) };
+                unsafe { arm.operation.withdraw(node, how) };
                 // SAFETY: locked above.
                 unsafe { lock.unlock() };
             }
@@ -372,7 +372,7 @@ impl Select<'_> {
                 Outcome::Waiting | Outcome::Again => continue,
                 Outcome::Closed => State::Closed,
                 Outcome::Done if self.purpose == Purpose::Choose => match arm.state {
-                    State::Taken(taken_at) if !arm.handle.sends() => State::Taken(taken_at),
+                    State::Taken(taken_at) if !arm.operation.sends() => State::Taken(taken_at),
                     // SAFETY: a two-step sender that was completed with `Done`. Here alone its place is asked for.
                     _ => State::Granted(unsafe { Grant::from_place(node.place()) }),
                 },
@@ -395,9 +395,9 @@ impl Select<'_> {
 
     fn unlock_telling(&self, arms: &[Arm<'_>]) {
         let mut told = None;
-        self.each_lock(arms, |_, handle| {
+        self.each_lock(arms, |_, operation| {
             // SAFETY: locked.
-            if let Some(watchers) = unsafe { handle.take_watchers() } {
+            if let Some(watchers) = unsafe { operation.take_watchers() } {
                 match &mut told {
                     None => told = Some(watchers),
                     Some(chain) => chain.append(watchers),

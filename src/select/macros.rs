@@ -17,7 +17,7 @@ use std::{
 pub use super::engine::Otherwise;
 use super::{
     engine::{self, Arm, Purpose, State},
-    handle::Handle,
+    operation::Operation,
 };
 use crate::{
     chan::{Chan, Receiver, RecvError, SendError, Sender},
@@ -228,9 +228,9 @@ fn not_chosen_yet(state: &State) {
 impl<T> Place for Recv<'_, T> {
     fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
-        let handle: &dyn Handle = self.from;
+        let operation: &dyn Operation = self.from;
         // SAFETY: room for a `T`, without a value (M1), in a place that is borrowed until the select has ended.
-        unsafe { Arm::new(handle, self.room.as_mut_ptr().cast()) }
+        unsafe { Arm::new(operation, self.room.as_mut_ptr().cast()) }
     }
 
     fn set(&mut self, chosen: Chosen) {
@@ -241,9 +241,9 @@ impl<T> Place for Recv<'_, T> {
 impl<T> Place for Send<'_, T> {
     fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
-        let handle: &dyn Handle = self.to;
+        let operation: &dyn Operation = self.to;
         // SAFETY: a `T` that has not been moved (M1), in a place that is borrowed until the select has ended.
-        unsafe { Arm::new(handle, (&raw mut *self.value).cast()) }
+        unsafe { Arm::new(operation, (&raw mut *self.value).cast()) }
     }
 
     fn set(&mut self, chosen: Chosen) {
@@ -260,10 +260,10 @@ impl<T> Place for SendFrom<'_, '_, T> {
         // SAFETY: nobody writes to the slot before the run is over (M2), and until then there are shared references to it only.
         let value = unsafe { &*self.slot.value.as_ptr() };
         let value = std::ptr::from_ref(value.as_ref().expect("looked at by `Slot::new`"));
-        let handle: &dyn Handle = self.to;
+        let operation: &dyn Operation = self.to;
         // SAFETY: a `T` that has not been moved, in a slot that is borrowed until the select has ended. What is sent is read there. Of the arms
         // that share it one is chosen at most (X4 of `engine`), so it is moved once.
-        unsafe { Arm::new(handle, value.cast_mut().cast()) }
+        unsafe { Arm::new(operation, value.cast_mut().cast()) }
     }
 
     fn set(&mut self, chosen: Chosen) {

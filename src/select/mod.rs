@@ -5,8 +5,8 @@
 
 pub(crate) mod dynamic;
 pub(crate) mod engine;
-pub(crate) mod handle;
 #[doc(hidden)]
 pub mod macros;
+pub(crate) mod operation;
 
 pub use dynamic::{Select, SelectedOperation};

@@ -1,4 +1,4 @@
-//! What `select` knows of a channel's end, with the type of its values forgotten.
+//! One operation of a `select`: what it knows of a channel's end, with the type of its values forgotten.
 
 use std::{mem::MaybeUninit, time::Instant};
 
@@ -40,7 +40,7 @@ pub(crate) enum Attempt {
 ///
 /// `place` is room for a value of the end's type, holding one for senders; null places are for two-step sends, and to watch. What is marked
 /// *locked* is called while [`raw`](Self::raw) is held.
-pub(crate) unsafe trait Handle {
+pub(crate) unsafe trait Operation {
     /// The lock of the channel, the same for all its ends. None: nothing ever happens on this end.
     fn raw(&self) -> Option<&RawBiased>;
     /// Locked. Whether an attempt may succeed; it may yet be lost to another.
@@ -71,16 +71,16 @@ pub(crate) unsafe trait Handle {
     /// Gives up a grant, which came from this end's channel.
     unsafe fn give_up(&self, grant: Grant);
     /// Who could complete the operation.
-    fn watch(&self) -> Watch;
+    fn counterpart(&self) -> Counterpart;
 }
 
 /// Who could complete an operation that waits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Watch {
+pub(crate) enum Counterpart {
     /// Who holds a receiver of this channel, or closes it.
-    Sends(Place),
+    Receivers(Place),
     /// Who holds a sender of it.
-    Receives(Place),
+    Senders(Place),
     /// Nobody.
     Nothing,
     /// Whoever sets the timer.
@@ -114,7 +114,7 @@ fn join(queue: &WaitQueue, node: &Node, how: Enqueue) {
 }
 
 // SAFETY: the methods keep to the contract of the channel's own.
-unsafe impl<T> Handle for Sender<T> {
+unsafe impl<T> Operation for Sender<T> {
     #[inline]
     fn raw(&self) -> Option<&RawBiased> {
         Some(self.channel().state().raw())
@@ -191,13 +191,13 @@ unsafe impl<T> Handle for Sender<T> {
         unsafe { self.channel().give_up_grant(grant) };
     }
 
-    fn watch(&self) -> Watch {
-        Watch::Sends(self.place())
+    fn counterpart(&self) -> Counterpart {
+        Counterpart::Receivers(self.place())
     }
 }
 
 // SAFETY: as above.
-unsafe impl<T> Handle for Receiver<T> {
+unsafe impl<T> Operation for Receiver<T> {
     #[inline]
     fn raw(&self) -> Option<&RawBiased> {
         match self.source() {
@@ -351,11 +351,11 @@ unsafe impl<T> Handle for Receiver<T> {
 
     unsafe fn give_up(&self, _grant: Grant) {}
 
-    fn watch(&self) -> Watch {
+    fn counterpart(&self) -> Counterpart {
         match (self.place(), self.source()) {
-            (Some(place), _) => Watch::Receives(place),
-            (None, Source::Never) => Watch::Nothing,
-            (None, _) => Watch::Timer,
+            (Some(place), _) => Counterpart::Senders(place),
+            (None, Source::Never) => Counterpart::Nothing,
+            (None, _) => Counterpart::Timer,
         }
     }
 }
