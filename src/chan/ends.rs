@@ -25,7 +25,7 @@ use crate::{
 ///
 /// Each kind of end is counted for itself: the last sender closes, the last receiver deafens. Whichever side ends second frees.
 ///
-/// `repr(C)`: [`Place`] tells where the counts are, whatever `T` is.
+/// `repr(C)`: [`ChannelLayout`] tells where the counts are, whatever `T` is.
 #[repr(C)]
 pub(crate) struct Shared<T> {
     senders: AtomicUsize,
@@ -77,9 +77,9 @@ impl<T, const BITS: usize> Copy for End<T, BITS> {}
 
 /// The addresses that belong to a channel: numbers to compare with what lies in memory, and nothing to follow.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place(usize);
+pub(crate) struct ChannelLayout(usize);
 
-impl Place {
+impl ChannelLayout {
     /// The bytes of a channel's allocation.
     pub(crate) const SPAN: usize = mem::size_of::<Shared<()>>();
 
@@ -106,7 +106,7 @@ impl Place {
 fn share<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
     const {
         assert!(mem::offset_of!(Shared<T>, channel) == mem::offset_of!(Shared<()>, channel));
-        assert!(mem::size_of::<Shared<T>>() == Place::SPAN);
+        assert!(mem::size_of::<Shared<T>>() == ChannelLayout::SPAN);
     }
     let shared = Box::new(Shared {
         senders: AtomicUsize::new(1),
@@ -349,9 +349,9 @@ impl<T> Sender<T> {
         self.end.shared()
     }
 
-    /// Where the channel lies.
-    pub(crate) fn place(&self) -> Place {
-        Place(self.end.get().addr().get())
+    /// The addresses of the channel.
+    pub(crate) fn layout(&self) -> ChannelLayout {
+        ChannelLayout(self.end.get().addr().get())
     }
 
     #[inline]
@@ -600,10 +600,10 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Where the channel lies, if it is one.
-    pub(crate) fn place(&self) -> Option<Place> {
+    /// The addresses of the channel, if it is one.
+    pub(crate) fn layout(&self) -> Option<ChannelLayout> {
         match &self.flavor {
-            Flavor::Channel(end) => Some(Place(end.get().addr().get())),
+            Flavor::Channel(end) => Some(ChannelLayout(end.get().addr().get())),
             Flavor::Timer(_) | Flavor::Never => None,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! This is what a garbage collector would say, without one. The goroutines that have waited for long enough are *candidates*. What could end
 //! the wait of one is a handle: for a receive a sender, for a send a receiver (or a sender, which may close), for a group whoever counts down.
-//! Handles are counted, and each lies in memory as a word of its own form ([`Place`]). So all memory that the program can write to is searched:
+//! Handles are counted, and each lies in memory as a word of its own form ([`ChannelLayout`], [`GroupLayout`]). So all memory that the program can
+//! write to is searched:
 //!
 //! - M1: *reachable* is everything outside the stacks of candidates; then the stack of a candidate once its wait may end, or once a word that
 //!   points into it is reachable: what lies on it may have been lent.
@@ -40,7 +41,7 @@ use super::{
     memory::{self, Hidden, Memory, Span},
 };
 use crate::{
-    chan::ends::Place,
+    chan::ends::ChannelLayout,
     runtime::{
         lifecycle::{self, Shared},
         slot::Slot,
@@ -49,7 +50,7 @@ use crate::{
     },
     select::{engine, operation::Counterpart},
     stack::Metadata,
-    sync::GroupPlace,
+    sync::GroupLayout,
 };
 
 /// Less than this cannot be told from having run meanwhile.
@@ -150,23 +151,23 @@ impl Needs {
             needed.push(Needed { word: Hidden::new(word), count: Hidden::new(count), what });
         };
         let mut note = |counterpart| match counterpart {
-            Counterpart::Receivers(place) => {
-                need(place.receivers(), What::Receivers);
-                need(place.senders(), What::Senders);
-                passed.push(Span::new(place.start(), place.start() + Place::SPAN));
+            Counterpart::Receivers(layout) => {
+                need(layout.receivers(), What::Receivers);
+                need(layout.senders(), What::Senders);
+                passed.push(Span::new(layout.start(), layout.start() + ChannelLayout::SPAN));
                 true
             }
-            Counterpart::Senders(place) => {
-                need(place.senders(), What::Senders);
-                passed.push(Span::new(place.start(), place.start() + Place::SPAN));
+            Counterpart::Senders(layout) => {
+                need(layout.senders(), What::Senders);
+                passed.push(Span::new(layout.start(), layout.start() + ChannelLayout::SPAN));
                 true
             }
             Counterpart::Nothing => true,
             Counterpart::Timer => false,
         };
         let judged = match reason {
-            Reason::ChanSend => note(Counterpart::Receivers(Place::of_channel(object))),
-            Reason::ChanRecv => note(Counterpart::Senders(Place::of_channel(object))),
+            Reason::ChanSend => note(Counterpart::Receivers(ChannelLayout::of_channel(object))),
+            Reason::ChanRecv => note(Counterpart::Senders(ChannelLayout::of_channel(object))),
             Reason::Select if object != 0 => {
                 // SAFETY: its worker is here, so it does not go on; and `Select` with an object is a list.
                 let counterparts = unsafe { engine::counterparts(object) };
@@ -175,9 +176,9 @@ impl Needs {
                 counterparts.into_iter().all(note)
             }
             Reason::WaitGroup => {
-                let place = GroupPlace::of_group(object);
-                need(place.guards(), What::Guards);
-                passed.push(Span::new(place.start(), place.start() + GroupPlace::SPAN));
+                let layout = GroupLayout::of_group(object);
+                need(layout.guards(), What::Guards);
+                passed.push(Span::new(layout.start(), layout.start() + GroupLayout::SPAN));
                 true
             }
             Reason::Scope => {

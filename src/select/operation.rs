@@ -6,7 +6,7 @@ use crate::{
     chan::{
         Receiver, Sender,
         core::{Channel, Ended, State, Step},
-        ends::{Place, Source},
+        ends::{ChannelLayout, Source},
         two_step::{Grant, Taken},
     },
     runtime::{
@@ -78,9 +78,9 @@ pub(crate) unsafe trait Operation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Counterpart {
     /// Who holds a receiver of this channel, or closes it.
-    Receivers(Place),
+    Receivers(ChannelLayout),
     /// Who holds a sender of it.
-    Senders(Place),
+    Senders(ChannelLayout),
     /// Nobody.
     Nothing,
     /// Whoever sets the timer.
@@ -192,7 +192,7 @@ unsafe impl<T> Operation for Sender<T> {
     }
 
     fn counterpart(&self) -> Counterpart {
-        Counterpart::Receivers(self.place())
+        Counterpart::Receivers(self.layout())
     }
 }
 
@@ -352,8 +352,8 @@ unsafe impl<T> Operation for Receiver<T> {
     unsafe fn give_up(&self, _grant: Grant) {}
 
     fn counterpart(&self) -> Counterpart {
-        match (self.place(), self.source()) {
-            (Some(place), _) => Counterpart::Senders(place),
+        match (self.layout(), self.source()) {
+            (Some(layout), _) => Counterpart::Senders(layout),
             (None, Source::Never) => Counterpart::Nothing,
             (None, _) => Counterpart::Timer,
         }

@@ -81,5 +81,5 @@ pub use semaphore::{OwnedPermit, Permit, Semaphore};
 #[cfg(not(loom))]
 pub use single_flight::SingleFlight;
 #[cfg(not(loom))]
-pub(crate) use wait_group::Place as GroupPlace;
+pub(crate) use wait_group::GroupLayout;
 pub use wait_group::{DoneGuard, WaitGroup};

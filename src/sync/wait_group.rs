@@ -133,10 +133,10 @@ impl Default for Shared {
 /// How the group that a wait has named lies in memory: numbers to compare, and nothing to follow.
 #[cfg(not(loom))]
 #[derive(Clone, Copy)]
-pub(crate) struct Place(usize);
+pub(crate) struct GroupLayout(usize);
 
 #[cfg(not(loom))]
-impl Place {
+impl GroupLayout {
     /// An `Arc` counts its shares first, then its weak ones, and has the object behind them. Where that does not hold, nothing is found.
     const BEFORE: usize = 2 * size_of::<usize>();
     /// The bytes of a group's allocation.
