@@ -67,31 +67,31 @@ pub(crate) struct Tracing {
 pub(crate) fn suspend(yielder: &Yielder) {
     let mut trace = yielder.suspend(());
     while !trace.is_null() {
-        capture(yielder, Place(trace));
+        capture(yielder, TracingPtr(trace));
         trace = yielder.suspend(());
     }
 }
 
-/// The place for a trace, which stays where it is until the coroutine suspends again.
-struct Place(*mut Tracing);
+/// Where a trace is to be written, which stays where it is until the coroutine suspends again.
+struct TracingPtr(*mut Tracing);
 
 // SAFETY: `on_parent_stack` runs its closure on the calling thread.
-unsafe impl Send for Place {}
+unsafe impl Send for TracingPtr {}
 
 /// Walks the frames of the coroutine, on the stack of the one who resumed it: this may be deep, and pages of the coroutine's own stack
 /// that it has never touched would stay with it.
 #[cold]
 #[inline(never)]
-fn capture(yielder: &Yielder, place: Place) {
+fn capture(yielder: &Yielder, tracing: TracingPtr) {
     // SAFETY: `Coroutine::trace` or `bottom` holds it exclusively and waits.
-    if let Some(bottom) = &mut unsafe { &mut *place.0 }.bottom {
-        *bottom = (&raw const place).addr();
+    if let Some(bottom) = &mut unsafe { &mut *tracing.0 }.bottom {
+        *bottom = (&raw const tracing).addr();
         return;
     }
     yielder.on_parent_stack(move || {
-        let Place(place) = { place };
+        let TracingPtr(tracing) = { tracing };
         // SAFETY: `Coroutine::trace` holds it exclusively and waits.
-        let Tracing { frames, stack, .. } = unsafe { &mut *place };
+        let Tracing { frames, stack, .. } = unsafe { &mut *tracing };
         let frame = |frame: &backtrace::Frame| {
             // Not all platforms tell where a frame lies.
             let at = frame.sp().addr();

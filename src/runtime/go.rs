@@ -73,11 +73,11 @@ pub(crate) fn cannot_start(error: &io::Error) -> ! {
 pub struct Builder {
     name: Option<Box<str>>,
     stack_size: Option<usize>,
-    place: Place,
+    place: Placement,
 }
 
 #[derive(Debug, Default)]
-enum Place {
+enum Placement {
     #[default]
     Local,
     Near(Goroutine),
@@ -123,7 +123,7 @@ impl Builder {
     ///
     /// Never parks.
     pub fn near(mut self, goroutine: &Goroutine) -> Self {
-        self.place = Place::Near(goroutine.clone());
+        self.place = Placement::Near(goroutine.clone());
         self
     }
 
@@ -136,7 +136,7 @@ impl Builder {
     ///
     /// Never parks.
     pub fn spread(mut self) -> Self {
-        self.place = Place::Spread;
+        self.place = Placement::Spread;
         self
     }
 
@@ -196,7 +196,7 @@ impl Builder {
         let location = Location::caller();
         let worker =
             Worker::current().filter(|worker| runtime.is_none_or(|runtime| Arc::ptr_eq(runtime, &worker.runtime)));
-        let plain = self.stack_size.is_none() && matches!(self.place, Place::Local);
+        let plain = self.stack_size.is_none() && matches!(self.place, Placement::Local);
         if let Some(worker) = worker
             && plain
         {
@@ -281,7 +281,7 @@ impl Builder {
     }
 }
 
-impl Place {
+impl Placement {
     fn processor(&self, runtime: &Arc<Shared>) -> Option<&'static Processor> {
         match self {
             Self::Local => {

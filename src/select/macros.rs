@@ -1,9 +1,9 @@
-//! What `select!` expands to: places for the values, and one call of the engine. Not public interface.
+//! What `select!` expands to: arms with room for their values, and one call of the engine. Not public interface.
 //!
-//! - M1: a place is run until it is chosen, and not again. The macro runs each once; since others can name these functions, and need no
-//!   `unsafe` for it, [`Place::arm`] sees to it: what was sent is no longer in the place, and what was received must not be written over.
+//! - M1: an arm is run until it is chosen, and not again. The macro runs each once; since others can name these functions, and need no
+//!   `unsafe` for it, [`AnyArm::arm`] sees to it: what was sent is no longer in its room, and what was received must not be written over.
 //! - M2: the arms that share a slot are all run by one run, which is over once one of them is chosen; and only then does anybody write to the
-//!   slot. `Place::arm` sees to this as well. Two runs at a time, of goroutines of one worker, would send one value twice.
+//!   slot. `AnyArm::arm` sees to this as well. Two runs at a time, of goroutines of one worker, would send one value twice.
 
 #![allow(missing_docs, missing_debug_implementations, reason = "macro code only")]
 
@@ -202,7 +202,7 @@ impl<'s, 'a, T> SendFrom<'s, 'a, T> {
 }
 
 /// An arm of any kind, as the macro hands it over. Nobody else can implement it, since `Arm` has no public name.
-pub trait Place {
+pub trait AnyArm {
     /// # Panics
     ///
     /// When the arm was chosen before (M1), or its slot has been lent to another run (M2).
@@ -225,7 +225,7 @@ fn not_chosen_yet(state: &State) {
     assert!(matches!(state, State::Passed), "an arm of a select that was chosen is run again");
 }
 
-impl<T> Place for Recv<'_, T> {
+impl<T> AnyArm for Recv<'_, T> {
     fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
         let operation: &dyn Operation = self.from;
@@ -238,7 +238,7 @@ impl<T> Place for Recv<'_, T> {
     }
 }
 
-impl<T> Place for Send<'_, T> {
+impl<T> AnyArm for Send<'_, T> {
     fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
         let operation: &dyn Operation = self.to;
@@ -251,7 +251,7 @@ impl<T> Place for Send<'_, T> {
     }
 }
 
-impl<T> Place for SendFrom<'_, '_, T> {
+impl<T> AnyArm for SendFrom<'_, '_, T> {
     fn arm(&mut self, run: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
         let lent = self.slot.lent.get();
@@ -277,17 +277,17 @@ impl<T> Place for SendFrom<'_, '_, T> {
 }
 
 /// Runs the select; the index of the chosen arm, or `N` for the default.
-pub fn run<const N: usize>(mut places: [&mut dyn Place; N], biased: bool, otherwise: Otherwise) -> usize {
+pub fn run<const N: usize>(mut given: [&mut dyn AnyArm; N], biased: bool, otherwise: Otherwise) -> usize {
     let (chosen, state) = {
-        let run = Run(places.as_ptr().addr());
-        let mut arms = places.each_mut().map(|place| place.arm(run));
+        let run = Run(given.as_ptr().addr());
+        let mut arms = given.each_mut().map(|arm| arm.arm(run));
         match engine::run(&mut arms, biased, otherwise, Purpose::Complete) {
             Some(index) => (index, arms[index].take_state()),
             None => (N, State::Passed),
         }
     };
-    if let Some(place) = places.get_mut(chosen) {
-        place.set(Chosen(state));
+    if let Some(arm) = given.get_mut(chosen) {
+        arm.set(Chosen(state));
     }
     if otherwise != Otherwise::Return {
         park::spend();
