@@ -125,7 +125,7 @@ impl Shared {
                 super::scheduler::block_signals();
                 let _ours = Ours::register();
                 let _alternate_stack = stack::overflow::AltStack::install();
-                let _whole = AbortOnUnwind;
+                let _whole = AbortOnWorkerPanic;
                 Worker::new(runtime, index).run();
             });
             if let Err(error) = spawned {
@@ -278,9 +278,9 @@ impl Shared {
 }
 
 /// A worker that fails takes its goroutines with it, and whoever waits for them would wait for ever.
-struct AbortOnUnwind;
+struct AbortOnWorkerPanic;
 
-impl Drop for AbortOnUnwind {
+impl Drop for AbortOnWorkerPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             crate::util::stderr::print(

@@ -27,7 +27,7 @@ use crate::util::Lock;
 #[derive(Debug)]
 pub(crate) struct ThreadParker {
     unit: Unit,
-    signal: Signal,
+    event: Event,
     /// T3. Guards itself; never held across a wait.
     #[cfg(not(loom))]
     seen: Lock<Seen>,
@@ -58,7 +58,7 @@ pub(crate) fn sleepers() -> Vec<Sleeper> {
     let all = ALL.lock();
     let sleeper = |parker: &&'static ThreadParker| {
         let seen = parker.seen.lock();
-        let wait = seen.wait.filter(|_| parker.signal.is_asleep())?;
+        let wait = seen.wait.filter(|_| parker.event.is_asleep())?;
         Some(Sleeper { thread: seen.thread, wait, waits: seen.waits })
     };
     all.iter().filter_map(sleeper).collect()
@@ -68,7 +68,7 @@ impl ThreadParker {
     fn leak_new() -> &'static Self {
         let parker = Box::leak(Box::new(Self {
             unit: Unit::new(),
-            signal: Signal::new(),
+            event: Event::new(),
             #[cfg(not(loom))]
             seen: Lock::new(Seen::default()),
         }));
@@ -111,7 +111,7 @@ impl ThreadParker {
     /// Sleeps until the one wake of this wait.
     pub(crate) fn park(&self, wait: Wait) {
         self.show(Some(wait));
-        self.signal.wait();
+        self.event.wait();
         self.show(None);
     }
 
@@ -136,20 +136,20 @@ impl ThreadParker {
 
     /// Sleeps until the wake, or claims its own wait back at `deadline`.
     pub(crate) fn park_until(&self, ticket: Ticket, deadline: Instant) -> Parked {
-        if self.signal.wait_until(deadline) {
+        if self.event.wait_until(deadline) {
             return Parked::Woken;
         }
         if self.unit.try_claim(ticket) {
             return Parked::TimedOut;
         }
         // Somebody else has the claim and is about to wake us.
-        self.signal.wait();
+        self.event.wait();
         Parked::Woken
     }
 
     /// Ends the wait; the caller holds the claim.
     pub(crate) fn notify(&self) {
-        self.signal.notify();
+        self.event.notify();
     }
 }
 
@@ -199,14 +199,14 @@ fn take() -> &'static ThreadParker {
 }
 
 #[cfg(all(not(loom), target_os = "linux"))]
-use futex_signal::Signal;
+use futex_event::Event;
 
 #[cfg(any(loom, not(target_os = "linux")))]
-use condvar_signal::Signal;
+use condvar_event::Event;
 
 /// One word and a futex.
 #[cfg(all(not(loom), target_os = "linux"))]
-mod futex_signal {
+mod futex_event {
     use std::{
         sync::atomic::{
             AtomicU32,
@@ -228,9 +228,9 @@ mod futex_signal {
     const LOOKS: u32 = 40;
 
     #[derive(Debug)]
-    pub(super) struct Signal(AtomicU32);
+    pub(super) struct Event(AtomicU32);
 
-    impl Signal {
+    impl Event {
         pub(super) fn new() -> Self {
             Self(AtomicU32::new(EMPTY))
         }
@@ -256,7 +256,7 @@ mod futex_signal {
             // ORDERING: Relaxed. Announces a sleeper; the kernel compares the word again before it puts us to sleep.
             if self.0.compare_exchange(EMPTY, SLEEPING, Relaxed, Relaxed).is_err() {
                 let taken = self.take();
-                debug_assert!(taken, "a signal's word changes from EMPTY only by a notification");
+                debug_assert!(taken, "the word changes from EMPTY only by a notification");
                 return taken;
             }
             loop {
@@ -306,18 +306,18 @@ mod futex_signal {
 
 /// A mutex and a condition variable: portable, and what `loom` checks.
 #[cfg(any(loom, not(target_os = "linux")))]
-mod condvar_signal {
+mod condvar_event {
     use std::time::Instant;
 
     use crate::facade::{Condvar, Mutex};
 
     #[derive(Debug)]
-    pub(super) struct Signal {
+    pub(super) struct Event {
         notified: Mutex<bool>,
         changed: Condvar,
     }
 
-    impl Signal {
+    impl Event {
         pub(super) fn new() -> Self {
             Self { notified: Mutex::new(false), changed: Condvar::new() }
         }

@@ -272,9 +272,9 @@ impl Once {
                     if self.word.compare_exchange(word, running, Acquire, Relaxed).is_err() {
                         continue;
                     }
-                    let mut end = End { once: self, state: POISONED };
+                    let mut completion = CompletionGuard { once: self, state: POISONED };
                     f(if before == NEW { OnceState::New } else { OnceState::Poisoned });
-                    end.state = DONE;
+                    completion.state = DONE;
                     return;
                 }
             }
@@ -363,12 +363,12 @@ impl Once {
 }
 
 /// Ends a run, also when it panics.
-struct End<'a> {
+struct CompletionGuard<'a> {
     once: &'a Once,
     state: u32,
 }
 
-impl Drop for End<'_> {
+impl Drop for CompletionGuard<'_> {
     fn drop(&mut self) {
         self.once.finish(self.state);
     }

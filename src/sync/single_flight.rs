@@ -43,9 +43,9 @@ struct Call<V> {
 }
 
 /// Gives a call an outcome when it is left without one.
-struct Ended<'a, V>(&'a Call<V>);
+struct OutcomeGuard<'a, V>(&'a Call<V>);
 
-impl<V> Drop for Ended<'_, V> {
+impl<V> Drop for OutcomeGuard<'_, V> {
     fn drop(&mut self) {
         let _ = self.0.outcome.set(Err("a call of this key has ended without a value".into()));
     }
@@ -89,7 +89,7 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
         calls.insert(Arc::clone(&key), Arc::clone(&call));
         drop(calls);
         // Whatever unwinds below, such as the `Drop` of a value: nobody waits for ever.
-        let _ended = Ended(&call);
+        let _guard = OutcomeGuard(&call);
         let result = catch_unwind(AssertUnwindSafe(f));
         let mut calls = self.calls.lock();
         let removed = catch_unwind(AssertUnwindSafe(|| {
