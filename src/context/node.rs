@@ -32,7 +32,7 @@ use super::{Cause, ContextError};
 use crate::{
     chan::{Receiver, Sender, never, unbuffered},
     runtime::{
-        alarm::{Alarm, Home},
+        alarm::{Alarm, HomeRuntime},
         park::{self, Wake},
         present,
         unit::{Ticket, Unit},
@@ -86,7 +86,7 @@ const FEW: usize = 32;
 /// What is told of a core's end.
 enum Dependant {
     Core(Arc<Core>),
-    Func(Home, Box<dyn FnOnce() + Send>),
+    Func(HomeRuntime, Box<dyn FnOnce() + Send>),
     Wait(&'static Unit, Ticket),
 }
 
@@ -438,7 +438,7 @@ enum Kind {
 impl Registration {
     pub(super) fn new(node: Option<&Arc<Node>>, f: Box<dyn FnOnce() + Send>) -> Self {
         let Some(node) = node else { return Self(Kind::Never(Lock::new(Some(f)))) };
-        match node.core.add(Dependant::Func(Home::here(), f)) {
+        match node.core.add(Dependant::Func(HomeRuntime::here(), f)) {
             Ok(key) => Self(Kind::Pending(Arc::clone(node), key)),
             Err(Dependant::Func(home, f)) => {
                 home.go(f);

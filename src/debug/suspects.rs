@@ -61,11 +61,11 @@ const LEAST: Duration = Duration::from_millis(10);
 pub(crate) struct Needed {
     word: Hidden,
     count: Hidden,
-    what: What,
+    kind: HandleKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum HandleKind {
     Senders,
     Receivers,
     /// Of a `WaitGroup`: itself and its guards.
@@ -74,7 +74,7 @@ enum What {
     Children,
 }
 
-impl What {
+impl HandleKind {
     fn text(self) -> &'static str {
         match self {
             Self::Senders => "senders",
@@ -147,18 +147,18 @@ impl Needs {
         const BEFORE: usize = 2 * size_of::<usize>();
         let Wait { reason, object } = slot.wait();
         let mut needed = Vec::new();
-        let mut need = |(word, count), what| {
-            needed.push(Needed { word: Hidden::new(word), count: Hidden::new(count), what });
+        let mut need = |(word, count), kind| {
+            needed.push(Needed { word: Hidden::new(word), count: Hidden::new(count), kind });
         };
         let mut note = |counterpart| match counterpart {
             Counterpart::Receivers(layout) => {
-                need(layout.receivers(), What::Receivers);
-                need(layout.senders(), What::Senders);
+                need(layout.receivers(), HandleKind::Receivers);
+                need(layout.senders(), HandleKind::Senders);
                 passed.push(Span::new(layout.start(), layout.start() + ChannelLayout::SPAN));
                 true
             }
             Counterpart::Senders(layout) => {
-                need(layout.senders(), What::Senders);
+                need(layout.senders(), HandleKind::Senders);
                 passed.push(Span::new(layout.start(), layout.start() + ChannelLayout::SPAN));
                 true
             }
@@ -177,12 +177,12 @@ impl Needs {
             }
             Reason::WaitGroup => {
                 let layout = GroupLayout::of_group(object);
-                need(layout.guards(), What::Guards);
+                need(layout.guards(), HandleKind::Guards);
                 passed.push(Span::new(layout.start(), layout.start() + GroupLayout::SPAN));
                 true
             }
             Reason::Scope => {
-                need((object - BEFORE, object), What::Children);
+                need((object - BEFORE, object), HandleKind::Children);
                 true
             }
             _ => false,
@@ -193,7 +193,7 @@ impl Needs {
 
 /// Where a word was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Home {
+enum FoundIn {
     /// In what is reachable (M1).
     Outside,
     /// On the stack of this candidate.
@@ -210,9 +210,9 @@ struct Search {
     lowest: Hidden,
     highest: Hidden,
     /// For each word: how many, and where.
-    found: Vec<HashMap<Home, usize>>,
+    found: Vec<HashMap<FoundIn, usize>>,
     /// For each candidate: from where its stack is pointed into.
-    lent: Vec<HashSet<Home>>,
+    lent: Vec<HashSet<FoundIn>>,
 }
 
 impl Search {
@@ -245,25 +245,25 @@ impl Search {
         self.words.binary_search_by(|one| one.get().cmp(&word.get())).ok()
     }
 
-    fn search(&mut self, memory: &mut Memory, span: Span, home: Home) {
+    fn search(&mut self, memory: &mut Memory, span: Span, found_in: FoundIn) {
         let (lowest, highest) = (self.lowest.get(), self.highest.get());
         memory.scan(span.start(), span.end(), |word| {
             if lowest <= word && word <= highest {
-                self.look(Hidden::new(word), home);
+                self.look(Hidden::new(word), found_in);
             }
         });
     }
 
-    fn look(&mut self, word: Hidden, home: Home) {
+    fn look(&mut self, word: Hidden, found_in: FoundIn) {
         if let Some(index) = self.index(word) {
-            *self.found[index].entry(home).or_default() += 1;
+            *self.found[index].entry(found_in).or_default() += 1;
         }
         let after = self.stacks.partition_point(|(span, _)| span.start() <= word.get());
         if let Some((span, candidate)) = after.checked_sub(1).map(|at| &self.stacks[at])
             && span.contains(word.get())
-            && home != Home::Stack(*candidate)
+            && found_in != FoundIn::Stack(*candidate)
         {
-            self.lent[*candidate].insert(home);
+            self.lent[*candidate].insert(found_in);
         }
     }
 }
@@ -350,14 +350,14 @@ fn look_below(least: Duration, here: usize) -> io::Result<Suspects> {
         let from = passed.partition_point(|span| span.end() <= at && span.start() < at);
         for span in passed[from..].iter().take_while(|span| span.start() < region.end()) {
             if span.start() > at {
-                search.search(&mut memory, Span::new(at, span.start()), Home::Outside);
+                search.search(&mut memory, Span::new(at, span.start()), FoundIn::Outside);
             }
             at = at.max(span.end());
         }
-        search.search(&mut memory, Span::new(at, region.end().max(at)), Home::Outside);
+        search.search(&mut memory, Span::new(at, region.end().max(at)), FoundIn::Outside);
     }
     for (index, one) in candidates.iter().enumerate() {
-        search.search(&mut memory, stake(one).used(), Home::Stack(index));
+        search.search(&mut memory, stake(one).used(), FoundIn::Stack(index));
     }
 
     // Everybody once more.
@@ -365,10 +365,10 @@ fn look_below(least: Duration, here: usize) -> io::Result<Suspects> {
     let waits_on = |one: &Entry| later.get(&one.id).is_some_and(|later| still_waits(one, later));
     let whole = |slot: &Slot| Span::new(slot.bounds().limit(), slot.bounds().top());
     for one in others.iter().filter(|one| !waits_on(one)) {
-        search.search(&mut memory, whole(stake(one).slot), Home::Outside);
+        search.search(&mut memory, whole(stake(one).slot), FoundIn::Outside);
     }
     for slot in idle.into_iter().filter(|slot| !slot.worker_address().is_null()) {
-        search.search(&mut memory, whole(slot), Home::Outside);
+        search.search(&mut memory, whole(slot), FoundIn::Outside);
     }
     let waits: Vec<bool> = candidates.iter().map(waits_on).collect();
     let counts = |needed: &Needed| memory.word(needed.count.get());
@@ -387,9 +387,9 @@ fn mark(
     let mut reachable: Vec<bool> = stuck.iter().map(|stuck| !stuck).collect();
     loop {
         let before = (stuck.clone(), reachable.clone());
-        let outside = |home: &Home| match home {
-            Home::Outside => true,
-            Home::Stack(index) => before.1[*index],
+        let outside = |found_in: &FoundIn| match found_in {
+            FoundIn::Outside => true,
+            FoundIn::Stack(index) => before.1[*index],
         };
         for (index, one) in candidates.iter().enumerate() {
             reachable[index] |= !stuck[index] || search.lent[index].iter().any(outside);
@@ -397,10 +397,10 @@ fn mark(
                 let Some(found) = search.index(needed.word).map(|word| &search.found[word]) else { return false };
                 // None is left: it is about to be woken.
                 let enough = |found| count(needed).is_some_and(|count| count > 0 && count <= found);
-                match needed.what {
+                match needed.kind {
                     // Only children have such a word, each while it lives; and one that may go on is not counted.
-                    What::Children => {
-                        let child = |home: &&Home| **home != Home::Stack(index) && !outside(home);
+                    HandleKind::Children => {
+                        let child = |found_in: &&FoundIn| **found_in != FoundIn::Stack(index) && !outside(found_in);
                         enough(found.keys().filter(child).count())
                     }
                     _ => !found.keys().any(outside) && enough(found.values().sum()),
@@ -456,7 +456,7 @@ impl Suspects {
             group.entries.sort_by_key(|one| (std::cmp::Reverse(one.waited), one.id));
             for needed in needed(&group.entries[0]) {
                 let found = search.index(needed.word).map_or(0, |word| search.found[word].values().sum());
-                group.handles.push((needed.what.text(), count(needed).unwrap_or(0), found));
+                group.handles.push((needed.kind.text(), count(needed).unwrap_or(0), found));
             }
         }
         groups.sort_by_key(|group| std::cmp::Reverse(group.entries[0].waited));
@@ -555,8 +555,8 @@ impl fmt::Display for Suspects {
             if group.entries.len() > NAMED {
                 writeln!(f, "    and {} more", group.entries.len() - NAMED)?;
             }
-            for (what, counted, found) in &group.handles {
-                writeln!(f, "    {what}: {counted}; words on the stacks of these goroutines: {found}; elsewhere: 0")?;
+            for (kind, counted, found) in &group.handles {
+                writeln!(f, "    {kind}: {counted}; words on the stacks of these goroutines: {found}; elsewhere: 0")?;
             }
         }
         f.write_str(

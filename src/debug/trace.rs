@@ -65,11 +65,11 @@ struct Event {
     at: u64,
     length: u64,
     goroutine: u64,
-    what: What,
+    kind: EventKind,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
+enum EventKind {
     Ran(Then),
     Started(&'static Location<'static>),
     Woken(Waker),
@@ -159,8 +159,8 @@ pub(crate) fn begins(processor: &'static Processor) {
 }
 
 impl Ring {
-    fn push(&mut self, at: u64, length: u64, goroutine: u64, what: What) {
-        let event = Event { at, length, goroutine, what };
+    fn push(&mut self, at: u64, length: u64, goroutine: u64, kind: EventKind) {
+        let event = Event { at, length, goroutine, kind };
         match self.chunks.back_mut() {
             Some(last) if last.len() < CHUNK => last.push(event),
             _ => self.push_slow(event),
@@ -291,7 +291,7 @@ pub(crate) fn suspends(processor: &'static Processor, slot: &'static Slot, ended
             Reason::None => Then::Yields,
             reason => Then::Waits(reason, object),
         };
-        ring.push(since, now().saturating_sub(since), goroutine, What::Ran(then));
+        ring.push(since, now().saturating_sub(since), goroutine, EventKind::Ran(then));
     });
 }
 
@@ -301,7 +301,7 @@ pub(crate) fn starts(task: &TaskRef) {
     let (recorder, _) = here();
     recorder.with(|ring| {
         ring.name(task);
-        ring.push(now(), 0, task.id(), What::Started(task.location()));
+        ring.push(now(), 0, task.id(), EventKind::Started(task.location()));
     });
 }
 
@@ -320,7 +320,7 @@ pub(crate) fn wakes(slot: &'static Slot) {
             _ if worker.is_some() => own().map_or(Waker::Poller, Waker::Goroutine),
             _ => Waker::Thread(threads::current()),
         };
-        ring.push(now(), 0, task.id(), What::Woken(waker));
+        ring.push(now(), 0, task.id(), EventKind::Woken(waker));
     });
 }
 
@@ -328,7 +328,7 @@ pub(crate) fn wakes(slot: &'static Slot) {
 #[cold]
 pub(crate) fn timer_wakes(slot: &'static Slot) {
     let Some(task) = slot.task() else { return };
-    here().0.with(|ring| ring.push(now(), 0, task.id(), What::Woken(Waker::Timer)));
+    here().0.with(|ring| ring.push(now(), 0, task.id(), EventKind::Woken(Waker::Timer)));
 }
 
 /// Runs `poll`, and records it.
@@ -336,15 +336,15 @@ pub(crate) fn timer_wakes(slot: &'static Slot) {
 pub(crate) fn polls<R>(processor: &'static Processor, timeout: Option<Duration>, poll: impl FnOnce() -> R) -> R {
     let since = now();
     let result = poll();
-    let what = if timeout == Some(Duration::ZERO) { What::Polled } else { What::Slept };
-    processor.recorder.with(|ring| ring.push(since, now().saturating_sub(since), 0, what));
+    let kind = if timeout == Some(Duration::ZERO) { EventKind::Polled } else { EventKind::Slept };
+    processor.recorder.with(|ring| ring.push(since, now().saturating_sub(since), 0, kind));
     result
 }
 
 #[cold]
 pub(crate) fn steals(task: &TaskRef, from: &Processor, more: u32) {
     let thread = from.thread();
-    here().0.with(|ring| ring.push(now(), 0, task.id(), What::Stolen(thread, more)));
+    here().0.with(|ring| ring.push(now(), 0, task.id(), EventKind::Stolen(thread, more)));
 }
 
 // ---- for users -----------------------------------------------------------------------------------------------------------
@@ -428,7 +428,7 @@ fn finish() -> io::Result<()> {
         written.events.extend(chunks.into_iter().flatten().map(|event| (number, event)));
         if let Some((goroutine, since)) = running {
             let length = end.ticks.saturating_sub(since);
-            written.events.push((number, Event { at: since, length, goroutine, what: What::Ran(Then::Open) }));
+            written.events.push((number, Event { at: since, length, goroutine, kind: EventKind::Ran(Then::Open) }));
         }
     }
     // A short trace is too short to tell how long a tick is.
@@ -512,8 +512,8 @@ impl Written {
             let at = Micros(event.at);
             let place = format_args!("\"pid\":{process},\"tid\":{},\"ts\":{at}", track + 1);
             self.describe(&mut line, event, &place);
-            match event.what {
-                What::Woken(waker) if waker != Waker::Timer => {
+            match event.kind {
+                EventKind::Woken(waker) if waker != Waker::Timer => {
                     next_arrow += 1;
                     arrows.insert(event.goroutine, next_arrow);
                     let _ = write!(
@@ -521,7 +521,7 @@ impl Written {
                         ",\n{{\"ph\":\"s\",\"cat\":\"wake\",\"name\":\"wake\",\"id\":{next_arrow},{place}}}"
                     );
                 }
-                What::Ran(_) => {
+                EventKind::Ran(_) => {
                     if let Some(arrow) = arrows.remove(&event.goroutine) {
                         let _ = write!(
                             line,
@@ -541,8 +541,8 @@ impl Written {
     fn describe(&self, line: &mut String, event: &Event, place: &std::fmt::Arguments<'_>) {
         let Event { length, goroutine, .. } = *event;
         let length = Micros(length);
-        let _ = match event.what {
-            What::Ran(then) => {
+        let _ = match event.kind {
+            EventKind::Ran(then) => {
                 let name = self
                     .names
                     .get(&goroutine)
@@ -559,14 +559,14 @@ impl Written {
                     Then::Open => line.write_str("\"runs on\"}}"),
                 }
             }
-            What::Started(location) => {
+            EventKind::Started(location) => {
                 let at = quoted(&location.to_string());
                 write!(
                     line,
                     "{{\"ph\":\"i\",\"s\":\"t\",\"cat\":\"go\",\"name\":\"go\",{place},\"args\":{{\"goroutine\":{goroutine},\"at\":{at}}}}}"
                 )
             }
-            What::Woken(waker) => {
+            EventKind::Woken(waker) => {
                 let _ = write!(
                     line,
                     "{{\"ph\":\"i\",\"s\":\"t\",\"cat\":\"wake\",\"name\":\"wake\",{place},\"args\":{{\"goroutine\":{goroutine},\"waker\":"
@@ -578,13 +578,13 @@ impl Written {
                     Waker::Thread(thread) => write!(line, "\"thread {thread}\"}}}}"),
                 }
             }
-            What::Polled => {
+            EventKind::Polled => {
                 write!(line, "{{\"ph\":\"X\",\"cat\":\"poll\",\"name\":\"poll\",{place},\"dur\":{length}}}")
             }
-            What::Slept => {
+            EventKind::Slept => {
                 write!(line, "{{\"ph\":\"X\",\"cat\":\"poll\",\"name\":\"sleep\",{place},\"dur\":{length}}}")
             }
-            What::Stolen(from, more) => write!(
+            EventKind::Stolen(from, more) => write!(
                 line,
                 "{{\"ph\":\"i\",\"s\":\"t\",\"cat\":\"steal\",\"name\":\"steal\",{place},\"args\":{{\"goroutine\":{goroutine},\"from\":\"thread {from}\",\"more\":{more}}}}}"
             ),

@@ -32,7 +32,7 @@ use crate::{
         blocking, bubble, clock, fork,
         go::Builder,
         lifecycle, panics, present,
-        wheel::{Due, Handle, Wheel},
+        wheel::{Due, Key, Wheel},
     },
     util::{Lock, Service},
 };
@@ -68,7 +68,7 @@ struct Keeper {
 /// An alarm that was set. Dropping this leaves it set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alarm {
-    handle: Handle,
+    key: Key,
     keeper: KeptBy,
 }
 
@@ -90,12 +90,12 @@ impl Alarm {
         fork::check();
         let (at, action) = (clock::nanos(when), Box::new(action));
         if let Some(bubble) = bubble::current() {
-            return Self { handle: bubble.set_alarm(at, action), keeper: KeptBy::Bubble(bubble.number()) };
+            return Self { key: bubble.set_alarm(at, action), keeper: KeptBy::Bubble(bubble.number()) };
         }
         start_thread();
         let shard = shard();
         let mut set = SET[shard].lock();
-        let handle = set.wheel.add(at, action);
+        let key = set.wheel.add(at, action);
         let sooner = at < set.look_at;
         if sooner {
             set.look_at = at;
@@ -109,15 +109,15 @@ impl Alarm {
                 CHANGED.notify_one();
             }
         }
-        Self { handle, keeper: KeptBy::Shard(shard) }
+        Self { key, keeper: KeptBy::Shard(shard) }
     }
 
     /// Takes the alarm back and drops its action. False when it has fired or was cancelled before.
     pub(crate) fn cancel(&self) -> bool {
         // R2: the lock is released before the action is dropped.
         let action = match self.keeper {
-            KeptBy::Shard(shard) => SET[shard].lock().wheel.take(self.handle),
-            KeptBy::Bubble(number) => bubble::numbered(number).and_then(|bubble| bubble.take_alarm(self.handle)),
+            KeptBy::Shard(shard) => SET[shard].lock().wheel.take(self.key),
+            KeptBy::Bubble(number) => bubble::numbered(number).and_then(|bubble| bubble.take_alarm(self.key)),
         };
         if action.is_some() && super::scheduler::current_slot().is_none() {
             // The detector has perhaps given up looking because of this alarm. A worker that is awake has let it look again.
@@ -129,7 +129,7 @@ impl Alarm {
     /// Whether it is still going to fire.
     #[cfg(test)]
     pub(crate) fn is_set(&self) -> bool {
-        matches!(self.keeper, KeptBy::Shard(shard) if SET[shard].lock().wheel.contains(self.handle))
+        matches!(self.keeper, KeptBy::Shard(shard) if SET[shard].lock().wheel.contains(self.key))
     }
 }
 
@@ -253,9 +253,9 @@ pub(crate) fn deadline(after: Duration) -> Instant {
 
 /// The runtime on which closures are to be started later, by its id: this does not keep it alive.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Home(u64);
+pub(crate) struct HomeRuntime(u64);
 
-impl Home {
+impl HomeRuntime {
     /// The caller's runtime, or the default one.
     ///
     /// # Panics

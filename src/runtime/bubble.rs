@@ -30,7 +30,7 @@ use crate::{
         scheduler::Worker,
         unit::Unit,
         wait::Reason,
-        wheel::{Due, Handle, Wheel},
+        wheel::{Due, Key, Wheel},
     },
     util::Lock,
 };
@@ -129,9 +129,9 @@ impl Bubble {
     // ---- what goroutines do ----------------------------------------------------------------------------------------------
 
     /// Has `action` run at `at`, on the conductor.
-    pub(crate) fn set_alarm(&self, at: u64, action: Action) -> Handle {
+    pub(crate) fn set_alarm(&self, at: u64, action: Action) -> Key {
         let mut state = self.state.lock();
-        let handle = state.alarms.add(at, action);
+        let key = state.alarms.add(at, action);
         // ORDERING: Relaxed. T3.
         let due = at <= self.now.load(Relaxed);
         let conductor = if due { state.conductor.take() } else { None };
@@ -139,12 +139,12 @@ impl Bubble {
         if let Some(conductor) = conductor {
             conductor.wake(Wake::Queue);
         }
-        handle
+        key
     }
 
     /// Takes an alarm back, if it has not fired.
-    pub(crate) fn take_alarm(&self, handle: Handle) -> Option<Action> {
-        self.state.lock().alarms.take(handle)
+    pub(crate) fn take_alarm(&self, key: Key) -> Option<Action> {
+        self.state.lock().alarms.take(key)
     }
 
     /// Waits until all others wait.

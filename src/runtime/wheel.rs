@@ -10,7 +10,7 @@
 //! - Y1: an entry's tick and the wheel's agree in all groups above the entry's level, and the entry's slot comes after the wheel's own there.
 //!   What is in the wheel's tick, or was late when it was added, is in `near`.
 //! - Y2: the bit of a slot is set if and only if its list is not empty.
-//! - Y3: numbers are never given twice, so a handle finds its own entry or none, also after the place is used again. So does what is in
+//! - Y3: numbers are never given twice, so a key finds its own entry or none, also after the place is used again. So does what is in
 //!   `near`: it stays there when its entry is taken out, and finds none when its turn comes.
 
 use std::{cmp::Reverse, collections::BinaryHeap, mem};
@@ -31,12 +31,12 @@ const KEPT: usize = 1024;
 
 /// Where an entry is, and its number (Y3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Handle {
+pub(crate) struct Key {
     place: u32,
     number: u64,
 }
 
-impl Handle {
+impl Key {
     #[inline]
     pub(crate) fn place(self) -> u32 {
         self.place
@@ -91,7 +91,7 @@ impl<T> Wheel<T> {
     }
 
     /// Adds an item that is due at `deadline`.
-    pub(crate) fn add(&mut self, deadline: u64, item: T) -> Handle {
+    pub(crate) fn add(&mut self, deadline: u64, item: T) -> Key {
         let number = self.next_number;
         self.next_number += 1;
         self.live += 1;
@@ -106,18 +106,18 @@ impl<T> Wheel<T> {
             place
         };
         self.link(place);
-        Handle { place, number }
+        Key { place, number }
     }
 
     /// Takes an item out, if it is still in.
-    pub(crate) fn take(&mut self, handle: Handle) -> Option<T> {
-        if !self.contains(handle) {
+    pub(crate) fn take(&mut self, key: Key) -> Option<T> {
+        if !self.contains(key) {
             return None;
         }
-        Some(self.take_at(handle.place))
+        Some(self.take_at(key.place))
     }
 
-    /// As [`take`](Self::take), of an item that is in: at the place its handle had.
+    /// As [`take`](Self::take), of an item that is in: at the place its key had.
     #[inline]
     pub(crate) fn take_at(&mut self, place: u32) -> T {
         self.unlink(place);
@@ -131,8 +131,8 @@ impl<T> Wheel<T> {
         self.live == 0
     }
 
-    pub(crate) fn contains(&self, handle: Handle) -> bool {
-        self.entries.get(handle.place as usize).is_some_and(|e| e.number == handle.number && e.item.is_some())
+    pub(crate) fn contains(&self, key: Key) -> bool {
+        self.entries.get(key.place as usize).is_some_and(|e| e.number == key.number && e.item.is_some())
     }
 
     /// Moves to `now` and takes out what is due.
@@ -180,7 +180,7 @@ impl<T> Wheel<T> {
         loop {
             let &Reverse(first) = self.near.peek()?;
             let (_, number, place) = first;
-            if self.contains(Handle { place, number }) {
+            if self.contains(Key { place, number }) {
                 return Some(first);
             }
             self.near.pop();
@@ -281,8 +281,8 @@ mod tests {
         for start in 1..20_u64 {
             let mut seed = start;
             let mut wheel = Wheel::new();
-            let mut twin: Vec<(u64, u64, Handle)> = Vec::new();
-            let mut gone: Vec<Handle> = Vec::new();
+            let mut twin: Vec<(u64, u64, Key)> = Vec::new();
+            let mut gone: Vec<Key> = Vec::new();
             let mut now = random(&mut seed) << (start * 2);
             let mut items = 0;
             for _ in 0..3000 {
@@ -297,10 +297,10 @@ mod tests {
                     }
                     2 if !twin.is_empty() => {
                         let at = random(&mut seed) as usize % twin.len();
-                        let (_, item, handle) = twin.swap_remove(at);
-                        assert!(wheel.contains(handle));
-                        assert_eq!(wheel.take(handle), Some(item));
-                        gone.push(handle);
+                        let (_, item, key) = twin.swap_remove(at);
+                        assert!(wheel.contains(key));
+                        assert_eq!(wheel.take(key), Some(item));
+                        gone.push(key);
                     }
                     _ => {
                         let least = twin.iter().map(|(deadline, ..)| *deadline).min();
@@ -317,7 +317,7 @@ mod tests {
                         wheel.advance(now, &mut due);
                         let mut found: Vec<_> = due.iter().map(|due| (due.turn.0, due.item)).collect();
                         let mut expected: Vec<_> = twin.extract_if(.., |(deadline, ..)| *deadline <= now).collect();
-                        gone.extend(expected.iter().map(|(.., handle)| *handle));
+                        gone.extend(expected.iter().map(|(.., key)| *key));
                         found.sort_unstable();
                         expected.sort_unstable_by_key(|(deadline, item, _)| (*deadline, *item));
                         assert_eq!(found, expected.into_iter().map(|(d, item, _)| (d, item)).collect::<Vec<_>>());
@@ -325,7 +325,7 @@ mod tests {
                 }
                 assert_eq!(wheel.live, twin.len());
             }
-            assert!(gone.iter().all(|handle| wheel.take(*handle).is_none()), "a handle that is gone finds nothing");
+            assert!(gone.iter().all(|key| wheel.take(*key).is_none()), "a key that is gone finds nothing");
         }
     }
 
@@ -361,10 +361,10 @@ mod tests {
     fn deadlines_within_a_tick_are_told_apart() {
         let mut wheel = Wheel::new();
         let base = 5 << TICK_BITS;
-        let handles: Vec<_> = (0..1000).rev().map(|n| wheel.add(base + 1 + n * 1000, n)).collect();
+        let keys: Vec<_> = (0..1000).rev().map(|n| wheel.add(base + 1 + n * 1000, n)).collect();
         wheel.advance(base, &mut Vec::new());
-        for handle in handles.iter().step_by(2) {
-            assert!(wheel.take(*handle).is_some());
+        for key in keys.iter().step_by(2) {
+            assert!(wheel.take(*key).is_some());
         }
         let mut found = Vec::new();
         while let Some(next) = wheel.next() {
@@ -387,8 +387,8 @@ mod tests {
         assert_eq!(wheel.entries.capacity(), 0);
         for _ in 0..3 * KEPT {
             // Late when it is added.
-            let handle = wheel.add(0, 0);
-            assert_eq!(wheel.take(handle), Some(0));
+            let key = wheel.add(0, 0);
+            assert_eq!(wheel.take(key), Some(0));
         }
         assert!(wheel.near.capacity() <= KEPT, "{}", wheel.near.capacity());
     }
@@ -400,7 +400,7 @@ mod tests {
         wheel.advance(u64::MAX, &mut Vec::new());
         assert_eq!(wheel.entries.capacity(), 0);
         let new: Vec<_> = (0..3 * KEPT as u64).map(|n| wheel.add(n, n)).collect();
-        assert!(old.iter().all(|handle| wheel.take(*handle).is_none()));
-        assert!(new.iter().all(|handle| wheel.take(*handle).is_some()));
+        assert!(old.iter().all(|key| wheel.take(*key).is_none()));
+        assert!(new.iter().all(|key| wheel.take(*key).is_some()));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     context::Registration,
-    runtime::alarm::{self, Alarm, Home},
+    runtime::alarm::{self, Alarm, HomeRuntime},
 };
 
 /// Starts `f` in a goroutine of its own after `duration`; Go's `time.AfterFunc`.
@@ -43,7 +43,7 @@ pub fn after_func<F>(duration: Duration, f: F) -> AfterFunc
 where
     F: FnOnce() + Send + 'static,
 {
-    let home = Home::here();
+    let home = HomeRuntime::here();
     AfterFunc(Kind::Alarm(Alarm::set(alarm::deadline(duration), move || home.go(f))))
 }
 
