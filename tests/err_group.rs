@@ -185,7 +185,8 @@ fn eg_05_changing_the_limit_while_tasks_are_active_panics() {
             let _ = held.recv();
             Ok(())
         });
-        assert!(catch_unwind(AssertUnwindSafe(|| group.set_limit(2))).is_err());
+        let payload = catch_unwind(AssertUnwindSafe(|| group.set_limit(2))).unwrap_err();
+        assert!(payload.downcast_ref::<String>().unwrap().ends_with("while 1 task is active"));
         drop(release);
         // Waits until the first one's place is free.
         group.go(|| Ok(()));

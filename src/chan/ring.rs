@@ -18,7 +18,7 @@ impl<T> Ring<T> {
         let mut values = VecDeque::new();
         if mem::size_of::<T>() != 0 && values.try_reserve_exact(capacity).is_err() {
             let each = mem::size_of::<T>();
-            panic!("a channel of {capacity} values of {each} bytes each cannot be allocated");
+            panic!("a channel of capacity {capacity} cannot be allocated: the size of a value is {each}");
         }
         Self { values }
     }

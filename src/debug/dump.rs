@@ -89,7 +89,9 @@ fn gather_one(runtime: &Arc<Shared>, text: &mut String) {
         text.push_str("\n\n");
     }
     if unseen > 0 {
-        let _ = writeln!(text, "and {unseen} more that have not started, have just begun, or could not be looked at\n");
+        let have = if unseen == 1 { "has" } else { "have" };
+        let _ =
+            writeln!(text, "and {unseen} more that {have} not started, {have} just begun, or could not be looked at\n");
     }
 }
 
@@ -130,11 +132,13 @@ fn render(entries: Vec<Entry>, text: &mut String) {
             let _ = write!(text, ", {}", duration(first.waited));
         }
         if entries.len() > 1 {
-            let _ = write!(text, "\n    and {} more like it: goroutines", entries.len() - 1);
-            for entry in entries[1..].iter().take(MOST_IDS) {
+            let others = &entries[1..];
+            let goroutines = if others.len() == 1 { "goroutine" } else { "goroutines" };
+            let _ = write!(text, "\n    and {} more like it: {goroutines}", others.len());
+            for entry in others.iter().take(MOST_IDS) {
                 let _ = write!(text, " {}", entry.id);
             }
-            text.push_str(if entries.len() > MOST_IDS + 1 { " ..." } else { "" });
+            text.push_str(if others.len() > MOST_IDS { " ..." } else { "" });
         }
         text.push('\n');
         let _ = first.fmt_start(text);

@@ -152,7 +152,8 @@ impl<E: Send + 'static> ErrGroup<E> {
         if let Some(places) = &self.places {
             // ORDERING: Acquire. Pairs with the AcqRel in `Place::drop`.
             let active = places.active.load(Acquire);
-            assert!(active == 0, "the limit of an ErrGroup is changed while {active} tasks are active");
+            let tasks_are = if active == 1 { "task is" } else { "tasks are" };
+            assert!(active == 0, "the limit of an ErrGroup is changed while {active} {tasks_are} active");
         }
         let (enter, leave) = bounded(limit);
         self.places = Some(Arc::new(Places { limit, enter, leave, active: AtomicUsize::new(0) }));

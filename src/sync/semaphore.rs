@@ -326,7 +326,7 @@ impl Semaphore {
 
     #[track_caller]
     fn take(&self, n: usize, until: Until<'_>) -> bool {
-        assert!(n <= self.size, "a request for {n} of {} permits can never be granted", self.size);
+        assert!(n <= self.size, "a request for {n} can never be granted: the semaphore's size is {}", self.size);
         park::spend();
         self.try_take(n) || self.take_slow(n, until)
     }
