@@ -1,10 +1,10 @@
 //! A slab: one reservation of address space for many stacks, and their metadata.
 
-use std::{io, marker::PhantomData, ptr::NonNull};
+use std::{io, marker::PhantomData, mem, ptr::NonNull};
 
 #[cfg(target_os = "linux")]
 use rustix::mm::{Advice, madvise};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::{Bounds, Metadata, guard::Guards, limits, overflow};
 
@@ -37,20 +37,21 @@ impl<M: Metadata> Slab<M> {
     /// Reserves `size` bytes for stacks, or less when there is no room for so much.
     pub(crate) fn new(stride: usize, size: usize) -> io::Result<Self> {
         let mut slots = (size / stride).max(FEWEST);
-        let start = loop {
+        let stacks = loop {
             // What cannot be counted is not to be had either.
-            match reserve(slots.saturating_mul(stride)) {
-                Ok(start) => break start,
+            match Reservation::new(slots.saturating_mul(stride)) {
+                Ok(stacks) => break stacks,
                 Err(_) if slots > FEWEST => slots = (slots / 2).max(FEWEST),
                 Err(_) => return Err(limits::exhausted("no address space is left for goroutines' stacks")),
             }
         };
-        let metadata = match reserve(slots * size_of::<M>()) {
-            Ok(address) => address.cast::<M>(),
-            Err(_) => return Err(limits::exhausted("no memory is left for the records of goroutines")),
+        let Ok(records) = Reservation::new(slots * size_of::<M>()) else {
+            return Err(limits::exhausted("no memory is left for the records of goroutines"));
         };
-        let start = start.as_ptr().expose_provenance();
+        let (start, metadata) = (stacks.start.as_ptr().expose_provenance(), records.start.cast::<M>());
         overflow::register::<M>(start, stride, slots, metadata)?;
+        stacks.keep();
+        records.keep();
         let guards = Guards::for_slab(start);
         Ok(Self { start, stride, slots, metadata, prepared: 0, used: 0, guards, owns: PhantomData })
     }
@@ -135,15 +136,33 @@ pub(crate) const RESERVED: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERV
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple", target_os = "netbsd")))]
 pub(crate) const RESERVED: MapFlags = MapFlags::PRIVATE;
 
-/// Address space that gets memory as it is touched.
-fn reserve(size: usize) -> io::Result<NonNull<u8>> {
-    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, RESERVED);
-    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-    let address = unsafe { mmap_anonymous(std::ptr::null_mut(), size, access, flags)? };
-    let address = NonNull::new(address.cast::<u8>()).expect("a mapping does not begin at null");
-    // A huge page would commit 2 MiB for one goroutine. Not all kernels know the advice.
-    #[cfg(target_os = "linux")]
-    // SAFETY: advice about our own new mapping.
-    let _ = unsafe { madvise(address.as_ptr().cast(), size, Advice::LinuxNoHugepage) };
-    Ok(address)
+/// Address space that gets memory as it is touched. Given back when dropped: a slab that was made [keeps](Self::keep) its own for ever (S1).
+struct Reservation {
+    start: NonNull<u8>,
+    size: usize,
+}
+
+impl Reservation {
+    fn new(size: usize) -> io::Result<Self> {
+        let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, RESERVED);
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+        let address = unsafe { mmap_anonymous(std::ptr::null_mut(), size, access, flags)? };
+        let start = NonNull::new(address.cast::<u8>()).expect("a mapping does not begin at null");
+        // A huge page would commit 2 MiB for one goroutine. Not all kernels know the advice.
+        #[cfg(target_os = "linux")]
+        // SAFETY: advice about our own new mapping.
+        let _ = unsafe { madvise(start.as_ptr().cast(), size, Advice::LinuxNoHugepage) };
+        Ok(Self { start, size })
+    }
+
+    fn keep(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, whole, which nobody has been told of.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.size) };
+    }
 }

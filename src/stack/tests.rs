@@ -203,3 +203,39 @@ fn a_range_that_cannot_be_given_back_does_not_keep_the_others() {
     unsafe { advice::give_back(&ranges) };
     assert_eq!(slots.iter().map(|slot| peek(slot.bounds, 20_000)).collect::<Vec<_>>(), [0, 1, 0, 0]);
 }
+
+/// More than there are addresses for, and nothing of it is ever made.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+struct TooLarge(#[allow(dead_code, reason = "for its size")] [u8; 1 << 46]);
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+impl Metadata for TooLarge {
+    fn new(_: Bounds) -> Self {
+        unreachable!("there is no room for it")
+    }
+
+    fn bounds(&self) -> Bounds {
+        unreachable!("none was made")
+    }
+
+    fn report_overflow(&self, _: &mut RawStderr) {}
+}
+
+/// Of the process, in bytes.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn address_space() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').next().unwrap().parse::<usize>().unwrap() * page_size()
+}
+
+/// The address space that had been reserved for the stacks stayed reserved.
+#[test]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn a_slab_without_records_gives_its_stacks_back() {
+    // More than all other tests of this process use.
+    const SIZE: usize = 1 << 40;
+    let before = address_space();
+    let error = Slab::<TooLarge>::new(SIZE / 4, SIZE).err().expect("no room for the records");
+    assert!(error.to_string().contains("the records of goroutines"), "{error}");
+    assert!(address_space() < before + SIZE / 2);
+}
