@@ -7,11 +7,11 @@
 //!   the worker's place notifies it anew after having taken a notification.
 
 #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
-pub(crate) use epoll::{Events, Poller};
+pub(crate) use epoll::{Events, KEY_BITS, Poller};
 #[cfg(not(all(target_os = "linux", not(oxigo_fallback))))]
-pub(crate) use portable::{Events, Poller};
+pub(crate) use portable::{Events, KEY_BITS, Poller};
 
-/// What a descriptor's poller calls back: the low bits of the key name the source, the high ones its generation.
+/// What a descriptor's poller calls back.
 pub(crate) use super::source::{Ready, dispatch};
 
 #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
@@ -33,6 +33,9 @@ mod epoll {
     };
 
     use super::{Ready, dispatch};
+
+    /// So much of a key comes back with its events.
+    pub(crate) const KEY_BITS: u32 = u64::BITS;
 
     /// No source has this key.
     const NOTIFICATION: u64 = u64::MAX;
@@ -186,8 +189,9 @@ mod portable {
         }
     }
 
-    // A key is as wide as an address here.
-    const _: () = assert!(usize::BITS == u64::BITS, "a source's generation would be cut off");
+    /// So much of a key comes back with its events. `usize::MAX` is refused: where addresses have 32 bits the last of all sources could have it, which no
+    /// such machine has room for.
+    pub(crate) const KEY_BITS: u32 = usize::BITS;
 
     #[derive(Debug)]
     pub(crate) struct Poller(polling::Poller);

@@ -205,6 +205,7 @@ mod table {
     use super::{Direction, Ready, Side};
     use crate::{
         runtime::{
+            driver::poller::KEY_BITS,
             scheduler::{self, Processor},
             waitq::Claimed,
         },
@@ -223,15 +224,21 @@ mod table {
     }
 
     impl Source {
-        /// The key of its events (E2).
+        /// The key of its events (E2): the index, and above it as much of the generation as the poller keeps. The lowest 8 bits are the least, where
+        /// addresses have 32: an event that is late by 256 generations passes for a new one, and costs one look (D3).
         fn key(&self) -> u64 {
-            // ORDERING: Relaxed. The pool's lock has ordered us after the last owner.
-            u64::from(self.generation.load(Relaxed)) << 32 | u64::from(self.index)
+            // ORDERING: Relaxed. The pool's lock has ordered us after the last owner; and `dispatch` may err (D3).
+            let generation = u64::from(self.generation.load(Relaxed));
+            (generation << INDEX_BITS | u64::from(self.index)) & KEPT
         }
     }
 
     const CHUNK: usize = 256;
     const CHUNKS: usize = 1 << 16;
+    /// An index fits.
+    const INDEX_BITS: u32 = (CHUNK * CHUNKS).trailing_zeros();
+    /// What the poller keeps of a key.
+    const KEPT: u64 = u64::MAX >> (u64::BITS - KEY_BITS);
 
     static TABLE: [AtomicPtr<[Source; CHUNK]>; CHUNKS] = [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS];
     static FREE: Mutex<(Vec<&'static Source>, usize)> = Mutex::new((Vec::new(), 0));
@@ -263,7 +270,7 @@ mod table {
     /// The source that the key of an event names.
     #[inline]
     fn source(key: u64) -> &'static Source {
-        let index = (key & 0xFFFF_FFFF) as usize;
+        let index = (key & ((1 << INDEX_BITS) - 1)) as usize;
         // ORDERING: Acquire. Pairs with the Release in `take`.
         let chunk = TABLE[index / CHUNK].load(Acquire);
         // SAFETY: a key names a source of a chunk that was published before; chunks are leaked.
@@ -283,8 +290,8 @@ mod table {
         // V1.
         for (key, ready) in events.iter_mut() {
             let source = source(*key);
-            // ORDERING: Relaxed. A source that changes hands at this moment gets a look for nothing (D3).
-            let same = source.generation.load(Relaxed) == (*key >> 32) as u32;
+            // One that changes hands at this moment gets a look for nothing (D3).
+            let same = source.key() == *key;
             for (side, happened) in [(&source.read, &mut ready.read), (&source.write, &mut ready.write)] {
                 *happened = *happened && same && side.count(ready.last);
                 if ahead && *happened {
