@@ -17,7 +17,7 @@ use super::{heritage::Heritage, leaks::Bond, memory::Hidden, suspects::Stake};
 use crate::{
     coroutine::Trace,
     runtime::{
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         scheduler::{Processor, Worker},
         slot::Slot,
         wait::{Reason, Wait},
@@ -73,7 +73,7 @@ pub(crate) struct Census {
 
 impl Census {
     /// Called on a thread that is no worker of `runtime`.
-    pub(crate) fn of(runtime: &Arc<Shared>, traces: Traces) -> Self {
+    pub(crate) fn of(runtime: &Arc<RuntimeInner>, traces: Traces) -> Self {
         let mut lists: HashMap<usize, Vec<&'static Slot>> = HashMap::new();
         lifecycle::each_slot(|slot| {
             let worker = slot.worker_address().addr();

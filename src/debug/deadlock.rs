@@ -4,7 +4,7 @@
 //!
 //! # What a look sees
 //!
-//! - X1: every runtime stands still ([`Shared::standstill`]): all its workers sleep, nothing is on its way to them, and none of its
+//! - X1: every runtime stands still ([`RuntimeInner::standstill`]): all its workers sleep, nothing is on its way to them, and none of its
 //!   goroutines waits for a timer, a descriptor or a blocking call;
 //! - X2: the plain threads that sleep in an operation of ours without a time limit, none of them for a descriptor;
 //! - X3: the process's threads.
@@ -35,7 +35,7 @@ use crate::{
     debug::{self, dump},
     runtime::{
         alarm,
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         thread_parker::{self, Sleeper},
         threads::{self, Tid},
     },
@@ -65,8 +65,8 @@ struct Look {
 
 impl Look {
     /// None when anything runs, or is to be woken by something that is none of ours.
-    fn take(runtimes: &[Arc<Shared>], sleepers: &[Sleeper]) -> Option<Self> {
-        let counted = |runtime: &Arc<Shared>| Some((Arc::as_ptr(runtime).addr(), runtime.standstill()?));
+    fn take(runtimes: &[Arc<RuntimeInner>], sleepers: &[Sleeper]) -> Option<Self> {
+        let counted = |runtime: &Arc<RuntimeInner>| Some((Arc::as_ptr(runtime).addr(), runtime.standstill()?));
         let runtimes = runtimes.iter().map(counted).collect::<Option<Vec<_>>>()?;
         if sleepers.iter().any(|sleeper| sleeper.wait.reason.ends_outside()) {
             return None;
@@ -115,8 +115,8 @@ impl Detector {
         let (now, before) = (Instant::now(), self.last.take());
         let same = before.is_some_and(|(_, before)| before == look);
         if same {
-            let stuck = |runtime: &Arc<Shared>| runtime.alive() > 0;
-            let closed_world = |runtime: &Arc<Shared>| runtime.options().deadlock == Deadlock::ClosedWorld;
+            let stuck = |runtime: &Arc<RuntimeInner>| runtime.alive() > 0;
+            let closed_world = |runtime: &Arc<RuntimeInner>| runtime.options().deadlock == Deadlock::ClosedWorld;
             let anybody = !sleepers.is_empty() || speaking.iter().any(|runtime| stuck(runtime));
             if speaking.iter().any(|runtime| closed_world(runtime) && stuck(runtime))
                 || (anybody && look.all_known(&threads::ours()))
@@ -136,11 +136,11 @@ impl Detector {
 }
 
 /// Whether a standstill of this runtime is to be reported. What a runtime leaves behind when it is dropped is left on purpose.
-fn speaks(runtime: &Shared) -> bool {
+fn speaks(runtime: &RuntimeInner) -> bool {
     runtime.options().deadlock != Deadlock::Off && !runtime.is_closed()
 }
 
-fn report(runtimes: &[Arc<Shared>], sleepers: &[Sleeper]) -> ! {
+fn report(runtimes: &[Arc<RuntimeInner>], sleepers: &[Sleeper]) -> ! {
     let mut text = String::from("fatal: all goroutines are asleep - deadlock!\n\n");
     text.push_str(&dump::gather(runtimes));
     for sleeper in sleepers {

@@ -22,7 +22,7 @@ use crate::{
         watchdog,
     },
     runtime::{
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         wait::Reason,
     },
 };
@@ -66,7 +66,7 @@ pub fn dump<W: Write + ?Sized>(out: &mut W) -> io::Result<()> {
 }
 
 /// All goroutines of `runtimes`, as text. Called on a thread that is no worker of theirs.
-pub(crate) fn gather(runtimes: &[Arc<Shared>]) -> String {
+pub(crate) fn gather(runtimes: &[Arc<RuntimeInner>]) -> String {
     let mut text = String::new();
     for runtime in runtimes.iter().filter(|runtime| runtime.alive() > 0) {
         gather_one(runtime, &mut text);
@@ -74,7 +74,7 @@ pub(crate) fn gather(runtimes: &[Arc<Shared>]) -> String {
     text
 }
 
-fn gather_one(runtime: &Arc<Shared>, text: &mut String) {
+fn gather_one(runtime: &Arc<RuntimeInner>, text: &mut String) {
     let Census { entries, held, mut unseen, .. } = Census::of(runtime, Traces::Taken);
     render(entries, text);
     for processor in held {

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     runtime::{
         goroutine::Id,
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         panics,
         scheduler::Worker,
         slot::Slot,
@@ -130,7 +130,7 @@ impl Goroutines {
     }
 
     /// All goroutines of `runtime`. Called on a thread that is no worker of it.
-    pub(crate) fn of(runtime: &Arc<Shared>) -> Self {
+    pub(crate) fn of(runtime: &Arc<RuntimeInner>) -> Self {
         let Census { entries, unseen, .. } = Census::of(runtime, Traces::Left);
         Self::new(entries, unseen)
     }
@@ -308,7 +308,7 @@ pub fn leaks() -> Goroutines {
 
 /// All goroutines of the process that can be looked at.
 fn all_entries() -> Vec<Entry> {
-    let look = |runtime: &Arc<Shared>| {
+    let look = |runtime: &Arc<RuntimeInner>| {
         if runtime.alive() == 0 { Vec::new() } else { Census::of(runtime, Traces::Left).entries }
     };
     // A goroutine that waited here would hold its own worker, which could not answer.

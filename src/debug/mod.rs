@@ -35,10 +35,10 @@ pub use self::metrics::{Metrics, metrics};
 #[cfg(feature = "metrics")]
 pub use self::publish::{Publisher, publish_metrics, publish_metrics_every};
 pub use self::suspects::{Suspect, Suspects, suspects};
-use crate::runtime::{lifecycle::Shared, task::TaskRef};
+use crate::runtime::{lifecycle::RuntimeInner, task::TaskRef};
 
 /// Waits until all goroutines of `runtime` have ended, for `limit` at most, and lists those that have not.
-pub(crate) fn wait_for_end(runtime: &Arc<Shared>, limit: Duration) -> Goroutines {
+pub(crate) fn wait_for_end(runtime: &Arc<RuntimeInner>, limit: Duration) -> Goroutines {
     let begin = Instant::now();
     let mut pause = Duration::from_micros(50);
     while runtime.alive() > 0 && begin.elapsed() < limit {

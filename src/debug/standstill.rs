@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use crate::runtime::lifecycle::Shared;
+use crate::runtime::lifecycle::RuntimeInner;
 
 /// Remembers the last look.
 pub(crate) struct Standstill {
-    runtime: Arc<Shared>,
+    runtime: Arc<RuntimeInner>,
     last: Option<u64>,
 }
 
 impl Standstill {
-    pub(crate) fn new(runtime: &Arc<Shared>) -> Self {
+    pub(crate) fn new(runtime: &Arc<RuntimeInner>) -> Self {
         Self { runtime: Arc::clone(runtime), last: None }
     }
 

@@ -43,7 +43,7 @@ use super::{
 use crate::{
     chan::ends::ChannelLayout,
     runtime::{
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         slot::Slot,
         task::TaskRef,
         wait::{Reason, Wait},
@@ -281,7 +281,7 @@ fn needed(entry: &Entry) -> &[Needed] {
 
 /// All goroutines of the process, with stakes, and the workers' loops.
 fn census() -> (Vec<Entry>, Vec<Hidden>) {
-    let look = |runtime: &Arc<Shared>| Census::of(runtime, Traces::Stakes);
+    let look = |runtime: &Arc<RuntimeInner>| Census::of(runtime, Traces::Stakes);
     let mut all = (Vec::new(), Vec::new());
     for census in lifecycle::runtimes().iter().filter(|runtime| runtime.alive() > 0).map(look) {
         all.0.extend(census.entries);

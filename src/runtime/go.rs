@@ -7,7 +7,7 @@ use crate::{
     runtime::{
         fork,
         goroutine::{Goroutine, Id},
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         options, present,
         scheduler::{Processor, Worker},
         slot::Slot,
@@ -163,7 +163,7 @@ impl Builder {
     }
 
     #[track_caller]
-    pub(crate) fn spawn_on<F, T>(self, runtime: &Arc<Shared>, f: F) -> io::Result<JoinHandle<T>>
+    pub(crate) fn spawn_on<F, T>(self, runtime: &Arc<RuntimeInner>, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
@@ -182,7 +182,7 @@ impl Builder {
     #[track_caller]
     pub(crate) unsafe fn start<F, T, E>(
         self,
-        runtime: Option<&Arc<Shared>>,
+        runtime: Option<&Arc<RuntimeInner>>,
         f: F,
         exit: E,
         id: Option<u64>,
@@ -224,7 +224,7 @@ impl Builder {
     #[cold]
     unsafe fn start_elsewhere<F, T, E>(
         self,
-        runtime: Option<&Arc<Shared>>,
+        runtime: Option<&Arc<RuntimeInner>>,
         f: F,
         exit: E,
         id: Option<u64>,
@@ -282,7 +282,7 @@ impl Builder {
 }
 
 impl Placement {
-    fn processor(&self, runtime: &Arc<Shared>) -> Option<&'static Processor> {
+    fn processor(&self, runtime: &Arc<RuntimeInner>) -> Option<&'static Processor> {
         match self {
             Self::Local => {
                 Worker::current().filter(|worker| Arc::ptr_eq(runtime, &worker.runtime)).map(|worker| worker.processor)

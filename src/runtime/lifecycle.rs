@@ -46,7 +46,7 @@ use crate::{
 const POLLED_FOR: u64 = 2;
 
 /// What the workers of a runtime and its handles share.
-pub(crate) struct Shared {
+pub(crate) struct RuntimeInner {
     /// Never used twice in a process.
     id: u64,
     processors: Box<[&'static Processor]>,
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     bubble: Option<Arc<Bubble>>,
 }
 
-impl Shared {
+impl RuntimeInner {
     pub(crate) fn start(options: Options) -> io::Result<Arc<Self>> {
         Self::start_in(None, options)
     }
@@ -291,7 +291,7 @@ impl Drop for AbortOnWorkerPanic {
     }
 }
 
-impl Drop for Shared {
+impl Drop for RuntimeInner {
     /// The last worker has ended, and no handle is left.
     fn drop(&mut self) {
         // What was injected when the last worker had just looked: its `Drop` is user code, so it is given to a thread that may wait.
@@ -312,7 +312,7 @@ impl Drop for Shared {
 }
 
 /// Every runtime of the process with its id, for the clock thread, for dumps and for what starts later.
-static ALL: Mutex<Vec<(u64, Weak<Shared>)>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<(u64, Weak<RuntimeInner>)>> = Mutex::new(Vec::new());
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// One look of the clock thread at all workers; whether any is awake.
@@ -347,13 +347,13 @@ pub(crate) fn supervise(events: &mut Events) -> bool {
 }
 
 /// The runtimes that have not ended.
-pub(crate) fn runtimes() -> Vec<Arc<Shared>> {
+pub(crate) fn runtimes() -> Vec<Arc<RuntimeInner>> {
     let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     runtimes.iter().filter_map(|(_, runtime)| runtime.upgrade()).collect()
 }
 
 /// The runtime with this id, if it has not ended.
-pub(crate) fn runtime_of(id: u64) -> Option<Arc<Shared>> {
+pub(crate) fn runtime_of(id: u64) -> Option<Arc<RuntimeInner>> {
     let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     runtimes.iter().find(|(other, _)| *other == id)?.1.upgrade()
 }
@@ -418,11 +418,11 @@ pub(crate) fn main_id() -> u64 {
     if FIRST.swap(false, Relaxed) { 1 } else { single_id() }
 }
 
-static DEFAULT: OnceLock<Arc<Shared>> = OnceLock::new();
+static DEFAULT: OnceLock<Arc<RuntimeInner>> = OnceLock::new();
 static STARTING: Mutex<()> = Mutex::new(());
 
 /// The runtime that everything outside a runtime uses; started by its first use.
-pub(crate) fn try_default() -> io::Result<&'static Arc<Shared>> {
+pub(crate) fn try_default() -> io::Result<&'static Arc<RuntimeInner>> {
     if let Some(runtime) = DEFAULT.get() {
         return Ok(runtime);
     }
@@ -430,7 +430,7 @@ pub(crate) fn try_default() -> io::Result<&'static Arc<Shared>> {
     if let Some(runtime) = DEFAULT.get() {
         return Ok(runtime);
     }
-    let runtime = Shared::start(Options::from_environment()?)?;
+    let runtime = RuntimeInner::start(Options::from_environment()?)?;
     Ok(DEFAULT.get_or_init(|| runtime))
 }
 
@@ -442,13 +442,13 @@ pub(crate) fn start_default(workers: usize) -> io::Result<()> {
     }
     let mut options = Options::from_environment()?;
     options.workers = Some(workers);
-    let runtime = Shared::start(options)?;
+    let runtime = RuntimeInner::start(options)?;
     DEFAULT.get_or_init(|| runtime);
     Ok(())
 }
 
 /// As [`try_default`], for callers that have no way to report an error.
-pub(crate) fn default_runtime() -> &'static Arc<Shared> {
+pub(crate) fn default_runtime() -> &'static Arc<RuntimeInner> {
     try_default().unwrap_or_else(|error| panic!("cannot start the default runtime: {error}"))
 }
 
@@ -467,7 +467,7 @@ pub(crate) fn current_or_default_id() -> io::Result<u64> {
 }
 
 /// The runtime of the calling goroutine, or the default one.
-pub(crate) fn current_or_default() -> io::Result<Arc<Shared>> {
+pub(crate) fn current_or_default() -> io::Result<Arc<RuntimeInner>> {
     match Worker::current() {
         Some(worker) => Ok(Arc::clone(&worker.runtime)),
         None => try_default().map(Arc::clone),
@@ -507,7 +507,7 @@ pub(crate) fn current_or_default() -> io::Result<Arc<Shared>> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
-    shared: Arc<Shared>,
+    shared: Arc<RuntimeInner>,
 }
 
 impl Runtime {
@@ -568,10 +568,10 @@ impl Runtime {
             deadlock: Deadlock::Off,
             ..Options::from_environment()?
         };
-        Ok(Self { shared: Shared::start_in(Some(bubble), options)? })
+        Ok(Self { shared: RuntimeInner::start_in(Some(bubble), options)? })
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<RuntimeInner> {
         &self.shared
     }
 }
@@ -679,6 +679,6 @@ impl RuntimeBuilder {
     /// Never parks.
     pub fn build(self) -> io::Result<Runtime> {
         self.options.check()?;
-        Ok(Runtime { shared: Shared::start(self.options)? })
+        Ok(Runtime { shared: RuntimeInner::start(self.options)? })
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     debug::leaks::Main,
     runtime::{
         go::{Builder, RawJoinHandle, cannot_start},
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         panics,
         scheduler::Worker,
     },
@@ -42,7 +42,7 @@ where
 }
 
 #[track_caller]
-pub(crate) fn run_on<F, T>(runtime: &Arc<Shared>, f: F) -> T
+pub(crate) fn run_on<F, T>(runtime: &Arc<RuntimeInner>, f: F) -> T
 where
     F: FnOnce() -> T + Send,
     T: Send,

@@ -57,7 +57,7 @@ use crate::{
         bubble::Bubble,
         clock,
         driver::{poller::Events, timers::Timers},
-        lifecycle::{self, Shared},
+        lifecycle::{self, RuntimeInner},
         panics,
         park::Wake,
         slot::Slot,
@@ -92,7 +92,7 @@ thread_local! {
 
 /// See the module.
 pub(crate) struct Worker {
-    pub(crate) runtime: Arc<Shared>,
+    pub(crate) runtime: Arc<RuntimeInner>,
     pub(crate) processor: &'static Processor,
     index: usize,
     current: Cell<Option<&'static Slot>>,
@@ -169,7 +169,7 @@ enum Next {
 }
 
 impl Worker {
-    pub(crate) fn new(runtime: Arc<Shared>, index: usize) -> Self {
+    pub(crate) fn new(runtime: Arc<RuntimeInner>, index: usize) -> Self {
         let processor = runtime.processors()[index];
         let now = Instant::now();
         let workers = runtime.processors().len();
@@ -682,7 +682,7 @@ impl Worker {
     }
 }
 
-impl Shared {
+impl RuntimeInner {
     /// Wakes one sleeper to search, unless somebody searches already or there is no core for it. Call after publishing.
     pub(crate) fn wake_one(&self) {
         // Fence W2 of `idle`, for all that the caller has published.

@@ -52,7 +52,7 @@ impl Worker {
         if !self.runtime.is_closed() {
             return false;
         }
-        // Partner of the fence in `Shared::place`: what was placed here before its caller saw `closed` is seen below.
+        // Partner of the fence in `RuntimeInner::place`: what was placed here before its caller saw `closed` is seen below.
         fence(SeqCst);
         self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work()
     }
