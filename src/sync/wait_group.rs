@@ -61,7 +61,7 @@ use crate::runtime::{panics, refuses_new};
 /// ```
 #[derive(Default)]
 pub struct WaitGroup {
-    inner: Shared,
+    inner: TaggedArc,
 }
 
 #[derive(Default)]
@@ -72,19 +72,19 @@ struct Inner {
 /// The group and each of its guards: an `Arc`, which lies in memory as an odd address. So a word in memory tells them from references and from
 /// whatever else was once at that address (`debug::suspects`), as with the ends of channels. It costs nothing: it is part of the offset
 /// in each access.
-struct Shared(NonNull<Inner>);
+struct TaggedArc(NonNull<Inner>);
 
 const TAG: usize = 1;
 const _: () = assert!(mem::align_of::<Inner>() > TAG);
 
 // SAFETY: it owns and lends what an `Arc` would, and is used as one.
-unsafe impl Send for Shared where Arc<Inner>: Send {}
+unsafe impl Send for TaggedArc where Arc<Inner>: Send {}
 // SAFETY: as above.
-unsafe impl Sync for Shared where Arc<Inner>: Sync {}
-impl UnwindSafe for Shared where Arc<Inner>: UnwindSafe {}
-impl RefUnwindSafe for Shared where Arc<Inner>: RefUnwindSafe {}
+unsafe impl Sync for TaggedArc where Arc<Inner>: Sync {}
+impl UnwindSafe for TaggedArc where Arc<Inner>: UnwindSafe {}
+impl RefUnwindSafe for TaggedArc where Arc<Inner>: RefUnwindSafe {}
 
-impl Shared {
+impl TaggedArc {
     fn new(inner: Arc<Inner>) -> Self {
         // SAFETY: `into_raw` gives the address of an object.
         let inner = unsafe { NonNull::new_unchecked(Arc::into_raw(inner).cast_mut()) };
@@ -99,7 +99,7 @@ impl Shared {
     }
 }
 
-impl Deref for Shared {
+impl Deref for TaggedArc {
     type Target = Inner;
 
     #[inline]
@@ -109,7 +109,7 @@ impl Deref for Shared {
     }
 }
 
-impl Clone for Shared {
+impl Clone for TaggedArc {
     fn clone(&self) -> Self {
         // SAFETY: from `into_raw`, with one share, which is ours.
         unsafe { Arc::increment_strong_count(self.get().as_ptr()) };
@@ -117,14 +117,14 @@ impl Clone for Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for TaggedArc {
     fn drop(&mut self) {
         // SAFETY: from `into_raw`; the share is ours, and this is the last use.
         drop(unsafe { Arc::from_raw(self.get().as_ptr()) });
     }
 }
 
-impl Default for Shared {
+impl Default for TaggedArc {
     fn default() -> Self {
         Self::new(Arc::default())
     }
@@ -531,7 +531,7 @@ impl fmt::Debug for WaitGroup {
 /// Counts as one task of a [`WaitGroup`] until it is dropped. Made by [`WaitGroup::guard`].
 #[must_use = "dropping the guard says that the task is done"]
 pub struct DoneGuard {
-    inner: Shared,
+    inner: TaggedArc,
 }
 
 /// One goroutine of [`WaitGroup::go`].
