@@ -47,7 +47,7 @@ fn named(wait: Wait) -> Wait {
 
 /// One goroutine.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct CensusEntry {
     pub(crate) id: u64,
     pub(crate) name: Option<String>,
     pub(crate) wait: Wait,
@@ -62,7 +62,7 @@ pub(crate) struct Entry {
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<CensusEntry>,
     /// Workers that could not be asked (Z1).
     pub(crate) held: Vec<&'static Processor>,
     /// Goroutines that were not seen: on such workers, not started, or begun meanwhile.
@@ -91,7 +91,7 @@ impl Census {
             }
         }
         let Answers { entries, done, loops, .. } = request.wait(asked.len());
-        let entries: Vec<Entry> = entries.into_iter().flatten().collect();
+        let entries: Vec<CensusEntry> = entries.into_iter().flatten().collect();
         asked.retain(|processor| !done.contains(&std::ptr::from_ref(*processor).addr()));
         let unseen = runtime.alive().saturating_sub(entries.len());
         Self { entries, held: asked, unseen, loops }
@@ -101,7 +101,7 @@ impl Census {
 #[derive(Debug, Default)]
 struct Answers {
     /// A part for each turn: one vector that grows would be copied by a worker, of all things.
-    entries: Vec<Vec<Entry>>,
+    entries: Vec<Vec<CensusEntry>>,
     /// Workers that have come to the end of their list.
     done: Vec<usize>,
     loops: Vec<Hidden>,
@@ -133,7 +133,7 @@ impl Request {
             if std::ptr::eq(slot.worker_address(), processor)
                 && let Some(task) = slot.task()
             {
-                entries.push(Entry {
+                entries.push(CensusEntry {
                     id: task.id(),
                     name: task.name().map(str::to_owned),
                     wait: named(slot.wait()),

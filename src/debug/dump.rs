@@ -16,7 +16,7 @@ use std::{
 use crate::{
     coroutine::Trace,
     debug::{
-        census::{Census, Entry, Traces},
+        census::{Census, CensusEntry, Traces},
         heritage::Ancestor,
         leaks::{self, Heading},
         watchdog,
@@ -99,9 +99,9 @@ fn gather_one(runtime: &Arc<RuntimeInner>, text: &mut String) {
 /// where their parent was started.
 type Group = (Trace, Reason, *const Location<'static>, Vec<(String, String)>, bool, Option<*const Location<'static>>);
 
-fn render(entries: Vec<Entry>, text: &mut String) {
+fn render(entries: Vec<CensusEntry>, text: &mut String) {
     let stuck = leaks::never_end(entries.iter());
-    let mut groups: HashMap<Group, Vec<Entry>> = HashMap::new();
+    let mut groups: HashMap<Group, Vec<CensusEntry>> = HashMap::new();
     for mut entry in entries {
         let heritage = entry.heritage.as_ref();
         let parent =

@@ -27,7 +27,7 @@ use std::{
 };
 
 use super::{
-    census::{Census, Entry, Traces},
+    census::{Census, CensusEntry, Traces},
     heritage::{self, Check},
 };
 use crate::{
@@ -95,7 +95,7 @@ pub(crate) fn is_main(id: u64) -> bool {
 }
 
 /// The ids of those of `entries` that never end (E1 to E3).
-pub(crate) fn never_end<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> HashSet<u64> {
+pub(crate) fn never_end<'a>(entries: impl Iterator<Item = &'a CensusEntry> + Clone) -> HashSet<u64> {
     let bound = entries.clone().filter(|entry| entry.bond != Bond::Open);
     let mut stuck: HashSet<u64> = bound.clone().map(|entry| entry.id).collect();
     // Whoever joins one that may end may end.
@@ -118,13 +118,13 @@ pub(crate) fn never_end<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) ->
 /// where it was started.
 #[derive(Clone, Default)]
 pub struct Goroutines {
-    entries: Vec<Entry>,
+    entries: Vec<CensusEntry>,
     /// Goroutines that could not be looked at: not started, or on a worker that one goroutine holds.
     unseen: usize,
 }
 
 impl Goroutines {
-    fn new(mut entries: Vec<Entry>, unseen: usize) -> Self {
+    fn new(mut entries: Vec<CensusEntry>, unseen: usize) -> Self {
         entries.sort_by_key(|entry| entry.id);
         Self { entries, unseen }
     }
@@ -194,10 +194,10 @@ impl fmt::Debug for Goroutines {
 
 /// One of [`Goroutines`].
 #[derive(Clone, Copy)]
-pub struct GoroutineInfo<'a>(&'a Entry);
+pub struct GoroutineInfo<'a>(&'a CensusEntry);
 
 impl<'a> GoroutineInfo<'a> {
-    pub(crate) fn new(entry: &'a Entry) -> Self {
+    pub(crate) fn new(entry: &'a CensusEntry) -> Self {
         Self(entry)
     }
 
@@ -244,7 +244,7 @@ impl fmt::Debug for GoroutineInfo<'_> {
 }
 
 /// How a goroutine is called: `goroutine 17 [name] {key=value}`.
-pub(crate) struct Heading<'a>(pub(crate) &'a Entry);
+pub(crate) struct Heading<'a>(pub(crate) &'a CensusEntry);
 
 impl fmt::Display for Heading<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -261,7 +261,7 @@ impl fmt::Display for Heading<'_> {
     }
 }
 
-impl Entry {
+impl CensusEntry {
     /// Where it was started, and by whom if that is kept.
     pub(crate) fn fmt_start(&self, f: &mut impl fmt::Write) -> fmt::Result {
         writeln!(f, "    started at {}", self.started_at)?;
@@ -307,7 +307,7 @@ pub fn leaks() -> Goroutines {
 }
 
 /// All goroutines of the process that can be looked at.
-fn all_entries() -> Vec<Entry> {
+fn all_entries() -> Vec<CensusEntry> {
     let look = |runtime: &Arc<RuntimeInner>| {
         if runtime.alive() == 0 { Vec::new() } else { Census::of(runtime, Traces::Left).entries }
     };

@@ -36,7 +36,7 @@ use std::{
 };
 
 use super::{
-    census::{Census, Entry, Traces},
+    census::{Census, CensusEntry, Traces},
     leaks::{self, Bond, GoroutineInfo, Heading},
     memory::{self, Hidden, Memory, Span},
 };
@@ -216,7 +216,7 @@ struct Search {
 }
 
 impl Search {
-    fn new(candidates: &[Entry]) -> Self {
+    fn new(candidates: &[CensusEntry]) -> Self {
         let mut words: Vec<Hidden> = candidates.iter().flat_map(needed).map(|needed| needed.word).collect();
         words.sort_unstable_by_key(|word| std::cmp::Reverse(word.get()));
         words.reverse();
@@ -268,11 +268,11 @@ impl Search {
     }
 }
 
-fn stake(entry: &Entry) -> &Stake {
+fn stake(entry: &CensusEntry) -> &Stake {
     entry.stake.as_ref().expect("the census was asked for stakes")
 }
 
-fn needed(entry: &Entry) -> &[Needed] {
+fn needed(entry: &CensusEntry) -> &[Needed] {
     match &stake(entry).needs {
         Needs::Handles(needed) => needed,
         _ => &[],
@@ -280,7 +280,7 @@ fn needed(entry: &Entry) -> &[Needed] {
 }
 
 /// All goroutines of the process, with stakes, and the workers' loops.
-fn census() -> (Vec<Entry>, Vec<Hidden>) {
+fn census() -> (Vec<CensusEntry>, Vec<Hidden>) {
     let look = |runtime: &Arc<RuntimeInner>| Census::of(runtime, Traces::Stakes);
     let mut all = (Vec::new(), Vec::new());
     for census in lifecycle::runtimes().iter().filter(|runtime| runtime.alive() > 0).map(look) {
@@ -291,7 +291,7 @@ fn census() -> (Vec<Entry>, Vec<Hidden>) {
 }
 
 /// Whether `later` has waited since `earlier` was seen.
-fn still_waits(earlier: &Entry, later: &Entry) -> bool {
+fn still_waits(earlier: &CensusEntry, later: &CensusEntry) -> bool {
     earlier.waited >= LEAST
         && earlier.wait.reason == later.wait.reason
         && earlier.wait.object == later.wait.object
@@ -313,12 +313,12 @@ fn look_below(least: Duration, here: usize) -> io::Result<Suspects> {
     let mut memory = Memory::open()?;
     let least = least.max(LEAST);
     let (entries, loops) = census();
-    let is_candidate = |entry: &Entry| match &stake(entry).needs {
+    let is_candidate = |entry: &CensusEntry| match &stake(entry).needs {
         Needs::Open => false,
         Needs::Nothing | Needs::EndOf(_) => entry.waited >= LEAST,
         Needs::Handles(_) => entry.waited >= least,
     };
-    let (candidates, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(is_candidate);
+    let (candidates, others): (Vec<CensusEntry>, Vec<CensusEntry>) = entries.into_iter().partition(is_candidate);
     if candidates.iter().all(|one| needed(one).is_empty()) {
         return Ok(Suspects::default());
     }
@@ -361,8 +361,8 @@ fn look_below(least: Duration, here: usize) -> io::Result<Suspects> {
     }
 
     // Everybody once more.
-    let later: HashMap<u64, Entry> = census().0.into_iter().map(|entry| (entry.id, entry)).collect();
-    let waits_on = |one: &Entry| later.get(&one.id).is_some_and(|later| still_waits(one, later));
+    let later: HashMap<u64, CensusEntry> = census().0.into_iter().map(|entry| (entry.id, entry)).collect();
+    let waits_on = |one: &CensusEntry| later.get(&one.id).is_some_and(|later| still_waits(one, later));
     let whole = |slot: &Slot| Span::new(slot.bounds().limit(), slot.bounds().top());
     for one in others.iter().filter(|one| !waits_on(one)) {
         search.search(&mut memory, whole(stake(one).slot), FoundIn::Outside);
@@ -378,7 +378,7 @@ fn look_below(least: Duration, here: usize) -> io::Result<Suspects> {
 
 /// M1 to M3: for each candidate whether it is left.
 fn mark(
-    candidates: &[Entry],
+    candidates: &[CensusEntry],
     mut stuck: Vec<bool>,
     search: &Search,
     count: impl Fn(&Needed) -> Option<usize>,
@@ -431,13 +431,18 @@ pub struct Suspects {
 struct Group {
     started_at: &'static Location<'static>,
     /// The longest wait first.
-    entries: Vec<Entry>,
+    entries: Vec<CensusEntry>,
     /// Of that one: what was counted, how many, and how many words were found.
     handles: Vec<(&'static str, usize, usize)>,
 }
 
 impl Suspects {
-    fn new(candidates: Vec<Entry>, stuck: &[bool], search: &Search, count: impl Fn(&Needed) -> Option<usize>) -> Self {
+    fn new(
+        candidates: Vec<CensusEntry>,
+        stuck: &[bool],
+        search: &Search,
+        count: impl Fn(&Needed) -> Option<usize>,
+    ) -> Self {
         let proven = leaks::never_end(candidates.iter());
         let mut groups: BTreeMap<(&str, u32, u32, &str), Group> = BTreeMap::new();
         let suspected = candidates.into_iter().zip(stuck).filter(|(one, stuck)| {
