@@ -4,9 +4,8 @@ use std::{io, ptr};
 
 use super::advice::Range;
 
-/// More than the largest frame that is likely to be left unprobed. rustc probes every page on the CPUs below; elsewhere a frame may
-/// jump further.
-#[cfg(any(
+/// rustc probes every page of a large frame on these CPUs; elsewhere a frame may jump further.
+const PROBED: bool = cfg!(any(
     target_arch = "x86",
     target_arch = "x86_64",
     target_arch = "aarch64",
@@ -14,18 +13,10 @@ use super::advice::Range;
     target_arch = "riscv64",
     target_arch = "s390x",
     target_arch = "loongarch64"
-))]
-pub(crate) const SIZE: usize = 64 * 1024;
-#[cfg(not(any(
-    target_arch = "x86",
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_arch = "powerpc64",
-    target_arch = "riscv64",
-    target_arch = "s390x",
-    target_arch = "loongarch64"
-)))]
-pub(crate) const SIZE: usize = 256 * 1024;
+));
+
+/// More than the largest frame that is likely to be left unprobed.
+pub(crate) const SIZE: usize = if PROBED { 64 * 1024 } else { 256 * 1024 };
 
 /// How the guards of one slab are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
