@@ -390,6 +390,79 @@ macro_rules! conversions {
     };
 }
 
+/// What listeners have beside `bind` and `accept`: `incoming` with its iterator, `close`, of which `$closed` is said, and `set_deadline`.
+macro_rules! listens {
+    ($type:ident, $stream:ty, $closed:literal) => {
+        impl $type {
+            /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
+            ///
+            /// Other errors do not end it. `for connection in listener.incoming().flatten()` serves until the listener is closed; with a
+            /// [deadline](Self::set_deadline) that has passed it would go round and round.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks; the iterator waits as [`accept`](Self::accept) does.
+            pub fn incoming(&self) -> Incoming<'_> {
+                Incoming { listener: self, over: false }
+            }
+
+            /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once;
+            /// [`incoming`](Self::incoming) gives that error once and ends.
+            #[doc = $closed]
+            ///
+            /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
+            ///
+            /// # Errors
+            ///
+            /// `NotConnected` when it was closed before.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
+            pub fn close(&self) -> std::io::Result<()> {
+                self.descriptor.close_listener()
+            }
+
+            /// Until when `accept` may wait; acts on calls that wait already. `None`: for ever.
+            ///
+            /// # Errors
+            ///
+            /// None now; for an interface like that of the time-outs.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
+            pub fn set_deadline(&self, deadline: Option<std::time::Instant>) -> std::io::Result<()> {
+                self.descriptor.set_deadline($crate::net::descriptor::Direction::Read, deadline);
+                Ok(())
+            }
+        }
+
+        #[doc = concat!("Accepts one connection after another, until the listener is closed. Made by [`", stringify!($type), "::incoming`].")]
+        #[derive(Debug)]
+        pub struct Incoming<'a> {
+            listener: &'a $type,
+            /// The error of the close has been given.
+            over: bool,
+        }
+
+        impl Iterator for Incoming<'_> {
+            type Item = std::io::Result<$stream>;
+
+            fn next(&mut self) -> Option<Self::Item> {
+                if self.over {
+                    return None;
+                }
+                let accepted = self.listener.accept();
+                self.over = accepted.is_err() && self.listener.descriptor.is_shut();
+                Some(accepted.map(|(stream, _)| stream))
+            }
+        }
+
+        impl std::iter::FusedIterator for Incoming<'_> {}
+    };
+}
+
 /// `set_deadline`, for handles that read and write.
 macro_rules! deadline {
     ($type:ty) => {
@@ -515,6 +588,6 @@ macro_rules! debug_with_addresses {
 }
 
 pub(crate) use {
-    addresses, close, conversions, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error,
-    try_clone, with_ctx, write_limits, writes,
+    addresses, close, conversions, deadline, debug_with_addresses, descriptor_handle, listens, read_limits, reads,
+    take_error, try_clone, with_ctx, write_limits, writes,
 };

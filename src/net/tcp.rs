@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    iter::FusedIterator,
     net::{Shutdown, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -17,8 +16,8 @@ use super::{
     listen_options::ListenOptions,
     lookup::Patience,
     methods::{
-        addresses, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
-        with_ctx, write_limits, writes,
+        addresses, deadline, debug_with_addresses, descriptor_handle, listens, read_limits, reads, take_error,
+        try_clone, with_ctx, write_limits, writes,
     },
     resolve::ToSocketAddrs,
     system,
@@ -140,48 +139,6 @@ impl TcpListener {
         }
     }
 
-    /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
-    ///
-    /// Other errors do not end it. `for connection in listener.incoming().flatten()` serves until the listener is closed; with a
-    /// [deadline](Self::set_deadline) that has passed it would go round and round.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks; the iterator waits as [`accept`](Self::accept) does.
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self, over: false }
-    }
-
-    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once;
-    /// [`incoming`](Self::incoming) gives that error once and ends.
-    ///
-    /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` when it was closed before.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub fn close(&self) -> io::Result<()> {
-        self.descriptor.close_listener()
-    }
-
-    /// Until when `accept` may wait; acts on calls that wait already. `None`: for ever.
-    ///
-    /// # Errors
-    ///
-    /// None now; for an interface like that of the time-outs.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub fn set_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
-        self.descriptor.set_deadline(Direction::Read, deadline);
-        Ok(())
-    }
-
     /// The time-to-live of packets.
     ///
     /// # Errors
@@ -201,34 +158,12 @@ impl TcpListener {
     }
 }
 
+listens!(TcpListener, TcpStream, "");
 addresses!(local TcpListener, SocketAddr, from_system);
 take_error!(TcpListener);
 debug_with_addresses!(TcpListener, "addr" = local_addr);
 try_clone!(TcpListener);
 descriptor_handle!(TcpListener, std::net::TcpListener);
-
-/// Accepts one connection after another, until the listener is closed. Made by [`TcpListener::incoming`].
-#[derive(Debug)]
-pub struct Incoming<'a> {
-    listener: &'a TcpListener,
-    /// The error of the close has been given.
-    over: bool,
-}
-
-impl Iterator for Incoming<'_> {
-    type Item = io::Result<TcpStream>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.over {
-            return None;
-        }
-        let accepted = self.listener.accept();
-        self.over = accepted.is_err() && self.listener.descriptor.is_shut();
-        Some(accepted.map(|(stream, _)| stream))
-    }
-}
-
-impl FusedIterator for Incoming<'_> {}
 
 /// A TCP connection.
 ///

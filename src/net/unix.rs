@@ -6,7 +6,6 @@
 use std::{
     ffi::OsStr,
     io,
-    iter::FusedIterator,
     net::Shutdown,
     os::{
         fd::{BorrowedFd, OwnedFd},
@@ -14,7 +13,7 @@ use std::{
     },
     path::Path,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -26,8 +25,8 @@ use socket2::{Domain, Type};
 use super::{
     descriptor::{Descriptor, Direction, Limit},
     methods::{
-        addresses, close, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
-        with_ctx, write_limits, writes,
+        addresses, close, deadline, debug_with_addresses, descriptor_handle, listens, read_limits, reads, take_error,
+        try_clone, with_ctx, write_limits, writes,
     },
     system,
 };
@@ -222,79 +221,14 @@ impl UnixListener {
         let (fd, address) = self.descriptor.accept(ctx)?;
         Ok((UnixStream { descriptor: Arc::new(Descriptor::new(fd)) }, peer_from_system(address)))
     }
-
-    /// Accepts one connection after another, until [`close`](Self::close): of that it tells by one last error, and then ends.
-    ///
-    /// Other errors do not end it. `for connection in listener.incoming().flatten()` serves until the listener is closed; with a
-    /// [deadline](Self::set_deadline) that has passed it would go round and round.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks; the iterator waits as [`accept`](Self::accept) does.
-    pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self, over: false }
-    }
-
-    /// Stops listening. Every goroutine that waits in [`accept`](Self::accept) is woken with an error, and later calls fail at once;
-    /// [`incoming`](Self::incoming) gives that error once and ends. The
-    /// path stays.
-    ///
-    /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
-    ///
-    /// # Errors
-    ///
-    /// `NotConnected` when it was closed before.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub fn close(&self) -> io::Result<()> {
-        self.descriptor.close_listener()
-    }
-
-    /// Until when `accept` may wait; acts on calls that wait already. `None`: for ever.
-    ///
-    /// # Errors
-    ///
-    /// None now; for an interface like that of the time-outs.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub fn set_deadline(&self, deadline: Option<Instant>) -> io::Result<()> {
-        self.descriptor.set_deadline(Direction::Read, deadline);
-        Ok(())
-    }
 }
 
+listens!(UnixListener, UnixStream, "The path stays.");
 addresses!(local UnixListener, SocketAddr, from_system);
 take_error!(UnixListener);
 debug_with_addresses!(UnixListener, "addr" = local_addr);
 try_clone!(UnixListener);
 descriptor_handle!(UnixListener, std_unix::UnixListener);
-
-/// Accepts one connection after another, until the listener is closed. Made by [`UnixListener::incoming`].
-#[derive(Debug)]
-pub struct Incoming<'a> {
-    listener: &'a UnixListener,
-    /// The error of the close has been given.
-    over: bool,
-}
-
-impl Iterator for Incoming<'_> {
-    type Item = io::Result<UnixStream>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.over {
-            return None;
-        }
-        let accepted = self.listener.accept();
-        self.over = accepted.is_err() && self.listener.descriptor.is_shut();
-        Some(accepted.map(|(stream, _)| stream))
-    }
-}
-
-impl FusedIterator for Incoming<'_> {}
 
 impl<'a> IntoIterator for &'a UnixListener {
     type Item = io::Result<UnixStream>;
