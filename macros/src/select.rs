@@ -307,7 +307,7 @@ impl Out {
         self
     }
 
-    /// Source text of our own, with `@name` for local variables (hygienic) and nothing else special.
+    /// Source text of our own, whose names are not the user's.
     fn text(&mut self, text: &str) -> &mut Self {
         let stream: TokenStream = text.parse().expect("the macro's own text is made of tokens");
         self.tokens.extend(stream.into_iter().map(|token| respan(token, self.at)));
@@ -317,6 +317,11 @@ impl Out {
     fn stream(&mut self, stream: TokenStream) -> &mut Self {
         self.tokens.extend(stream);
         self
+    }
+
+    /// `rest` of the library's module for this macro; `path` leads to the library.
+    fn macros(&mut self, path: &TokenStream, rest: &str) -> &mut Self {
+        self.stream(path.clone()).text("::__private::macros::").text(rest)
     }
 
     fn group(&mut self, delimiter: Delimiter, inner: Self) -> &mut Self {
@@ -377,146 +382,181 @@ impl Arms {
     /// }
     /// ```
     fn emit(self, biased: bool) -> TokenStream {
-        let path = self.path;
-        let macros = |out: &mut Out, rest: &str| {
-            out.stream(path.clone()).text("::__private::macros::").text(rest);
-        };
-        // The whole call is shown at an operand, and with it an error about the arguments.
-        let call = |name: &str, arguments: Out| {
-            let mut out = Out { tokens: Vec::new(), at: arguments.at };
-            out.stream(located(&path, out.at)).text("::__private::macros::").text(name);
-            out.group(Delimiter::Parenthesis, arguments);
-            out
-        };
         if self.arms.is_empty() && self.default.is_none() {
             let mut out = Out::new();
-            macros(&mut out, "forever()");
+            out.macros(&self.path, "forever()");
             return out.tokens.into_iter().collect();
         }
-
-        let (mut operands, mut names, mut places, mut list) = (Out::new(), Out::new(), Out::new(), Out::new());
-        let (mut slots, mut sides, mut imports) = (Vec::new(), Vec::new(), Out::new());
+        let mut pieces = Pieces::new(self.path);
         for (i, arm) in self.arms.iter().enumerate() {
-            list.text("&mut").local("place", i).text(",");
-            let (Kind::Recv(end) | Kind::Send(end, _) | Kind::SendFrom(end, _)) = &arm.kind;
-            operands.extend(borrowed(end, "&")).text(",");
-            names.local("end", i).text(",");
-            // By a name of one word: what refuses an operand is shown where the whole call has been written, and that is the operand then.
-            let (side, local) = if matches!(arm.kind, Kind::Recv(_)) {
-                ("receiver", "oxigo_receiver")
-            } else {
-                ("sender", "oxigo_sender")
-            };
-            if !sides.contains(&side) {
-                sides.push(side);
-                macros(imports.text("use"), &format!("{side} as {local};"));
-            }
-            let mut checked = Out::at(end);
-            checked.text(local).group(Delimiter::Parenthesis, local_at(end, "end", i));
-            places.text("let").local("end", i).text("=").extend(checked).text(";");
-            let mut arguments = Out::at(end);
-            let name = match &arm.kind {
-                Kind::Recv(_) => {
-                    arguments.local("end", i);
-                    "Recv::new"
-                }
-                Kind::Send(_, value) => {
-                    operands.extend(finished(value, "value", i)).text(",");
-                    names.local("value", i).text(",");
-                    arguments.local("end", i).text(",").extend(local_at(value, "value", i));
-                    "Send::new"
-                }
-                Kind::SendFrom(_, slot) => {
-                    let name = slot_name(slot);
-                    let known = slots.iter().find(|(_, known)| name.is_some() && *known == name);
-                    let first = known.map_or(i, |(first, _)| *first);
-                    if first == i {
-                        slots.push((i, name));
-                        operands.extend(borrowed(slot, "&mut")).text(",");
-                        names.local("value", i).text(",");
-                        let mut arguments = Out::at(end);
-                        arguments.local("end", i).text(",").extend(local_at(slot, "value", i));
-                        places.text("let").local("slot", i).text("=");
-                        places.extend(call("Slot::new", arguments)).text(";");
-                    }
-                    arguments.text("&").local("slot", first).text(",").local("end", i);
-                    "SendFrom::new"
-                }
-            };
-            places.text("let mut").local("place", i).text("=");
-            places.extend(call(name, arguments)).text(";");
+            pieces.arm(i, &arm.kind);
         }
+        let otherwise = pieces.otherwise(self.default.as_ref());
+        pieces.whole(biased, otherwise, bodies(self.arms, self.default))
+    }
+}
+
+/// The parts of the expansion, of which each arm writes some.
+struct Pieces {
+    path: TokenStream,
+    /// What the outer `match` is of, and the names that it gives to that.
+    operands: Out,
+    names: Out,
+    imports: Out,
+    /// The `let`s of what belongs to an arm: its end, its slot and its place.
+    places: Out,
+    /// The places by reference, for the run.
+    list: Out,
+    /// The slots so far: the arm that has named each first, and the name.
+    slots: Vec<(usize, Option<String>)>,
+    /// What is imported so far.
+    sides: Vec<&'static str>,
+}
+
+impl Pieces {
+    fn new(path: TokenStream) -> Self {
+        let (operands, names, imports, places, list) = (Out::new(), Out::new(), Out::new(), Out::new(), Out::new());
+        Self { path, operands, names, imports, places, list, slots: Vec::new(), sides: Vec::new() }
+    }
+
+    /// The whole call is shown at an operand, and with it an error about the arguments.
+    fn call(&self, name: &str, arguments: Out) -> Out {
+        let mut out = Out { tokens: Vec::new(), at: arguments.at };
+        out.macros(&located(&self.path, out.at), name).group(Delimiter::Parenthesis, arguments);
+        out
+    }
+
+    fn arm(&mut self, i: usize, kind: &Kind) {
+        self.list.text("&mut").local("place", i).text(",");
+        let (Kind::Recv(end) | Kind::Send(end, _) | Kind::SendFrom(end, _)) = kind;
+        self.operands.extend(borrowed(end, "&")).text(",");
+        self.names.local("end", i).text(",");
+        self.end(i, end, matches!(kind, Kind::Recv(_)));
+        let mut arguments = Out::at(end);
+        let name = match kind {
+            Kind::Recv(_) => {
+                arguments.local("end", i);
+                "Recv::new"
+            }
+            Kind::Send(_, value) => {
+                self.operands.extend(finished(value, "value", i)).text(",");
+                self.names.local("value", i).text(",");
+                arguments.local("end", i).text(",").extend(local_at(value, "value", i));
+                "Send::new"
+            }
+            Kind::SendFrom(_, slot) => {
+                let first = self.slot(i, end, slot);
+                arguments.text("&").local("slot", first).text(",").local("end", i);
+                "SendFrom::new"
+            }
+        };
+        let call = self.call(name, arguments);
+        self.places.text("let mut").local("place", i).text("=").extend(call).text(";");
+    }
+
+    /// The end of arm `i`, checked to be one. By a name of one word: what refuses an operand is shown where the whole call has been written, and
+    /// that is the operand then.
+    fn end(&mut self, i: usize, end: &TokenStream, receives: bool) {
+        let (side, local) = if receives { ("receiver", "oxigo_receiver") } else { ("sender", "oxigo_sender") };
+        if !self.sides.contains(&side) {
+            self.sides.push(side);
+            self.imports.text("use").macros(&self.path, &format!("{side} as {local};"));
+        }
+        let mut checked = Out::at(end);
+        checked.text(local).group(Delimiter::Parenthesis, local_at(end, "end", i));
+        self.places.text("let").local("end", i).text("=").extend(checked).text(";");
+    }
+
+    /// The slot of arm `i`, made unless an arm before has named the same one; the number of the arm that has.
+    fn slot(&mut self, i: usize, end: &TokenStream, slot: &TokenStream) -> usize {
+        let name = slot_name(slot);
+        let known = self.slots.iter().find(|(_, known)| name.is_some() && *known == name);
+        if let Some((first, _)) = known {
+            return *first;
+        }
+        self.slots.push((i, name));
+        self.operands.extend(borrowed(slot, "&mut")).text(",");
+        self.names.local("value", i).text(",");
+        let mut arguments = Out::at(end);
+        arguments.local("end", i).text(",").extend(local_at(slot, "value", i));
+        let call = self.call("Slot::new", arguments);
+        self.places.text("let").local("slot", i).text("=").extend(call).text(";");
+        i
+    }
+
+    /// What happens when no arm is ready.
+    fn otherwise(&mut self, default: Option<&Default>) -> Out {
         let mut otherwise = Out::new();
-        match &self.default {
-            None => macros(&mut otherwise, "Otherwise::Wait(::core::option::Option::None)"),
-            Some(Default { within: None, .. }) => macros(&mut otherwise, "Otherwise::Return"),
+        match default {
+            None => otherwise.macros(&self.path, "Otherwise::Wait(::core::option::Option::None)"),
+            Some(Default { within: None, .. }) => otherwise.macros(&self.path, "Otherwise::Return"),
             Some(Default { within: Some(duration), .. }) => {
                 // The user's own tokens are the argument: an error about its type shows the whole of it.
                 let mut argument = Out::new();
                 argument.stream(duration.clone());
                 let mut call = Out::at(duration);
-                call.stream(located(&path, call.at)).text("::__private::macros::limit");
-                call.group(Delimiter::Parenthesis, argument);
+                call.macros(&located(&self.path, call.at), "limit").group(Delimiter::Parenthesis, argument);
                 let call = call.tokens.into_iter().collect();
-                operands.extend(finished(&call, "within", 0)).text(",");
-                names.text("within_duration,");
-                macros(&mut otherwise, "within(within_duration)");
-            }
-        }
-
-        let mut run = Out::new();
-        macros(&mut run, "run");
-        let mut arguments = Out::new();
-        arguments.group(Delimiter::Bracket, list).text(",").text(if biased { "true" } else { "false" }).text(",");
-        arguments.extend(otherwise);
-        run.group(Delimiter::Parenthesis, arguments);
-
-        // What is sent from a slot stays there: such a place has nothing to drop.
-        let owners: Vec<usize> =
-            (0..self.arms.len()).filter(|i| !matches!(self.arms[*i].kind, Kind::SendFrom(..))).collect();
-        let drop_others = |out: &mut Out, kept: usize| {
-            for &i in owners.iter().filter(|i| **i != kept) {
-                let mut argument = Out::new();
-                argument.local("place", i);
-                out.text("::core::mem::drop").group(Delimiter::Parenthesis, argument).text(";");
+                self.operands.extend(finished(&call, "within", 0)).text(",");
+                self.names.text("within_duration,");
+                otherwise.macros(&self.path, "within(within_duration)")
             }
         };
-        let mut bodies = Out::new();
-        for (i, arm) in self.arms.into_iter().enumerate() {
-            let mut finish = Out::new();
-            drop_others(&mut finish, i);
-            finish.local("place", i).text(".finish()");
-            let mut inner = Out::new();
-            inner.text("let").stream(arm.pattern).text("=").group(Delimiter::Brace, finish).text(";");
-            inner.stream(arm.body);
-            // Around a body in braces there are some already.
-            bodies.text("#[allow(unused_braces)]").number(i).text("=>").group(Delimiter::Brace, inner);
-        }
-        let mut last = Out::new();
-        match self.default {
-            Some(default) => {
-                drop_others(&mut last, usize::MAX);
-                last.stream(default.body);
-            }
-            None => {
-                last.text("::core::unreachable!()");
-            }
-        }
-        bodies.text("#[allow(unused_braces)] _ =>").group(Delimiter::Brace, last);
+        otherwise
+    }
 
-        let mut inside = imports;
-        inside.extend(places);
-        inside.text("match");
-        inside.extend(run);
-        inside.group(Delimiter::Brace, bodies);
+    fn whole(self, biased: bool, otherwise: Out, bodies: Out) -> TokenStream {
+        let mut arguments = Out::new();
+        arguments.group(Delimiter::Bracket, self.list).text(",").text(if biased { "true" } else { "false" }).text(",");
+        arguments.extend(otherwise);
+        let mut run = Out::new();
+        run.macros(&self.path, "run").group(Delimiter::Parenthesis, arguments);
+        let mut inside = self.imports;
+        inside.extend(self.places).text("match").extend(run).group(Delimiter::Brace, bodies);
         let mut arm = Out::new();
-        arm.group(Delimiter::Parenthesis, names).text("=>").group(Delimiter::Brace, inside);
+        arm.group(Delimiter::Parenthesis, self.names).text("=>").group(Delimiter::Brace, inside);
         let mut whole = Out::new();
-        whole.text("match").group(Delimiter::Parenthesis, operands).group(Delimiter::Brace, arm);
+        whole.text("match").group(Delimiter::Parenthesis, self.operands).group(Delimiter::Brace, arm);
         let mut block = Out::new();
         block.group(Delimiter::Brace, whole);
         block.tokens.into_iter().collect()
     }
+}
+
+/// The arms of the inner `match`: before a body runs, all places but the chosen one are dropped.
+fn bodies(arms: Vec<Arm>, default: Option<Default>) -> Out {
+    // What is sent from a slot stays there: such a place has nothing to drop.
+    let owners: Vec<usize> = (0..arms.len()).filter(|i| !matches!(arms[*i].kind, Kind::SendFrom(..))).collect();
+    let drop_others = |out: &mut Out, kept: usize| {
+        for &i in owners.iter().filter(|i| **i != kept) {
+            let mut argument = Out::new();
+            argument.local("place", i);
+            out.text("::core::mem::drop").group(Delimiter::Parenthesis, argument).text(";");
+        }
+    };
+    let mut bodies = Out::new();
+    for (i, arm) in arms.into_iter().enumerate() {
+        let mut finish = Out::new();
+        drop_others(&mut finish, i);
+        finish.local("place", i).text(".finish()");
+        let mut inner = Out::new();
+        inner.text("let").stream(arm.pattern).text("=").group(Delimiter::Brace, finish).text(";");
+        inner.stream(arm.body);
+        // Around a body in braces there are some already.
+        bodies.text("#[allow(unused_braces)]").number(i).text("=>").group(Delimiter::Brace, inner);
+    }
+    let mut last = Out::new();
+    match default {
+        Some(default) => {
+            drop_others(&mut last, usize::MAX);
+            last.stream(default.body);
+        }
+        None => {
+            last.text("::core::unreachable!()");
+        }
+    }
+    bodies.text("#[allow(unused_braces)] _ =>").group(Delimiter::Brace, last);
+    bodies
 }
 
 fn local_at(operand: &TokenStream, name: &str, number: usize) -> Out {
