@@ -182,7 +182,7 @@ impl Descriptor {
         descriptor
     }
 
-    pub(crate) fn limits(&self, direction: Direction) -> &Limits {
+    fn limits(&self, direction: Direction) -> &Limits {
         match direction {
             Direction::Read => &self.read,
             Direction::Write => &self.write,

@@ -41,7 +41,7 @@ pub(crate) fn how_much((written, end): Written) -> io::Result<usize> {
 }
 
 /// What a listener that has been closed answers.
-pub(crate) fn listener_closed() -> io::Error {
+fn listener_closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "listener closed")
 }
 

@@ -369,7 +369,7 @@ pub(crate) fn each_slot(mut each: impl FnMut(&'static Slot)) {
 }
 
 /// The pool of stacks of `size`, made at first use and kept for ever.
-pub(crate) fn stack_pool(size: usize) -> &'static Pool<Slot> {
+fn stack_pool(size: usize) -> &'static Pool<Slot> {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let new = Pool::new(size);
     if let Some(pool) = pools.iter().find(|pool| pool.stack_size() == new.stack_size()) {

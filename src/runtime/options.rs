@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, io, sync::Once};
 use crate::debug;
 
 /// The default stack: address space, of which pages are used as they are touched.
-pub(crate) const DEFAULT_STACK_SIZE: usize = 256 * 1024;
+const DEFAULT_STACK_SIZE: usize = 256 * 1024;
 /// Four gibibytes are addressed with 32 bits; a stack that large is a mistake anyway.
 const MOST_STACK_SIZE: usize = 2 << 30;
 const MOST_WORKERS: usize = 1024;

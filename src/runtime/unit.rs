@@ -49,7 +49,7 @@ impl Home {
     const THREAD: usize = 1;
 
     /// Before [`set_slot`](Self::set_slot) or [`set_parker`](Self::set_parker).
-    pub(crate) const fn unknown() -> Self {
+    const fn unknown() -> Self {
         Self(std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()))
     }
 
