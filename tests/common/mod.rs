@@ -104,7 +104,6 @@ pub(crate) fn child(name: &str) -> Output {
 pub(crate) fn is_child(name: &str) -> bool {
     static DEFAULTS: Once = Once::new();
     let is_child = env::var("OXIGO_TEST_CHILD").is_ok_and(|child| child == name);
-    #[cfg(unix)]
     if is_child {
         DEFAULTS.call_once(|| {
             for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {

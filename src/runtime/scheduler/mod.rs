@@ -343,24 +343,17 @@ mod native {
 
     /// Keeps signals that a program handles away from the calling thread, so that handlers run on threads that are not ours.
     pub(crate) fn block_signals() {
-        #[cfg(unix)]
         crate::stack::overflow::block_asynchronous_signals();
     }
 
     /// Whether the calling thread blocks just those signals: it has done [`block_signals`], or a thread that has done it started it.
     pub(crate) fn has_blocked_signals() -> bool {
-        #[cfg(unix)]
-        return crate::stack::overflow::blocks_asynchronous_signals();
-        #[cfg(not(unix))]
-        false
+        crate::stack::overflow::blocks_asynchronous_signals()
     }
 
     /// Runs `f` with those signals let in, on a thread that blocks them: for starting processes, which inherit the mask.
     pub(crate) fn with_signals<R>(f: impl FnOnce() -> R) -> R {
-        #[cfg(unix)]
-        return crate::stack::overflow::with_asynchronous_signals(f);
-        #[cfg(not(unix))]
-        f()
+        crate::stack::overflow::with_asynchronous_signals(f)
     }
 
     /// Marks the span of an operation that must never switch goroutines; debug builds prove it (P4).
