@@ -3,7 +3,8 @@
 //! # Words
 //!
 //! A *source* has two *sides*, reading and writing. A side's word holds `READY` (the last look did not end in `WouldBlock`, as far as we
-//! know), `LAST` (the event may have been the last one: the end of the stream, an error, urgent data), and a *tick* that counts events. Pollers are edge-triggered: an event says that something has changed, once.
+//! know), `LAST` (the event may have been the last one: the end of the stream, an error, urgent data), and a *tick* that counts events.
+//! Pollers are edge-triggered: an event says that something has changed, once.
 //!
 //! # Protocol
 //!

@@ -171,8 +171,8 @@ impl Worker {
         self.fresh_credit.get() > 0 && now.wrapping_sub(self.fresh_since.get()) >= 2
     }
 
-    /// B2: when a few fresh closures have been passed over by a number of quick scheduling points, the newest; of many, thieves are told. Its owner would be back
-    /// here long before a thief had got up, and what it talks to is here.
+    /// B2: when a few fresh closures have been passed over by a number of quick scheduling points, the newest; of many, thieves are told. Its
+    /// owner would be back here long before a thief had got up, and what it talks to is here.
     pub(super) fn few_fresh(&self) -> Option<TaskRef> {
         let now = clock::now();
         if self.fresh_tick.get() != now {
