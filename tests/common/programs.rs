@@ -768,11 +768,33 @@ pub(crate) fn program(mut choices: Choices, mut party: impl FnMut(usize) -> Choi
             twins: None,
         })
         .collect();
+    let counts = deal_ends(&capacities, &mut everybody, limited, &mut choices);
+    let mut main = everybody.pop().expect("one more than there are parties");
+    let mut events = if single {
+        run_alone(everybody.pop().expect("one party"), &capacities, &mut choices)
+    } else {
+        run_together(everybody, &mut main, &mut choices)
+    };
+    events.extend(main.leave());
+    events.sort_by_key(|event| event.start);
+    judge_channels(&capacities, &counts, &events);
+    judge_drops(&world, &events);
+}
+
+/// Makes the channels and gives their ends to the parties, of which the last is the main one; how many senders and receivers each channel has.
+fn deal_ends(
+    capacities: &[Option<usize>],
+    everybody: &mut [Party],
+    limited: bool,
+    choices: &mut Choices,
+) -> Vec<(usize, usize)> {
+    let parties = everybody.len() - 1;
+    let single = parties == 1;
     let mut counts = Vec::new();
-    for capacity in &capacities {
+    for capacity in capacities {
         let (tx, rx) = capacity.map_or_else(unbounded, bounded);
         let (mut senders, mut receivers) = (0, 0);
-        for party in &mut everybody {
+        for party in &mut *everybody {
             let is_main = party.me == parties;
             let mut ends = Ends::default();
             if if is_main { !limited && !single } else { single || !choices.one_in(3) } {
@@ -787,78 +809,85 @@ pub(crate) fn program(mut choices: Choices, mut party: impl FnMut(usize) -> Choi
         }
         counts.push((senders, receivers));
     }
-    let mut main = everybody.pop().expect("one more than there are parties");
-    let mut events = Vec::new();
-    if single {
-        let mut party = everybody.pop().expect("one party");
-        let twin = |capacity: &Option<usize>| Twin {
-            queue: VecDeque::new(),
-            capacity: *capacity,
-            closed: false,
-            senders: 1,
-            receivers: 1,
+    counts
+}
+
+/// A single party, beside whom naive twins of the channels say what each operation has to give.
+fn run_alone(mut party: Party, capacities: &[Option<usize>], choices: &mut Choices) -> Vec<Event> {
+    let twin = |capacity: &Option<usize>| Twin {
+        queue: VecDeque::new(),
+        capacity: *capacity,
+        closed: false,
+        senders: 1,
+        receivers: 1,
+    };
+    party.twins = Some(capacities.iter().map(twin).collect());
+    (0..10 + choices.below(40)).for_each(|_| party.step());
+    party.leave()
+}
+
+/// Several parties on goroutines and threads, and the main one, which closes all channels in the end and receives what is left.
+fn run_together(parties: Vec<Party>, main: &mut Party, choices: &mut Choices) -> Vec<Event> {
+    let count = parties.len();
+    let (done, logs) = bounded(count);
+    for mut party in parties {
+        let steps = 3 + choices.below(16);
+        let done = done.clone();
+        let body = move || {
+            (0..steps).for_each(|_| party.step());
+            let log = party.leave();
+            // Not left when a step panics: the main party finds that a log is missing.
+            let _ = done.send(log);
         };
-        party.twins = Some(capacities.iter().map(twin).collect());
-        (0..10 + choices.below(40)).for_each(|_| party.step());
-        events.extend(party.leave());
-    } else {
-        let (done, logs) = bounded(parties);
-        for mut party in everybody {
-            let steps = 3 + choices.below(16);
-            let done = done.clone();
-            let body = move || {
-                (0..steps).for_each(|_| party.step());
-                let log = party.leave();
-                // Not left when a step panics: the main party finds that a log is missing.
-                let _ = done.send(log);
-            };
-            match choices.below(16) {
-                0 => drop(thread::spawn(body)),
-                1..8 => drop(go(body)),
-                _ => drop(Builder::new().spread().spawn(body).expect("a goroutine")),
-            }
+        match choices.below(16) {
+            0 => drop(thread::spawn(body)),
+            1..8 => drop(go(body)),
+            _ => drop(Builder::new().spread().spawn(body).expect("a goroutine")),
         }
-        drop(done);
-        for _ in 0..choices.below(40) {
-            if choices.one_in(4) {
-                main.step();
-            } else {
-                yield_now();
-            }
+    }
+    drop(done);
+    for _ in 0..choices.below(40) {
+        if choices.one_in(4) {
+            main.step();
+        } else {
+            yield_now();
         }
-        for channel in 0..capacities.len() {
+    }
+    for channel in 0..main.ends.len() {
+        let start = main.now();
+        if let Some(tx) = main.ends[channel].senders.first() {
+            let what = if tx.close().is_ok() { What::CloseOk } else { What::CloseErr };
+            main.note(channel, what, start);
+        }
+    }
+    let events = (0..count).flat_map(|_| logs.recv().expect("a party has panicked")).collect();
+    for channel in 0..main.ends.len() {
+        while !main.ends[channel].receivers.is_empty() && !main.ends[channel].senders.is_empty() {
             let start = main.now();
-            if let Some(tx) = main.ends[channel].senders.first() {
-                let what = if tx.close().is_ok() { What::CloseOk } else { What::CloseErr };
-                main.note(channel, what, start);
-            }
-        }
-        for _ in 0..parties {
-            events.extend(logs.recv().expect("a party has panicked"));
-        }
-        for channel in 0..capacities.len() {
-            while !main.ends[channel].receivers.is_empty() && !main.ends[channel].senders.is_empty() {
-                let start = main.now();
-                let result = main.ends[channel].receivers[0].recv();
-                let ended = result.is_err();
-                main.received(channel, start, result, |_| What::Closed);
-                if ended {
-                    break;
-                }
+            let result = main.ends[channel].receivers[0].recv();
+            let ended = result.is_err();
+            main.received(channel, start, result, |_| What::Closed);
+            if ended {
+                break;
             }
         }
     }
-    events.extend(main.leave());
-    events.sort_by_key(|event| event.start);
-    for (channel, capacity) in capacities.iter().enumerate() {
+    events
+}
+
+fn judge_channels(capacities: &[Option<usize>], counts: &[(usize, usize)], events: &[Event]) {
+    for (channel, (capacity, (senders, receivers))) in capacities.iter().zip(counts).enumerate() {
         let mine: Vec<_> = events.iter().filter(|event| event.channel == channel).copied().collect();
-        let (senders, receivers) = counts[channel];
-        let history = History { capacity: *capacity, senders, receivers, events: &mine };
+        let history = History { capacity: *capacity, senders: *senders, receivers: *receivers, events: &mine };
         if let Err(text) = history.judge() {
             let lines: Vec<_> = mine.iter().map(|event| format!("  {event:?}")).collect();
             panic!("channel {channel}, capacity {capacity:?}: {text}\n{}", lines.join("\n"));
         }
     }
+}
+
+/// Every value that was made is dropped once.
+fn judge_drops(world: &World, events: &[Event]) {
     for (id, drops) in world.drops.iter().enumerate() {
         let made = events.iter().any(|event| {
             matches!(event.what, What::Sent(n) | What::Refused(n) | What::RefusedLate(n) | What::Full(n) | What::Received(n) if n == id)
