@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{at_1_2_4, child, is_child, rt, stderr};
-use oxigo::{Builder, JoinHandle, Runtime, WaitGroup, debug, go, unbuffered};
+use oxigo::{Builder, JoinHandle, Receiver, Runtime, Sender, WaitGroup, debug, go, unbuffered};
 
 fn dump() -> String {
     let mut text = Vec::new();
@@ -46,8 +46,22 @@ fn alone(name: &str) -> bool {
 }
 
 #[inline(never)]
-fn inner_function(rx: &oxigo::Receiver<()>) -> bool {
+fn inner_function(rx: &Receiver<()>) -> bool {
     rx.recv().is_err()
+}
+
+/// So many goroutines, parked until the sender is dropped.
+fn parked(count: usize) -> (Sender<()>, Vec<JoinHandle<bool>>) {
+    let (tx, rx) = unbuffered::<()>();
+    let start = |_| {
+        let rx = rx.clone();
+        go(move || inner_function(&rx))
+    };
+    let many = (0..count).map(start).collect();
+    while debug::metrics().parked < count {
+        oxigo::time::sleep(Duration::from_millis(1));
+    }
+    (tx, many)
 }
 
 #[test]
@@ -145,16 +159,7 @@ fn dg_05_equal_traces_are_grouped_and_no_worker_stands_still() {
     }
     const MANY: usize = 20_000;
     rt(2, || {
-        let (tx, rx) = unbuffered::<()>();
-        let many: Vec<_> = (0..MANY)
-            .map(|_| {
-                let rx = rx.clone();
-                go(move || inner_function(&rx))
-            })
-            .collect();
-        while debug::metrics().parked < MANY {
-            oxigo::time::sleep(Duration::from_millis(1));
-        }
+        let (tx, many) = parked(MANY);
         // Beats on the workers that are being asked, and a dump meanwhile.
         let dumped_beside_beats = || {
             let stop = Arc::new(AtomicBool::new(false));
@@ -257,16 +262,7 @@ fn sg_03_sigquit_prints_all_goroutines_and_ends_the_process() {
 fn dg_05_a_hundred_thousand_goroutines() {
     const MANY: usize = 100_000;
     rt(2, || {
-        let (tx, rx) = unbuffered::<()>();
-        let many: Vec<_> = (0..MANY)
-            .map(|_| {
-                let rx = rx.clone();
-                go(move || inner_function(&rx))
-            })
-            .collect();
-        while debug::metrics().parked < MANY {
-            oxigo::time::sleep(Duration::from_millis(1));
-        }
+        let (tx, many) = parked(MANY);
         // Processor time, since the machine may be busy with other things: what a worker does between two turns of this goroutine.
         let beats = |stop: Arc<AtomicBool>| {
             move || {

@@ -51,16 +51,6 @@ impl Server {
         let address = line.trim().strip_prefix("reverb listens on ").expect("it says where").parse().unwrap();
         Self { process, address }
     }
-
-    /// User and system time that the server has used.
-    #[cfg(target_os = "linux")]
-    fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        // After the name, which is in parentheses: state is field 3, utime and stime are 14 and 15.
-        let fields: Vec<_> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
-    }
 }
 
 impl Drop for Server {
@@ -236,9 +226,9 @@ fn a_full_table_neither_spins_nor_ends_the_server() {
     let mut clients: Vec<_> = (0..120).map(|_| std::net::TcpStream::connect(server.address).unwrap()).collect();
     // One that was accepted is served while the table is full.
     hear(&mut clients[0], "First");
-    let (begin, before) = (Instant::now(), server.cpu_time());
+    let (begin, before) = (Instant::now(), common::cpu_time(&server.process));
     std::thread::sleep(Duration::from_secs(1));
-    let (used, passed) = (server.cpu_time() - before, begin.elapsed());
+    let (used, passed) = (common::cpu_time(&server.process) - before, begin.elapsed());
     println!("CPU time of a server whose table is full: {used:?} in {passed:?}");
     assert!(used < passed / 2, "it spins");
     // As those in front leave, those behind are served, to the last.

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{at_1_2_4, rt};
+use common::{at_1_2_4, lets_others_run, rt};
 use oxigo::{
     Builder, WaitGroup, bounded,
     context::Context,
@@ -116,25 +116,12 @@ fn s_06_a_loop_that_yields_sees_what_others_send() {
     });
 }
 
-/// Makes `call` again and again until another goroutine of the only worker has run.
-fn lets_others_run(what: &str, mut call: impl FnMut()) {
-    let ran = Arc::new(AtomicBool::new(false));
-    let other = Arc::clone(&ran);
-    let other = go(move || other.store(true, SeqCst));
-    let begin = Instant::now();
-    while !ran.load(SeqCst) {
-        call();
-        assert!(begin.elapsed() < Duration::from_secs(5), "{what} holds its worker");
-    }
-    other.join().unwrap();
-}
-
 /// Calls that might have waited, but fail at once for a limit that has passed or for want of a peer, spend their caller's slice as others do:
 /// a loop that just tries again held its worker for ever.
 #[test]
 fn s_06_calls_that_fail_at_once_let_others_run() {
     fn lets_others_run<T>(what: &str, call: impl Fn() -> io::Result<T>) {
-        self::lets_others_run(what, || assert!(call().is_err(), "{what}"));
+        common::lets_others_run(what, || assert!(call().is_err(), "{what}"));
     }
     rt(1, || {
         let past = Some(Instant::now());

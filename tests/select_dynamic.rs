@@ -13,19 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Counted, at_1_2_4, quiesce, rt};
+use common::{Counted, at_1_2_4, everywhere, quiesce, rt};
 use oxigo::{
     JoinHandle, Receiver, Sender, bounded,
     chan::{RecvError, RecvTimeoutError, Select, SelectedOperation, SendError, TryRecvError, after, never},
     context::Context,
     go, select, select_biased, unbounded, unbuffered, yield_now,
 };
-
-/// Runs `body` on goroutines at 1, 2 and 4 workers, and on a plain thread.
-fn everywhere(body: impl Fn() + Sync) {
-    at_1_2_4(&body);
-    body();
-}
 
 fn text(payload: &(dyn Any + Send)) -> String {
     let owned = payload.downcast_ref::<String>().cloned();

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
+use common::{Counted, at_1_2_4, child, everywhere, is_child, lets_others_run, quiesce, rt, stderr};
 use oxigo::{
     JoinHandle, Receiver, Sender, bounded,
     chan::{
@@ -24,12 +24,6 @@ use oxigo::{
 };
 
 const LONG: Duration = Duration::from_secs(60);
-
-/// Runs `body` on goroutines at 1, 2 and 4 workers, and on a plain thread.
-fn everywhere(body: impl Fn() + Sync) {
-    at_1_2_4(&body);
-    body();
-}
 
 /// Chooses to send.
 fn choose_send<T>(tx: &Sender<T>) -> SelectedOperation<'_> {
@@ -751,17 +745,6 @@ fn cu_05_who_only_tries_receives_from_a_select_that_waits_to_send() {
 /// Operations that could have waited give way to others, also where they end at once: a loop of them held its worker.
 #[test]
 fn s_06_channel_operations_that_end_at_once_let_others_run() {
-    fn lets_others_run<T>(what: &str, call: impl Fn() -> T) {
-        let ran = Arc::new(AtomicBool::new(false));
-        let other = Arc::clone(&ran);
-        let other = go(move || other.store(true, SeqCst));
-        let begin = Instant::now();
-        while !ran.load(SeqCst) {
-            call();
-            assert!(begin.elapsed() < Duration::from_secs(5), "{what} holds its worker");
-        }
-        other.join().unwrap();
-    }
     rt(1, || {
         let (tx, closed) = bounded::<u32>(1);
         tx.close().unwrap();

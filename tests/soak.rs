@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::example;
+use common::{cpu_time, example};
 use oxigo::{Runtime, WaitGroup, net::TcpStream, time};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
@@ -88,15 +88,6 @@ impl Server {
         let workers: Vec<_> = tasks.filter(is_worker).collect();
         assert_eq!(workers.len(), 2);
         workers
-    }
-
-    /// User and system time that it has used.
-    fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        // After the name, which is in parentheses: state is field 3, utime and stime are 14 and 15.
-        let fields: Vec<_> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 }
 
@@ -408,9 +399,9 @@ fn idle_connections_cost_memory_and_nothing_else() {
     let most = if cfg!(debug_assertions) { 120.0 } else { 40.0 };
     assert!(each < most, "{each} KiB for one connection");
 
-    let (begin, cpu) = (Instant::now(), server.cpu_time());
+    let (begin, cpu) = (Instant::now(), cpu_time(&server.process));
     thread::sleep(Duration::from_secs(1));
-    let (passed, used) = (begin.elapsed(), server.cpu_time() - cpu);
+    let (passed, used) = (begin.elapsed(), cpu_time(&server.process) - cpu);
     println!("CPU time for them: {used:?} in {passed:?}");
     assert!(used < passed / 4, "{used:?} in {passed:?}");
     // The last one, and one in the middle, are served as if they were alone.
@@ -440,9 +431,9 @@ impl Drop for StopAtEnd<'_> {
 /// Until the server has used hardly any time for a while; not for ever.
 fn wait_until_idle(server: &mut Server) {
     for _ in 0..100 {
-        let cpu = server.cpu_time();
+        let cpu = cpu_time(&server.process);
         thread::sleep(Duration::from_millis(100));
-        if server.cpu_time() - cpu <= Duration::from_millis(10) {
+        if cpu_time(&server.process) - cpu <= Duration::from_millis(10) {
             return;
         }
     }

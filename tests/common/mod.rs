@@ -3,16 +3,16 @@
 
 use std::{
     cell::UnsafeCell,
-    env,
+    env, fs,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{
         Arc, Once,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use oxigo::Runtime;
@@ -31,11 +31,30 @@ pub(crate) fn at_1_2_4(body: impl Fn() + Sync) {
     }
 }
 
+/// Runs `body` on goroutines at 1, 2 and 4 workers, and on a plain thread.
+pub(crate) fn everywhere(body: impl Fn() + Sync) {
+    at_1_2_4(&body);
+    body();
+}
+
 /// On one worker: lets all others run until none of them can.
 pub(crate) fn quiesce() {
     for _ in 0..1000 {
         oxigo::yield_now();
     }
+}
+
+/// On one worker: makes `call` again and again until another goroutine has run.
+pub(crate) fn lets_others_run<T>(what: &str, mut call: impl FnMut() -> T) {
+    let ran = Arc::new(AtomicBool::new(false));
+    let other = Arc::clone(&ran);
+    let other = oxigo::go(move || other.store(true, SeqCst));
+    let begin = Instant::now();
+    while !ran.load(SeqCst) {
+        call();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{what} holds its worker");
+    }
+    other.join().unwrap();
 }
 
 /// A value that counts how often it was dropped.
@@ -117,6 +136,15 @@ pub(crate) fn is_child(name: &str) -> bool {
 
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// User and system time that another process has used, on Linux.
+pub(crate) fn cpu_time(process: &Child) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+    // After the name, which is in parentheses: state is field 3, utime and stime are 14 and 15.
+    let fields: Vec<_> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 /// An example, which `cargo test` builds; built here when a test is run alone.
