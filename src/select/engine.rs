@@ -16,7 +16,7 @@ use std::{
 
 use super::operation::{Attempt, Enqueue, Operation};
 use crate::{
-    chan::two_step::Grant,
+    chan::{core::Ended, two_step::Grant},
     runtime::{
         park::{self, Parked, Wake},
         present,
@@ -57,11 +57,25 @@ impl<'a> Arm<'a> {
     /// # Safety
     ///
     /// `place` is what [`Operation`] asks for, and stays valid while the select runs.
+    #[inline]
     pub(crate) unsafe fn new(operation: &'a dyn Operation, place: *mut ()) -> Self {
         Self { operation, lock: operation.raw(), place, node: MaybeUninit::uninit(), state: State::Passed }
     }
 
+    /// The select of this arm alone that does not wait: no order of locks, and no choice. Whether the operation was completed.
+    #[inline]
+    pub(crate) fn attempt_alone(&mut self) -> bool {
+        // SAFETY: the place is the arm's, and its owner is told when the value was moved.
+        self.state = match unsafe { self.operation.attempt_alone(self.place) } {
+            Ended::Done => State::Done,
+            Ended::Closed => State::Closed,
+            Ended::WouldBlock | Ended::TimedOut => return false,
+        };
+        true
+    }
+
     /// How the arm stands; afterwards it counts as passed over.
+    #[inline]
     pub(crate) fn take_state(&mut self) -> State {
         mem::replace(&mut self.state, State::Passed)
     }

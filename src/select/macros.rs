@@ -97,11 +97,13 @@ pub struct Recv<'a, T> {
 }
 
 impl<'a, T> Recv<'a, T> {
+    #[inline]
     pub fn new(from: &'a Receiver<T>) -> Self {
         Self { from, room: MaybeUninit::uninit(), state: State::Passed }
     }
 
     /// What the chosen arm has received.
+    #[inline]
     pub fn finish(mut self) -> Result<T, RecvError> {
         match std::mem::replace(&mut self.state, State::Passed) {
             // SAFETY: received into the room; the state is changed, so nothing drops it again.
@@ -112,6 +114,7 @@ impl<'a, T> Recv<'a, T> {
 }
 
 impl<T> Drop for Recv<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if matches!(self.state, State::Done) {
             // SAFETY: received into the room and not taken.
@@ -129,11 +132,13 @@ pub struct Send<'a, T> {
 }
 
 impl<'a, T> Send<'a, T> {
+    #[inline]
     pub fn new(to: &'a Sender<T>, value: T) -> Self {
         Self { to, value: ManuallyDrop::new(value), state: State::Passed, taken: false }
     }
 
     /// What became of the chosen arm's value.
+    #[inline]
     pub fn finish(mut self) -> Result<(), SendError<T>> {
         self.taken = true;
         match self.state {
@@ -145,6 +150,7 @@ impl<'a, T> Send<'a, T> {
 }
 
 impl<T> Drop for Send<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         if !self.taken && !matches!(self.state, State::Done) {
             // SAFETY: neither sent nor taken.
@@ -191,6 +197,7 @@ impl<'s, 'a, T> SendFrom<'s, 'a, T> {
     }
 
     /// What became of the chosen arm's value.
+    #[inline]
     pub fn finish(self) -> Result<(), SendError<T>> {
         match self.state {
             State::Done => Ok(()),
@@ -226,6 +233,7 @@ fn not_chosen_yet(state: &State) {
 }
 
 impl<T> AnyArm for Recv<'_, T> {
+    #[inline]
     fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
         let operation: &dyn Operation = self.from;
@@ -233,12 +241,14 @@ impl<T> AnyArm for Recv<'_, T> {
         unsafe { Arm::new(operation, self.room.as_mut_ptr().cast()) }
     }
 
+    #[inline]
     fn set(&mut self, chosen: Chosen) {
         self.state = chosen.0;
     }
 }
 
 impl<T> AnyArm for Send<'_, T> {
+    #[inline]
     fn arm(&mut self, _: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
         let operation: &dyn Operation = self.to;
@@ -246,12 +256,14 @@ impl<T> AnyArm for Send<'_, T> {
         unsafe { Arm::new(operation, (&raw mut *self.value).cast()) }
     }
 
+    #[inline]
     fn set(&mut self, chosen: Chosen) {
         self.state = chosen.0;
     }
 }
 
 impl<T> AnyArm for SendFrom<'_, '_, T> {
+    #[inline]
     fn arm(&mut self, run: Run) -> Arm<'_> {
         not_chosen_yet(&self.state);
         let lent = self.slot.lent.get();
@@ -266,6 +278,7 @@ impl<T> AnyArm for SendFrom<'_, '_, T> {
         unsafe { Arm::new(operation, value.cast_mut().cast()) }
     }
 
+    #[inline]
     fn set(&mut self, chosen: Chosen) {
         self.state = chosen.0;
         self.slot.lent.set(Slot::<T>::OVER);
@@ -277,7 +290,31 @@ impl<T> AnyArm for SendFrom<'_, '_, T> {
 }
 
 /// Runs the select; the index of the chosen arm, or `N` for the default.
+#[inline]
 pub fn run<const N: usize>(mut given: [&mut dyn AnyArm; N], biased: bool, otherwise: Otherwise) -> usize {
+    if N == 1 && otherwise == Otherwise::Return {
+        // Inlined, so that the kind of the arm is known.
+        return usize::from(!attempt(&mut given));
+    }
+    run_all(given, biased, otherwise)
+}
+
+/// The only arm is tried; whether it was chosen.
+#[inline]
+fn attempt(given: &mut [&mut dyn AnyArm]) -> bool {
+    let run = Run(given.as_ptr().addr());
+    let state = {
+        let mut arm = given[0].arm(run);
+        if !arm.attempt_alone() {
+            return false;
+        }
+        arm.take_state()
+    };
+    given[0].set(Chosen(state));
+    true
+}
+
+fn run_all<const N: usize>(mut given: [&mut dyn AnyArm; N], biased: bool, otherwise: Otherwise) -> usize {
     let (chosen, state) = {
         let run = Run(given.as_ptr().addr());
         let mut arms = given.each_mut().map(|arm| arm.arm(run));

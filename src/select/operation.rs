@@ -47,6 +47,8 @@ pub(crate) unsafe trait Operation {
     unsafe fn is_ready(&self) -> bool;
     /// Locked. Completes the operation if that is possible now.
     unsafe fn attempt(&self, place: *mut ()) -> Attempt;
+    /// Not locked. Completes the operation if that is possible now, as `try_send` and `try_recv` do; the value is moved when this is done.
+    unsafe fn attempt_alone(&self, place: *mut ()) -> Ended;
     /// Locked. The first step of the operation in two, if that is possible now.
     unsafe fn choose(&self, place: *mut ()) -> Attempt;
     /// Locked. For what a two-step receive that joins the queue now will get.
@@ -132,6 +134,12 @@ unsafe impl<T> Operation for Sender<T> {
         };
         // SAFETY: locked by the caller.
         attempt_of(unsafe { self.channel().state().with_raw(send) })
+    }
+
+    #[inline]
+    unsafe fn attempt_alone(&self, place: *mut ()) -> Ended {
+        // SAFETY: the caller forgets the value when this is done.
+        unsafe { self.channel().try_send(place.cast()) }
     }
 
     unsafe fn choose(&self, _place: *mut ()) -> Attempt {
@@ -236,6 +244,21 @@ unsafe impl<T> Operation for Receiver<T> {
                 Attempt::Done(None)
             }
             Source::Never => Attempt::WouldBlock,
+        }
+    }
+
+    #[inline]
+    unsafe fn attempt_alone(&self, place: *mut ()) -> Ended {
+        match self.source() {
+            // SAFETY: the place is room for a value.
+            Source::Channel(channel) => unsafe { channel.try_receive(place.cast()) },
+            Source::Timer(timer) => {
+                let Some(value) = timer.try_receive() else { return Ended::WouldBlock };
+                // SAFETY: as above.
+                unsafe { place.cast::<T>().write(value) };
+                Ended::Done
+            }
+            Source::Never => Ended::WouldBlock,
         }
     }
 
