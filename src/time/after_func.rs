@@ -8,14 +8,17 @@ use std::{
 
 use crate::{
     context::Registration,
-    runtime::alarm::{self, Alarm, HomeRuntime},
+    runtime::{
+        alarm::{self, Alarm, HomeRuntime},
+        fork,
+    },
 };
 
 /// Starts `f` in a goroutine of its own after `duration`; Go's `time.AfterFunc`.
 ///
 /// It runs on the runtime of the caller, or on the default one. A function that takes long delays no other timer. Dropping the handle
 /// leaves the function to run; [`AfterFunc::stop`] prevents it. When that runtime has been dropped by then, or has no stack left, the
-/// function is dropped without having run.
+/// function is dropped without having run. After zero it starts at once, as by [`go`](crate::go()), and cannot be stopped.
 ///
 /// # Examples
 ///
@@ -44,6 +47,12 @@ where
     F: FnOnce() + Send + 'static,
 {
     let home = HomeRuntime::here();
+    if duration.is_zero() {
+        // By way of the alarm thread it would be a wake of that thread, and one of a worker by it.
+        fork::check();
+        home.go(f);
+        return AfterFunc(Kind::Started);
+    }
     AfterFunc(Kind::Alarm(Alarm::set(alarm::deadline(duration), move || home.go(f))))
 }
 
@@ -53,6 +62,7 @@ where
 pub struct AfterFunc(Kind);
 
 enum Kind {
+    Started,
     Alarm(Alarm),
     Context(Registration),
 }
@@ -75,6 +85,7 @@ impl AfterFunc {
     /// Never parks.
     pub fn stop(&self) -> bool {
         match &self.0 {
+            Kind::Started => false,
             Kind::Alarm(alarm) => alarm.cancel(),
             Kind::Context(registration) => registration.remove(),
         }
