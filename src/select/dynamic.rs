@@ -3,21 +3,21 @@
 //! It works in two steps, as crossbeam's does: `select` chooses an operation, and the `SelectedOperation` completes it with the end it was
 //! made from.
 //!
-//! - Y1: a receive takes its value in the first step, into room on the heap, and the second step takes it out; but a sender that waits keeps its
-//!   value until the second step, and waits (C7 of `chan::two_step`).
+//! - Y1: a receive takes its value in the first step, into room on the heap or, when it is small, in the `SelectedOperation`, and the second step
+//!   takes it out; but a sender that waits keeps its value until the second step, and waits (C7 of `chan::two_step`).
 //! - Y2: a send gets a grant in the first step (C5): the promise of a place in the buffer, or a receiver that keeps waiting for it.
 //! - Y3: a selected operation that is dropped gives its value, its partner or its grant back (C6 to C8), and panics.
 
 use std::{
     fmt,
     marker::PhantomData,
-    mem::{self, MaybeUninit},
+    mem, ptr,
     time::{Duration, Instant},
 };
 
 use super::{
     engine::{self, Arm, MOST_ARMS, Otherwise, Purpose, State},
-    operation::{self, Operation},
+    operation::{self, Operation, Small},
 };
 use crate::{
     chan::{
@@ -27,6 +27,9 @@ use crate::{
     runtime::{park, present, wait::Reason},
     util::lock::RawBiased,
 };
+
+/// Operations for whose small values no memory is allocated.
+const FEW: usize = 8;
 
 /// Selects from a list of channel operations that is made at run time.
 ///
@@ -269,7 +272,16 @@ impl<'a> Select<'a> {
     }
 
     fn run(&mut self, otherwise: Otherwise) -> Option<SelectedOperation<'a>> {
-        let (mut arms, indices) = self.arms(|operation| operation.make_room());
+        let mut few = [const { Small::uninit() }; FEW];
+        let mut many = Vec::new();
+        let rooms = if self.operations.len() <= FEW {
+            few.as_mut_ptr()
+        } else {
+            many.reserve_exact(self.operations.len());
+            many.as_mut_ptr()
+        };
+        // Within what was reserved: there is one for each operation.
+        let mut arms = self.arms(|at, one| one.make_room(rooms.wrapping_add(at)));
         if arms.is_empty()
             && let Otherwise::Wait(None) = otherwise
         {
@@ -279,10 +291,13 @@ impl<'a> Select<'a> {
         let mut operation = None;
         for (at, arm) in arms.iter_mut().enumerate() {
             if chosen == Some(at) {
+                let (one, room) = (arm.operation(), arm.place());
                 operation = Some(SelectedOperation {
-                    index: indices[at],
-                    operation: arm.operation(),
-                    room: arm.place(),
+                    index: self.operations[at].0,
+                    operation: one,
+                    // SAFETY: that is where the room is then.
+                    small: if one.is_small() { unsafe { room.cast::<Small>().read() } } else { Small::uninit() },
+                    heap: room,
                     state: arm.take_state(),
                     _not_sync: PhantomData,
                 });
@@ -298,17 +313,20 @@ impl<'a> Select<'a> {
     }
 
     fn tell(&mut self, otherwise: Otherwise) -> Option<usize> {
-        let (mut arms, indices) = self.arms(|_| std::ptr::null_mut());
-        let ready = engine::run(&mut arms, self.biased, otherwise, Purpose::Tell).map(|at| indices[at]);
+        let mut arms = self.arms(|_, _| ptr::null_mut());
+        let ready = engine::run(&mut arms, self.biased, otherwise, Purpose::Tell).map(|at| self.operations[at].0);
         if otherwise != Otherwise::Return {
             park::spend();
         }
         ready
     }
 
-    fn arms(&self, place: impl Fn(&dyn Operation) -> *mut ()) -> (Vec<Arm<'a>>, Vec<usize>) {
-        // SAFETY: the operation's own room, which is freed after the select; or null, for selects that complete nothing.
-        self.operations.iter().map(|&(index, one)| (unsafe { Arm::new(one, place(one)) }, index)).unzip()
+    fn arms(&self, place: impl Fn(usize, &dyn Operation) -> *mut ()) -> Vec<Arm<'a>> {
+        let arm = |(at, &(_, one)): (usize, &(usize, &'a dyn Operation))| {
+            // SAFETY: the operation's own room, which is freed after the select; or null, for selects that complete nothing.
+            unsafe { Arm::new(one, place(at, one)) }
+        };
+        self.operations.iter().enumerate().map(arm).collect()
     }
 }
 
@@ -359,7 +377,10 @@ impl fmt::Debug for Select<'_> {
 pub struct SelectedOperation<'a> {
     index: usize,
     operation: &'a dyn Operation,
-    room: *mut (),
+    /// The room of a receive, if it is small.
+    small: Small,
+    /// Where it is otherwise.
+    heap: *mut (),
     state: State,
     _not_sync: PhantomData<*mut ()>,
 }
@@ -415,19 +436,30 @@ impl SelectedOperation<'_> {
     ///
     /// Never parks.
     #[track_caller]
-    pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+    pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         self.check(receiver);
-        let (state, room) = (self.take_state(), self.room);
-        mem::forget(self);
-        // SAFETY: made by this receiver's `make_room`, for a `T`.
-        let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
+        let mut chosen = mem::ManuallyDrop::new(self);
+        let (state, room) = (chosen.take_state(), chosen.room());
         match state {
-            // SAFETY: received into the room.
-            State::Taken(_) => Ok(unsafe { *room.assume_init() }),
-            // SAFETY: held for this receiver, whose values are `T`s.
-            State::Held(sender) => Ok(unsafe { operation::take_held(sender) }),
-            _ => Err(RecvError),
+            // SAFETY: received into the room, which was made by this receiver, for a `T`.
+            State::Taken(_) => Ok(unsafe { operation::take_from_room(room) }),
+            State::Held(sender) => {
+                // SAFETY: the room holds nothing.
+                unsafe { chosen.operation.free_room(room, false) };
+                // SAFETY: held for this receiver, whose values are `T`s.
+                Ok(unsafe { operation::take_held(sender) })
+            }
+            _ => {
+                // SAFETY: as above.
+                unsafe { chosen.operation.free_room(room, false) };
+                Err(RecvError)
+            }
         }
+    }
+
+    /// The room of a receive.
+    fn room(&mut self) -> *mut () {
+        if self.operation.is_small() { (&raw mut self.small).cast() } else { self.heap }
     }
 
     /// How the operation stands; afterwards nothing is left to complete or to give up.
@@ -449,20 +481,21 @@ impl SelectedOperation<'_> {
 
 impl Drop for SelectedOperation<'_> {
     fn drop(&mut self) {
+        let room = self.room();
         match self.take_state() {
             State::Granted(Grant::Closed) => {}
             // SAFETY: granted by this end's channel.
             State::Granted(grant) => unsafe { self.operation.give_up(grant) },
             // SAFETY: received into the room, and not taken out.
-            State::Taken(taken_at) => unsafe { self.operation.give_back(self.room, taken_at) },
+            State::Taken(taken_at) => unsafe { self.operation.give_back(room, taken_at) },
             State::Held(sender) => {
                 // SAFETY: held for this operation, and not used.
                 unsafe { self.operation.give_back_held(sender) };
                 // SAFETY: the room holds nothing.
-                unsafe { self.operation.free_room(self.room, false) };
+                unsafe { self.operation.free_room(room, false) };
             }
             // SAFETY: as above.
-            State::Done | State::Closed | State::Passed => unsafe { self.operation.free_room(self.room, false) },
+            State::Done | State::Closed | State::Passed => unsafe { self.operation.free_room(room, false) },
         }
         if !park::is_unwinding() {
             panic!("dropped `SelectedOperation` without completing the operation");

@@ -63,8 +63,11 @@ pub(crate) unsafe trait Operation {
     unsafe fn deadline(&self) -> Option<Instant>;
     /// Whether this end sends.
     fn sends(&self) -> bool;
-    /// Room for one value on the heap, and the end of it, with the value if there is one.
-    fn make_room(&self) -> *mut ();
+    /// Room for one value: `small` if it fits in there, else on the heap; null for sends.
+    fn make_room(&self, small: *mut Small) -> *mut ();
+    /// Whether that room is `small`.
+    fn is_small(&self) -> bool;
+    /// The end of it, with the value if there is one.
     unsafe fn free_room(&self, room: *mut (), holds_value: bool);
     /// Gives a value that was received and is not wanted back to the channel, where it was; frees its room.
     unsafe fn give_back(&self, room: *mut (), taken_at: TakenAt);
@@ -87,6 +90,30 @@ pub(crate) enum Counterpart {
     Nothing,
     /// Whoever sets the timer.
     Timer,
+}
+
+/// Room for a small value of any type, for which no memory is allocated.
+pub(crate) type Small = MaybeUninit<[usize; 4]>;
+
+/// Whether values of type `T` have room in [`Small`].
+const fn fits<T>() -> bool {
+    size_of::<T>() <= size_of::<Small>() && align_of::<T>() <= align_of::<Small>()
+}
+
+/// Takes the value out of the room of a receive, and ends the room.
+///
+/// # Safety
+///
+/// The room was made by a receiver of `T`s, and holds a value; one in a [`Small`] has moved with it.
+pub(crate) unsafe fn take_from_room<T>(room: *mut ()) -> T {
+    if fits::<T>() {
+        // SAFETY: by the caller.
+        return unsafe { room.cast::<T>().read() };
+    }
+    // SAFETY: made on the heap by `make_room`.
+    let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
+    // SAFETY: by the caller.
+    unsafe { *room.assume_init() }
 }
 
 /// Where a node goes.
@@ -184,8 +211,12 @@ unsafe impl<T> Operation for Sender<T> {
         true
     }
 
-    fn make_room(&self) -> *mut () {
+    fn make_room(&self, _small: *mut Small) -> *mut () {
         std::ptr::null_mut()
+    }
+
+    fn is_small(&self) -> bool {
+        false
     }
 
     unsafe fn free_room(&self, _room: *mut (), _holds_value: bool) {}
@@ -341,24 +372,27 @@ unsafe impl<T> Operation for Receiver<T> {
         false
     }
 
-    fn make_room(&self) -> *mut () {
-        Box::into_raw(Box::<T>::new_uninit()).cast()
+    fn make_room(&self, small: *mut Small) -> *mut () {
+        if fits::<T>() { small.cast() } else { Box::into_raw(Box::<T>::new_uninit()).cast() }
+    }
+
+    fn is_small(&self) -> bool {
+        fits::<T>()
     }
 
     unsafe fn free_room(&self, room: *mut (), holds_value: bool) {
-        // SAFETY: made by `make_room`.
-        let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
         if holds_value {
             // SAFETY: by the caller.
-            drop(unsafe { room.assume_init() });
+            drop(unsafe { take_from_room::<T>(room) });
+        } else if !fits::<T>() {
+            // SAFETY: made by `make_room`.
+            drop(unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) });
         }
     }
 
     unsafe fn give_back(&self, room: *mut (), taken_at: TakenAt) {
-        // SAFETY: made by `make_room`.
-        let room = unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) };
         // SAFETY: by the caller it holds a value.
-        let value = unsafe { *room.assume_init() };
+        let value = unsafe { take_from_room::<T>(room) };
         match self.source() {
             Source::Channel(channel) => channel.give_back(value, taken_at),
             _ => drop(value),
