@@ -16,7 +16,7 @@ use super::{
 use crate::{
     facade::{
         AtomicBool, AtomicUsize,
-        Ordering::{AcqRel, Relaxed},
+        Ordering::{AcqRel, Acquire, Relaxed},
     },
     runtime::{park, present, wait::Reason},
 };
@@ -128,15 +128,37 @@ fn one_more(count: &AtomicUsize) {
     }
 }
 
+/// Counts an end less; whether it was the last of its side. Who has the only one needs no exchange.
+#[inline]
+fn one_less(count: &AtomicUsize) -> bool {
+    // ORDERING: Acquire. What the last end does comes after what all others of its side did; pairs with the Release below. The caller has the
+    // only end then, so nobody makes another one.
+    if count.load(Acquire) == 1 {
+        // ORDERING: Relaxed. Says no more than that there is none.
+        count.store(0, Relaxed);
+        return true;
+    }
+    // ORDERING: AcqRel, as above.
+    count.fetch_sub(1, AcqRel) == 1
+}
+
+/// Whether the other side is gone, for the last end of a side.
+#[inline]
+fn other_side_gone<T>(shared: &Shared<T>) -> bool {
+    // ORDERING: Acquire. Who comes second sees all that the first did; pairs with the Release in `side_gone`.
+    shared.one_side_gone.load(Acquire)
+}
+
 /// Frees the channel when this is the second side to go.
 ///
 /// # Safety
 ///
 /// The caller was the last end of its side and does not touch the channel afterwards.
 unsafe fn side_gone<T>(shared: NonNull<Shared<T>>) {
-    // ORDERING: AcqRel. The one that frees sees all that the other side did.
     // SAFETY: alive until both sides are gone.
-    if unsafe { shared.as_ref() }.one_side_gone.swap(true, AcqRel) {
+    let ends = unsafe { shared.as_ref() };
+    // ORDERING: AcqRel. The one that frees sees all that the other side did.
+    if other_side_gone(ends) || ends.one_side_gone.swap(true, AcqRel) {
         // SAFETY: both sides are gone; the allocation came from a `Box`.
         drop(unsafe { Box::from_raw(shared.as_ptr()) });
     }
@@ -517,9 +539,11 @@ impl<T> Clone for Sender<T> {
 impl<T> Drop for Sender<T> {
     #[inline]
     fn drop(&mut self) {
-        // ORDERING: AcqRel. The last sender's close comes after what all others sent.
-        if self.shared().senders.fetch_sub(1, AcqRel) == 1 {
-            self.channel().close();
+        if one_less(&self.shared().senders) {
+            // Without receivers there is nobody to tell.
+            if !other_side_gone(self.shared()) {
+                self.channel().close();
+            }
             // SAFETY: the last sender, on its way out.
             unsafe { side_gone(self.end.get()) };
         }
@@ -840,10 +864,14 @@ impl<T> Drop for Receiver<T> {
         if let Flavor::Channel(end) = &self.flavor {
             let pointer = end.get();
             let shared = end.shared();
-            // ORDERING: AcqRel. What the last receiver does comes after what all others received.
-            if shared.receivers.fetch_sub(1, AcqRel) == 1 {
+            if one_less(&shared.receivers) {
                 let leave = Leave(pointer);
-                shared.channel.deafen();
+                if other_side_gone(shared) {
+                    // SAFETY: this is the only end of the channel.
+                    unsafe { shared.channel.clear() };
+                } else {
+                    shared.channel.deafen();
+                }
                 drop(leave);
             }
         }
