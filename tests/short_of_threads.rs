@@ -5,7 +5,7 @@ mod common;
 use std::{io::ErrorKind, panic::catch_unwind, time::Duration};
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Deadlock, Runtime, bounded, context::Context, fs, process::Command, time, unbuffered};
+use oxigo::{Deadlock, Runtime, bounded, context::Context, debug, fs, io, process::Command, time, unbuffered};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// With too little address space to be had for a thread; then with all of it again.
@@ -70,6 +70,29 @@ fn files_and_processes_tell_that_no_thread_can_be_started() {
             assert!(started.unwrap_err().to_string().contains("cannot start a thread for a blocking call"));
             assert!(fs::read("Cargo.toml").is_ok());
             assert!(Command::new("true").status().unwrap().success());
+        });
+    });
+}
+
+/// What is said to give an error does so, and does not panic.
+#[test]
+fn copies_and_looks_tell_that_no_thread_can_be_started() {
+    alone("copies_and_looks_tell_that_no_thread_can_be_started", || {
+        // Not opened by a call of ours, which would leave a thread.
+        let file = fs::File::from(std::fs::File::open("Cargo.toml").unwrap());
+        rt(1, || {
+            let (_reader, writer) = io::pipe().unwrap();
+            debug::trace::start("/dev/null").unwrap();
+            starved(|| {
+                let refused = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+                refused(io::copy(&file, &writer).unwrap_err());
+                refused(debug::dump(&mut Vec::new()).unwrap_err());
+                refused(debug::suspects(Duration::ZERO).unwrap_err());
+                refused(debug::trace::stop().unwrap_err());
+            });
+            // It is still being recorded.
+            debug::trace::stop().unwrap();
+            assert_ne!(io::copy(&file, &writer).unwrap(), 0);
         });
     });
 }

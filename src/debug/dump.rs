@@ -22,6 +22,7 @@ use crate::{
         watchdog,
     },
     runtime::{
+        blocking::blocking_io,
         lifecycle::{self, RuntimeInner},
         wait::Reason,
     },
@@ -54,14 +55,14 @@ const MOST_IDS: usize = 16;
 ///
 /// # Errors
 ///
-/// Those of `out`.
+/// Those of `out`. `OutOfMemory` on a goroutine when no thread can be started to look.
 ///
 /// # Blocking
 ///
 /// Parks the goroutine, or blocks the thread, for the time that looking takes.
 pub fn dump<W: Write + ?Sized>(out: &mut W) -> io::Result<()> {
     // A goroutine that waited here would hold its own worker, which could not answer.
-    let text = crate::blocking(|| gather(&lifecycle::runtimes()));
+    let text = blocking_io(|| Ok(gather(&lifecycle::runtimes())))?;
     out.write_all(text.as_bytes())
 }
 

@@ -43,6 +43,7 @@ use super::{
 use crate::{
     chan::ends::ChannelLayout,
     runtime::{
+        blocking::blocking_io,
         lifecycle::{self, RuntimeInner},
         slot::Slot,
         task::TaskRef,
@@ -614,6 +615,7 @@ impl fmt::Display for Suspects {
 /// # Errors
 ///
 /// Where the system does not show a process its own memory: on systems other than Linux, without `/proc`, and with pages larger than 256 KiB.
+/// `OutOfMemory` on a goroutine when no thread can be started to look.
 ///
 /// # Blocking
 ///
@@ -621,5 +623,5 @@ impl fmt::Display for Suspects {
 /// stopped for longer than a few milliseconds at a time.
 pub fn suspects(least: Duration) -> io::Result<Suspects> {
     // A goroutine that waited here would hold its own worker, which could not answer.
-    crate::blocking(|| look(least))
+    blocking_io(|| look(least))
 }

@@ -45,6 +45,7 @@ use std::{
 use super::hooks::{self, TRACE};
 use crate::{
     runtime::{
+        blocking::blocking_io,
         scheduler::{Processor, Worker},
         slot::Slot,
         task::TaskRef,
@@ -395,13 +396,14 @@ pub fn start(path: impl AsRef<Path>) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// `NotFound` when no trace is on; otherwise those of writing.
+/// `NotFound` when no trace is on; otherwise those of writing. `OutOfMemory` on a goroutine when no thread can be started to write: the trace
+/// goes on.
 ///
 /// # Blocking
 ///
 /// Parks the goroutine, or blocks the thread, until the file has been written.
 pub fn stop() -> io::Result<()> {
-    crate::blocking(finish)
+    blocking_io(finish)
 }
 
 fn finish() -> io::Result<()> {

@@ -141,7 +141,7 @@ impl End<'_> {
 ///
 /// # Errors
 ///
-/// Those of reading and of writing.
+/// Those of reading and of writing. `OutOfMemory` when no thread can be started to read a file.
 ///
 /// # Blocking
 ///
@@ -187,7 +187,7 @@ mod kernel {
     };
 
     use super::{Descriptor, File, io};
-    use crate::{blocking, net::system};
+    use crate::{net::system, runtime::blocking::blocking_io};
 
     /// How much one step moves at most.
     const STEP: usize = 1 << 20;
@@ -217,7 +217,7 @@ mod kernel {
         loop {
             let mut at_end = false;
             let (sent, end) = to.write_with(None, STEP, |fd, written| {
-                let sent = blocking(|| sendfile(fd, from.as_fd(), None, STEP - written))?;
+                let sent = blocking_io(|| Ok(sendfile(fd, from.as_fd(), None, STEP - written)?))?;
                 at_end = sent == 0;
                 Ok(sent)
             });
