@@ -3,14 +3,15 @@
 mod common;
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind},
+    process,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
 
-use common::{at_1_2_4, quiesce, rt};
+use common::{at_1_2_4, child, is_child, quiesce, rt, stderr};
 use oxigo::{go, sync::SingleFlight, unbuffered};
 
 #[test]
@@ -73,6 +74,35 @@ fn sf_03_a_panic_reaches_all() {
         callers.into_iter().for_each(|caller| assert!(caller.join().unwrap()));
         assert_eq!(flight.work(1, || 3), (3, false));
     });
+}
+
+/// The panic of those who share the call names their own place: it was one in the library.
+#[test]
+fn sf_03_a_shared_panic_names_its_caller() {
+    const NAME: &str = "sf_03_a_shared_panic_names_its_caller";
+    if is_child(NAME) {
+        panic::set_hook(Box::new(|info| eprintln!("at {}", info.location().unwrap().file())));
+        rt(1, || {
+            let flight = Arc::new(SingleFlight::<u32, u32>::new());
+            let (tx, rx) = unbuffered::<()>();
+            let other = flight.clone();
+            let first = go(move || {
+                other.work(1, || {
+                    rx.recv().unwrap();
+                    panic!("on purpose")
+                })
+            });
+            quiesce();
+            let second = go(move || flight.work(1, || 2));
+            quiesce();
+            tx.send(()).unwrap();
+            assert!(first.join().is_err() && second.join().is_err());
+        });
+        process::exit(0);
+    }
+    let text = stderr(&child(NAME));
+    let places: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("at ")).collect();
+    assert_eq!(places, [file!(); 2], "{text}");
 }
 
 /// A key whose `Hash` panics after the call leaves nobody waiting for ever.

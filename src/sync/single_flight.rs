@@ -73,6 +73,7 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread, while another one runs the call. A call for the same key from within `f` waits for ever.
+    #[track_caller]
     pub fn work<F: FnOnce() -> V>(&self, key: K, f: F) -> (V, bool) {
         let key = Arc::new(key);
         let mut calls = self.calls.lock();
