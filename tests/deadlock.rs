@@ -124,6 +124,10 @@ fn dd_01_every_goroutine_is_listed() {
     }
     let text = reported(NAME);
     assert!(text.contains("[held]: park") && text.contains("goroutine 1: join on"), "{text}");
+    // Whom it joins is told by the number that heads that one's own lines: an address is in no heading.
+    let held = text[..text.find(" [held]: park").unwrap()].rsplit(' ').next().unwrap();
+    let join = text.lines().find(|line| line.starts_with("goroutine 1: join on")).unwrap();
+    assert!(join.contains(&format!(" (goroutine {held}), ")), "{text}");
 }
 
 /// A plain `main` that waits for ever counts as a goroutine would.

@@ -51,6 +51,8 @@ pub(crate) struct CensusEntry {
     pub(crate) id: u64,
     pub(crate) name: Option<String>,
     pub(crate) wait: Wait,
+    /// The id of the goroutine whose end it waits for in `join`.
+    pub(crate) joins: Option<u64>,
     pub(crate) waited: Duration,
     pub(crate) started_at: &'static Location<'static>,
     pub(crate) trace: Trace,
@@ -137,6 +139,7 @@ impl Request {
                     id: task.id(),
                     name: task.name().map(str::to_owned),
                     wait: named(slot.wait()),
+                    joins: slot.joins(),
                     waited: slot.waited(),
                     started_at: task.location(),
                     trace: if self.traces == Traces::Taken { slot.trace() } else { Vec::new() },

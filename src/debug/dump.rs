@@ -18,7 +18,7 @@ use crate::{
     debug::{
         census::{Census, CensusEntry, Traces},
         heritage::Ancestor,
-        leaks::{self, Heading},
+        leaks::{self, Heading, Waiting},
         watchdog,
     },
     runtime::{
@@ -125,7 +125,7 @@ fn render(entries: Vec<CensusEntry>, text: &mut String) {
     let mut frames = Frames::default();
     for ((trace, _, _, _, for_ever, _), entries) in groups {
         let first = &entries[0];
-        let _ = write!(text, "{}: {}", Heading(first), first.wait);
+        let _ = write!(text, "{}: {}", Heading(first), Waiting(first));
         if for_ever {
             text.push_str(", for ever");
         }

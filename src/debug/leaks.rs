@@ -166,7 +166,7 @@ impl Goroutines {
 impl fmt::Display for Goroutines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for entry in &self.entries {
-            writeln!(f, "{}: {}", Heading(entry), entry.wait)?;
+            writeln!(f, "{}: {}", Heading(entry), Waiting(entry))?;
             entry.fmt_start(f)?;
         }
         match (self.entries.len(), self.unseen) {
@@ -258,6 +258,19 @@ impl fmt::Display for Heading<'_> {
             before = ", ";
         }
         f.write_str(if before == ", " { "}" } else { "" })
+    }
+}
+
+/// What a goroutine waits for, with the number that a join's goroutine has in the other headings: `join on 0x… (goroutine 17)`.
+pub(crate) struct Waiting<'a>(pub(crate) &'a CensusEntry);
+
+impl fmt::Display for Waiting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.wait.fmt(f)?;
+        match self.0.joins {
+            Some(id) => write!(f, " (goroutine {id})"),
+            None => Ok(()),
+        }
     }
 }
 

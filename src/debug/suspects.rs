@@ -37,7 +37,7 @@ use std::{
 
 use super::{
     census::{Census, CensusEntry, Traces},
-    leaks::{self, Bond, GoroutineInfo, Heading},
+    leaks::{self, Bond, GoroutineInfo, Heading, Waiting},
     memory::{self, Hidden, Memory, Span},
 };
 use crate::{
@@ -556,7 +556,7 @@ impl fmt::Display for Suspects {
                 first.waited.as_millis()
             )?;
             for one in group.entries.iter().take(NAMED) {
-                writeln!(f, "    {}: {}", Heading(one), one.wait)?;
+                writeln!(f, "    {}: {}", Heading(one), Waiting(one))?;
             }
             if group.entries.len() > NAMED {
                 writeln!(f, "    and {} more", group.entries.len() - NAMED)?;
