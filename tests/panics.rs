@@ -77,6 +77,25 @@ fn pn_01_a_panic_is_printed_at_once_and_kept() {
     assert!(text.contains("unheard words"), "{text}");
 }
 
+/// How a goroutine gets to its closure is not printed: it was more than twenty frames of this crate's.
+#[test]
+fn pn_01_a_back_trace_ends_with_the_goroutine() {
+    const NAME: &str = "pn_01_a_back_trace_ends_with_the_goroutine";
+    if is_child(NAME) {
+        rt(2, || go(|| panic!("on purpose")).join().unwrap_err());
+        process::exit(0);
+    }
+    let output = process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", NAME, "--nocapture"])
+        .envs([("OXIGO_TEST_CHILD", NAME), ("RUST_BACKTRACE", "1")])
+        .output()
+        .unwrap();
+    let text = stderr(&output);
+    let trace = &text[text.find("stack backtrace:").expect(&text)..];
+    assert!(trace.contains(&format!("panics::{NAME}::")), "{text}");
+    assert!(!trace.contains("oxigo::runtime::") && !trace.contains("corosensei"), "{text}");
+}
+
 /// What cannot be printed is lost, as a thread's panic message is, and the panic goes on. The line with the goroutine's name ended the
 /// process, since the hook panicked in its turn.
 #[test]

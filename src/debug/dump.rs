@@ -223,10 +223,10 @@ impl Frames {
 }
 
 impl Function {
-    /// Whether this is the one that calls a goroutine's closure, `runtime::task::run`.
+    /// Whether this is the one that calls a goroutine's closure, in `runtime::task`.
     fn is_entry(&self) -> bool {
-        self.name.starts_with("oxigo::runtime::task::run")
-            || (self.is_in("runtime/task.rs") && (self.name == "run" || self.name.starts_with("run<")))
+        self.name.starts_with("oxigo::runtime::task::__rust_begin_short_backtrace")
+            || (self.is_in("runtime/task.rs") && self.name.starts_with("__rust_begin_short_backtrace"))
     }
 
     /// Whether it is part of leaving the thread to others.

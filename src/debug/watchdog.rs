@@ -8,7 +8,7 @@
 //! - G1: the handler allocates nothing, takes no lock and calls nothing of the user's. It copies words.
 //! - G2: one question at a time, under `ASKING`: the clock thread asks, and dumps do. Whoever asks waits for the answer, for some ten
 //!   milliseconds at most. An answer that comes later is thrown away with the next question, whose number it does not have.
-//! - G3: a slot names its task only while the runner's reference to it is there (`task::run`), so the handler may follow it.
+//! - G3: a slot names its task only while the runner's reference to it is there (see `runtime::task`), so the handler may follow it.
 
 use std::{
     collections::HashSet,

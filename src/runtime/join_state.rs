@@ -269,7 +269,7 @@ mod loom_end {
             (task.clone(), Handle(task))
         }
 
-        /// As `task::run`, with `finish`.
+        /// As a task is run, with `finish`.
         fn run(&self) {
             // SAFETY: the stage is the runner's (J2).
             self.stage.with_mut(|stage| unsafe { *stage = true });

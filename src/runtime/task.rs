@@ -176,7 +176,7 @@ impl TaskRef {
                 join_state: JoinState::new(),
                 vtable: const {
                     &VTable {
-                        run: run::<F, T, E>,
+                        run: __rust_begin_short_backtrace::<F, T, E>,
                         free: free::<F, T, E>,
                         take: take::<F, T, E>,
                         clear: clear::<F, T, E>,
@@ -319,10 +319,13 @@ pub(crate) unsafe fn id_at(address: usize) -> u64 {
     unsafe { &*header }.id
 }
 
+/// Runs the closure and keeps its result. By its name `std` ends the back trace of a panic here: how a goroutine gets to its closure is the same
+/// for all.
+///
 /// # Safety
 ///
 /// `header` is the runner's reference to a `Task<F, T, E>` that has not run.
-unsafe fn run<F, T, E>(header: NonNull<Header>, refused: bool)
+unsafe fn __rust_begin_short_backtrace<F, T, E>(header: NonNull<Header>, refused: bool)
 where
     F: FnOnce() -> T + Send,
     T: Send,
@@ -369,7 +372,7 @@ where
 ///
 /// # Safety
 ///
-/// As for `run`, at its end.
+/// As for `__rust_begin_short_backtrace`, at its end.
 #[inline]
 unsafe fn finish<F, T, E>(header: NonNull<Header>) {
     // SAFETY: the runner's reference is there until the end of this function.
