@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{at_1_2_4, quiesce, rt};
+use common::{at_1_2_4, is_child, quiesce, rt};
 use oxigo::{
     context::{
         Context,
@@ -307,4 +307,37 @@ fn a_child_blocks_no_signals() {
     })
     .join()
     .unwrap();
+}
+
+/// `exec` leaves the worker's signals behind as well; what cannot be executed leaves the process and the worker's signals as they were.
+#[cfg(target_os = "linux")]
+#[test]
+fn exec_blocks_no_signals() {
+    const NAME: &str = "exec_blocks_no_signals";
+    if is_child(NAME) {
+        let exec = || {
+            let blocked = || {
+                let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+                status.lines().find(|line| line.starts_with("SigBlk")).unwrap().to_owned()
+            };
+            let before = blocked();
+            assert_eq!(Command::new("/nonexistent").exec().kind(), ErrorKind::NotFound);
+            assert_eq!(blocked(), before);
+            panic!("{}", Command::new("grep").args(["SigBlk", "/proc/self/status"]).exec());
+        };
+        match std::env::var("EXEC_ON").unwrap().as_str() {
+            "goroutine" => rt(2, exec),
+            "pool" => rt(2, move || oxigo::blocking(exec)),
+            _ => exec(),
+        }
+    }
+    for place in ["goroutine", "pool", "thread"] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .envs([("OXIGO_TEST_CHILD", NAME), ("EXEC_ON", place)])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("SigBlk:\t0000000000000000\n"), "{place}: {text}");
+    }
 }

@@ -10,7 +10,7 @@ mod tests;
 use std::{
     ffi::OsStr,
     io::{self, Read},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     panic,
     path::Path,
     process as std_process,
@@ -194,6 +194,30 @@ impl Command {
         // For what is started next.
         self.set_others([Stdio::inherit; 3]);
         started?.wait_with_output()
+    }
+
+    /// Puts the program in the place of this process, as [`CommandExt::exec`] does: Go's `syscall.Exec`. Nothing unwinds, nobody is waited for,
+    /// and it returns only when the program could not be started. A stream that is [`Stdio::piped`] is no use here.
+    ///
+    /// The program blocks no signals of ours; by `std`'s `exec` on a goroutine it would inherit what workers block, and Ctrl-C would not
+    /// end it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// let error = oxigo::process::Command::new("ls").args(["-a", "-l", "-h"]).exec();
+    /// eprintln!("cannot become ls: {error}");
+    /// oxigo::exit(1);
+    /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks; the thread is held until the program has been found.
+    pub fn exec(&mut self) -> io::Error {
+        if scheduler::has_blocked_signals() {
+            return scheduler::with_signals(|| self.inner.exec());
+        }
+        self.inner.exec()
     }
 
     /// Sets the streams that have not been set.
