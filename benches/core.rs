@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use divan::{Bencher, counter::ItemsCount};
-use oxigo::{Runtime, WaitGroup, bounded, go, select, unbuffered};
+use oxigo::{Builder, Runtime, WaitGroup, bounded, go, select, sync::RwLock, unbuffered};
 
 /// Units of work in one iteration.
 const ITEMS: u64 = 20_000;
@@ -181,6 +181,32 @@ fn select_of_three(bencher: Bencher<'_, '_>, workers: usize) {
                 recv(from_right) -> n => sum += n.unwrap_or(0),
             }
         }
+    });
+}
+
+/// Two writers and two readers of one lock, one of each on each worker.
+#[divan::bench(args = WORKERS)]
+fn rwlock_of_four(bencher: Bencher<'_, '_>, workers: usize) {
+    const EACH: u64 = ITEMS / 4;
+    measure(bencher, workers, 2 * EACH, || {
+        let lock = Arc::new(RwLock::new(0));
+        let party = |writes: bool| {
+            let lock = Arc::clone(&lock);
+            let work = move || {
+                let mut greatest = 0;
+                for _ in 0..EACH {
+                    if writes {
+                        *lock.write() += 1;
+                    } else {
+                        greatest = lock.read().max(greatest);
+                    }
+                }
+                assert!(greatest <= 2 * EACH);
+            };
+            Builder::new().spread().spawn(work).expect("a stack")
+        };
+        [true, true, false, false].map(party).into_iter().for_each(|party| party.join().expect("no panic"));
+        *lock.read()
     });
 }
 

@@ -29,7 +29,7 @@ use std::time::Instant;
 pub(crate) use crate::runtime::panics::{is_unwinding, may_have_caught, resume as resume_panic};
 #[cfg(not(loom))]
 pub(crate) use crate::runtime::scheduler::{
-    WakeBatch, accepted, holds_worker, linger, no_switch, place, place_of, spend, spend_call, tick,
+    WakeBatch, accepted, holds_worker, is_on_only_worker, linger, no_switch, place, place_of, spend, spend_call, tick,
 };
 use crate::runtime::{
     thread_parker::ThreadParker,
@@ -111,7 +111,8 @@ impl Unit {
 
 #[cfg(loom)]
 pub(crate) use model::{
-    WakeBatch, is_unwinding, linger, may_have_caught, no_switch, place, place_of, resume_panic, spend, tick,
+    WakeBatch, is_on_only_worker, is_unwinding, linger, may_have_caught, no_switch, place, place_of, resume_panic,
+    spend, tick,
 };
 
 /// In a model every party is a thread.
@@ -140,6 +141,10 @@ mod model {
     pub(crate) fn spend() {}
 
     pub(crate) fn linger(_round: u32) {}
+
+    pub(crate) fn is_on_only_worker() -> bool {
+        false
+    }
 
     pub(crate) fn tick() -> u32 {
         0

@@ -290,6 +290,11 @@ mod native {
         }
     }
 
+    /// Whether the calling goroutine's worker is the only one of its runtime; false on a plain thread.
+    pub(crate) fn is_on_only_worker() -> bool {
+        Worker::current().is_some_and(|worker| worker.runtime.processors().len() == 1)
+    }
+
     /// Whether the calling goroutine lives on the worker of `processor`; false on a plain thread.
     #[inline]
     pub(crate) fn is_of(processor: &'static Processor) -> bool {

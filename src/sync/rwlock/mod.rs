@@ -11,10 +11,11 @@
 //! - R2: a reader comes in only while none of `WRITER`, `WRITERS_WAIT`, `WOKEN`, `UPGRADING` is set (RW-02); recursive readers look at
 //!   `WRITER` only. An upgradable one heeds the same, and others of its kind.
 //! - R3: the writer's unlock lets in all readers that wait (RW-03) and the first upgradable one, else the first writer; when the last reader
-//!   of either kind leaves, the first writer is handed the lock. A writer that was the upgradable reader, and so went before those that
+//!   of either kind leaves, it is the first writer's turn. A writer that was the upgradable reader, and so went before those that
 //!   wait, lets no other upgradable one in before them (`UPGRADED`): parties that upgrade one after the other would keep writers out. So
-//!   readers and writers take turns, and nobody starves. Between writers alone, newcomers may overtake for about 1 ms; between upgradable
-//!   readers none does, not even for that long: who leaves hands over to the first, or leaves it to the next writer to let it in.
+//!   readers and writers take turns, and nobody starves. A writer whose turn it is is called, and until it comes other writers may overtake it, and
+//!   with it the readers that wait for it, for about 1 ms: otherwise the lock would lie idle for each wake. Then it is handed the lock. Between upgradable
+//!   readers none overtakes, not even for that long: who leaves hands over to the first, or leaves it to the next writer to let it in.
 //! - R4 (P3, last touch): as M3. An unlock that finds nobody to wake leaves the gate first; the compare-exchange on the word is its last
 //!   touch. One that wakes touches the lock only while it holds a claim on somebody that it has not woken yet.
 //! - R5: no wake is lost: who waits sets its bit in the same step in which it sees that it has to. While a queue of readers or of upgradable
@@ -33,7 +34,7 @@ use std::time::Instant;
 pub(super) use self::word::Read;
 use self::word::{
     Heir, READER, READERS_WAIT, STARVING, UPGRADABLE, UPGRADABLES_WAIT, UPGRADED, UPGRADING, WOKEN, WRITER,
-    WRITERS_WAIT, can_write, heir, readers, upgraded,
+    WRITERS_WAIT, can_write, heir, is_on_its_way, readers, upgraded,
 };
 use super::mutex::{Manner, out_of_patience};
 use crate::{
@@ -47,8 +48,11 @@ use crate::{
         wait::Reason,
         waitq::{Claimed, ClaimedNode, Node, Outcome, WaitQueue},
     },
-    util::{Lock, backoff::Backoff, lock::Guard},
+    util::{Lock, lock::Guard},
 };
+
+/// How often a party tries before it queues. Fewer times than for a mutex: who holds this lock may hold it long.
+const ROUNDS: u32 = 4;
 
 type Gate<'a> = Guard<'a, ()>;
 
@@ -537,8 +541,8 @@ impl RawRwLock {
         loop {
             // ORDERING: Relaxed. The compare-exchange, or the gate, decides.
             let word = self.word.load(Relaxed);
-            let on_its_way = manner == Manner::Free && word & (WOKEN | STARVING) == WOKEN;
-            if word & (READERS_WAIT | UPGRADABLES_WAIT) != 0 || (word & WRITERS_WAIT != 0 && !on_its_way) {
+            let on_its_way = manner == Manner::Free && is_on_its_way(word);
+            if !on_its_way && word & (READERS_WAIT | UPGRADABLES_WAIT | WRITERS_WAIT) != 0 {
                 let gate = self.gate.lock();
                 // SAFETY: passed on.
                 return unsafe { self.pass_on(gate, Next::Readers(manner)) };
@@ -564,6 +568,9 @@ impl RawRwLock {
         if next == Next::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
+            if word & STARVING == 0 {
+                return self.call(gate, first);
+            }
             // SAFETY: passed on.
             return unsafe { self.hand_to(gate, keep | self.waits(), first) };
         }
@@ -584,11 +591,7 @@ impl RawRwLock {
                 // SAFETY: passed on.
                 return unsafe { self.hand_to(gate, keep | self.waits(), first) };
             }
-            let unit = first.complete(Outcome::Again);
-            // ORDERING: Release. Publishes what was written to a writer that overtakes.
-            self.word.store(self.waits() | WOKEN, Release);
-            drop(gate);
-            return unit.wake(Wake::Handoff);
+            return self.call(gate, first);
         }
         // Nobody. R4: the gate first, then the word.
         // ORDERING: Relaxed. Still ours.
@@ -596,6 +599,16 @@ impl RawRwLock {
         drop(gate);
         // SAFETY: passed on: the lock is still ours.
         unsafe { self.release_exclusive_slow(Manner::Free) };
+    }
+
+    /// Lets go of the write lock that the caller holds, and calls the claimed `first` to take it; others may be quicker. Nobody else is on its way.
+    fn call(&self, gate: Gate<'_>, first: ClaimedNode) {
+        let unit = first.complete(Outcome::Again);
+        // ORDERING: Release. Publishes what was written, and what was read, to a writer that overtakes.
+        self.word.store(self.waits() | WOKEN, Release);
+        drop(gate);
+        // R4: until it is woken, it keeps the lock alive.
+        unit.wake(Wake::Handoff);
     }
 
     /// Makes the claimed `first` the writer.
@@ -701,17 +714,17 @@ enum Next {
     Writer,
 }
 
-/// Tries, backing off in between.
+/// Tries, and leaves the lock alone for a moment in between: others of this worker run, who may be those that are waited for. Where there is no other
+/// worker they are, and it is left to them to wake the caller.
 fn spin(mut attempt: impl FnMut() -> bool) -> bool {
-    let mut backoff = Backoff::new();
-    // Fewer rounds than for a mutex: who holds this lock may hold it long.
-    for _ in 0..4 {
+    for _ in 0..ROUNDS {
         if attempt() {
             return true;
         }
-        if !backoff.pause() {
+        if park::is_on_only_worker() {
             break;
         }
+        park::linger(0);
     }
     false
 }

@@ -5,7 +5,7 @@
 //! | `WRITER` | by the writer, or by the one who hands over | a writer holds the lock; excludes readers and the upgradable reader |
 //! | `READERS_WAIT` | under the gate, with the push of a node | the queue of readers may hold nodes |
 //! | `WRITERS_WAIT` | under the gate, with the push of a node | the queue of writers may hold nodes |
-//! | `WOKEN` | by a writer's unlock that woke a writer | that one is on its way: it takes the lock, or goes back to the front of the queue, and clears the bit in that step |
+//! | `WOKEN` | by a writer's unlock, or the last reader's, that woke a writer | that one is on its way, and holds new readers back: it takes the lock, or goes back to the front of the queue, and clears the bit in that step |
 //! | `STARVING` | under the gate, by a woken writer that came too late and has waited for more than 1 ms | a writer hands over to the first writer in the queue |
 //! | `UPGRADABLE` | by the upgradable reader, or by the one who lets it in | a reader that may become the writer holds the lock; excludes writers and its own kind, not readers |
 //! | `UPGRADING` | under the gate, by the upgradable reader | it waits for the readers to leave. Never without `UPGRADABLE` |
@@ -75,10 +75,16 @@ impl Read {
     }
 }
 
-/// Whether a writer may take the lock: a woken one (`mine` is `WOKEN`) whenever nobody holds it, others if no readers wait either.
+/// Whether a writer may take the lock: a woken one (`mine` is `WOKEN`) whenever nobody holds it, others if no readers wait either, or it is the turn of
+/// one that is on its way.
 pub(super) fn can_write(word: usize, mine: usize) -> bool {
-    let excluded = WRITER | UPGRADABLE | if mine == 0 { READERS_WAIT } else { 0 };
+    let excluded = WRITER | UPGRADABLE | if mine == 0 && !is_on_its_way(word) { READERS_WAIT } else { 0 };
     word & excluded == 0 && readers(word) == 0
+}
+
+/// Whether a writer has been woken that others may still overtake.
+pub(super) fn is_on_its_way(word: usize) -> bool {
+    word & (WOKEN | STARVING) == WOKEN
 }
 
 /// The word when the upgradable reader has become the writer.
