@@ -653,23 +653,6 @@ fn st_09_bubbles_leave_nothing_behind() {
     assert!(count("fd") < descriptors + 50, "descriptors are left");
 }
 
-/// What makes the conductor look may be taken back before it does: time must not move for that.
-#[test]
-fn st_10_an_alarm_for_now_that_is_taken_back_moves_no_time() {
-    synctest::test(|| {
-        let late = go(|| time::sleep(HOUR));
-        synctest::wait();
-        let passed = taken(|| {
-            for _ in 0..100 {
-                assert!(time::after_func(Duration::ZERO, || unreachable!()).stop());
-                yield_now();
-            }
-        });
-        assert_eq!(passed, Duration::ZERO);
-        late.join().unwrap();
-    });
-}
-
 /// A million seconds in which a thousand goroutines sleep and wake, against a naive twin: each wakes exactly when it is to, in order of time.
 #[test]
 fn st_02_random_sleeps_agree_with_a_sorted_list() {

@@ -55,8 +55,6 @@ struct State {
     alarms: Wheel<Action>,
     /// While it waits.
     conductor: Option<&'static Unit>,
-    /// All others wait: what the conductor has been told.
-    idle: bool,
     /// Who wants to be told the same.
     waiter: Option<&'static Unit>,
     random: u64,
@@ -108,7 +106,7 @@ impl Bubble {
         // ORDERING: SeqCst. No more than `is_any` asks.
         COUNT.fetch_add(1, SeqCst);
         let random = RandomState::new().build_hasher().finish() | 1;
-        let state = State { alarms: Wheel::new(), conductor: None, idle: false, waiter: None, random };
+        let state = State { alarms: Wheel::new(), conductor: None, waiter: None, random };
         let now = AtomicU64::new(clock::nanos(Instant::now()));
         let bubble = Arc::new(Self { number, now, state: Lock::new(state) });
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,18 +126,9 @@ impl Bubble {
 
     // ---- what goroutines do ----------------------------------------------------------------------------------------------
 
-    /// Has `action` run at `at`, on the conductor.
+    /// Has `action` run at `at`, which is to come, on the conductor.
     pub(crate) fn set_alarm(&self, at: u64, action: Action) -> Key {
-        let mut state = self.state.lock();
-        let key = state.alarms.add(at, action);
-        // ORDERING: Relaxed. T3.
-        let due = at <= self.now.load(Relaxed);
-        let conductor = if due { state.conductor.take() } else { None };
-        drop(state);
-        if let Some(conductor) = conductor {
-            conductor.wake(Wake::Queue);
-        }
-        key
+        self.state.lock().alarms.add(at, action)
     }
 
     /// Takes an alarm back, if it has not fired.
@@ -174,10 +163,7 @@ impl Bubble {
 
     /// Tells it (T2).
     pub(crate) fn all_wait(&self) {
-        let mut state = self.state.lock();
-        let conductor = state.conductor.take();
-        state.idle = conductor.is_some();
-        drop(state);
+        let conductor = self.state.lock().conductor.take();
         if let Some(conductor) = conductor {
             conductor.wake(Wake::Queue);
         }
@@ -189,7 +175,7 @@ impl Bubble {
     pub(crate) fn conduct<T>(&self, first: &JoinHandle<T>) -> Result<(), Stuck> {
         let mut last_chance = true;
         loop {
-            let all_wait = self.until_all_wait();
+            self.until_all_wait();
             let worker = Worker::current().expect("the conductor is a goroutine");
             let ended = first.is_finished();
             // ORDERING: Relaxed. T3.
@@ -198,9 +184,6 @@ impl Bubble {
             let next = Some(self.next(worker)).filter(|next| !ended || *next <= now).unwrap_or(u64::MAX);
             if next <= now {
                 self.fire(worker);
-            } else if !all_wait {
-                // What was due has been taken back.
-                continue;
             } else if let Some(waiter) = self.take_waiter() {
                 waiter.wake(Wake::Queue);
             } else if next < u64::MAX {
@@ -222,18 +205,11 @@ impl Bubble {
         }
     }
 
-    /// Waits until all others wait, and is told so; or until an alarm is due, for which nobody need wait.
-    fn until_all_wait(&self) -> bool {
+    /// Waits until all others wait.
+    fn until_all_wait(&self) {
         let unit = park::current();
-        let mut state = self.state.lock();
-        // ORDERING: Relaxed. T3.
-        if state.alarms.next().is_some_and(|next| next <= self.now.load(Relaxed)) {
-            return false;
-        }
-        state.conductor = Some(unit);
-        drop(state);
+        self.state.lock().conductor = Some(unit);
         unit.park(Reason::Conduct.alone());
-        std::mem::take(&mut self.state.lock().idle)
     }
 
     fn take_waiter(&self) -> Option<&'static Unit> {
