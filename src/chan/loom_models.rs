@@ -19,6 +19,7 @@ use super::{
 use crate::{
     runtime::{park, wait::Reason},
     select,
+    select::engine::loom_guess::WANTED,
 };
 
 /// Counts how often a value is dropped.
@@ -27,6 +28,14 @@ struct Counted(Arc<AtomicUsize>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// With selects that look at all arms only, and with selects that look at the first one before (X3 of `select::engine`).
+fn with_each_look(model: impl Fn() + Sync + Send + Copy + 'static) {
+    for wanted in [false, true] {
+        WANTED.set(wanted);
+        loom::model(model);
     }
 }
 
@@ -187,7 +196,7 @@ fn loom_try_receive_against_close() {
 /// CQ-04: two partners, on two channels, complete a waiting select; one of them gets it and the other keeps its value.
 #[test]
 fn loom_a_select_is_completed_once() {
-    loom::model(|| {
+    with_each_look(|| {
         let (ta, ra) = bounded::<u32>(0);
         let (tb, rb) = bounded::<u32>(0);
         let a = thread::spawn(move || ta.send(1).is_ok());
@@ -205,7 +214,7 @@ fn loom_a_select_is_completed_once() {
 /// Select against select: a send and a receive that may both be waiting.
 #[test]
 fn loom_select_meets_select() {
-    loom::model(|| {
+    with_each_look(|| {
         let (ta, ra) = bounded::<u32>(0);
         let (tb, rb) = bounded::<u32>(0);
         let other = thread::spawn(move || {
@@ -225,7 +234,7 @@ fn loom_select_meets_select() {
 /// SE-09: two parties that both select {send, receive} on one channel pair up.
 #[test]
 fn loom_self_select_pairs_up() {
-    loom::model(|| {
+    with_each_look(|| {
         let (tx, rx) = bounded::<u32>(0);
         let (tx2, rx2) = (tx.clone(), rx.clone());
         let other = thread::spawn(move || {
@@ -247,7 +256,7 @@ fn loom_self_select_pairs_up() {
 
 #[test]
 fn loom_select_sees_the_close() {
-    loom::model(|| {
+    with_each_look(|| {
         let (ta, ra) = bounded::<u32>(0);
         let (_tb, rb) = bounded::<u32>(1);
         let closer = thread::spawn(move || ta.close().unwrap());
@@ -573,7 +582,7 @@ fn one_of_two_is_ready(look: fn(&super::Receiver<u32>, &super::Receiver<u32>) ->
 /// SE-04.
 #[test]
 fn loom_default_only_if_nothing_was_ready_at_one_instant() {
-    loom::model(|| {
+    with_each_look(|| {
         assert!(one_of_two_is_ready(|a, b| select! {
             recv(a) -> _ => true,
             recv(b) -> _ => true,

@@ -3,7 +3,9 @@
 //! - X1: locks are taken in the order of their addresses, each once, so two selects in any order never deadlock.
 //! - X2: all locks are held while looking, so "nothing was ready" is true of one instant (and `default` may rely on it), and nothing
 //!   comes between looking and joining the queues.
-//! - X3: of several ready arms one is chosen, each with the same chance; the biased kinds take the first.
+//! - X3: of several ready arms one is chosen, each with the same chance; the biased kinds take the first. An unbiased select may first look at one arm
+//!   alone, each with the same chance: where that is ready it takes it, and no other lock. Of k arms of which r are ready each is taken so with
+//!   chance 1/k, and by the look at all, which follows in (k - r) of k cases, with (k - r)/(k r): together 1/r.
 //! - X4: waiting uses one ticket for all nodes, so exactly one partner, or the clock, completes it.
 //! - X5: afterwards every node is taken out of its queue, in constant time each; no trace is left.
 //! - X6: a select looks before it joins queues, so it never finds its own nodes.
@@ -137,6 +139,17 @@ const INLINE: usize = 8;
 /// Runs a select over `arms`; the index of the one that was chosen, if one was.
 pub(crate) fn run(arms: &mut [Arm<'_>], biased: bool, otherwise: Otherwise, purpose: Purpose) -> Option<usize> {
     assert!(arms.len() <= MOST_ARMS, "a select of {} operations; {MOST_ARMS} are the most", arms.len());
+    let mut how = if purpose == Purpose::Tell { Enqueue::Watch } else { Enqueue::Last };
+    if !biased && arms.len() > 1 && Guesses::wants_one() {
+        let index = random(arms.len() as u32);
+        let looked = Select { order: &[index], duplicates: false, biased, purpose }.look_at_one(arms, index as usize);
+        Guesses::came_to(looked.is_some());
+        match looked {
+            Some(Looked::Chosen(index)) => return Some(index),
+            Some(Looked::Again) => how = Enqueue::First,
+            None => {}
+        }
+    }
     let mut inline = [0_u32; INLINE];
     let mut heap;
     let order: &mut [u32] = if arms.len() <= INLINE {
@@ -152,7 +165,6 @@ pub(crate) fn run(arms: &mut [Arm<'_>], biased: bool, otherwise: Otherwise, purp
     let address = |i: u32| arms[i as usize].address();
     let duplicates = order.windows(2).any(|pair| address(pair[0]) == address(pair[1]));
     let select = Select { order, duplicates, biased, purpose };
-    let mut how = if purpose == Purpose::Tell { Enqueue::Watch } else { Enqueue::Last };
     loop {
         select.lock(arms);
         if let Some(chosen) = select.look(arms) {
@@ -223,58 +235,78 @@ impl Select<'_> {
         self.each_lock(arms, |lock, _| unsafe { lock.unlock() });
     }
 
+    /// Takes the lock of the arm at `index`, which is the select's whole order, and completes the arm if it is ready (X3).
+    fn look_at_one(&self, arms: &mut [Arm<'_>], index: usize) -> Option<Looked> {
+        arms[index].lock?;
+        self.lock(arms);
+        // SAFETY: locked.
+        let ready = unsafe { arms[index].operation.is_ready() };
+        let looked = if ready { self.take(arms, index) } else { None };
+        if looked.is_none() {
+            self.unlock(arms);
+        }
+        looked
+    }
+
     /// Under all locks: chooses and completes an arm, and leaves the locks; or finds none, and keeps them.
     fn look(&self, arms: &mut [Arm<'_>]) -> Option<Looked> {
         loop {
             let index = self.choose(arms)?;
-            if self.purpose == Purpose::Tell {
-                self.unlock(arms);
-                return Some(Looked::Chosen(index));
+            // What looked ready may have been lost to another channel, and has been cleared away then: look at the rest.
+            if let Some(looked) = self.take(arms, index) {
+                return Some(looked);
             }
-            let (operation, place) = (arms[index].operation, arms[index].place);
-            let attempt = if self.purpose == Purpose::Choose {
-                // SAFETY: locked; the place is the arm's.
-                unsafe { operation.choose(place) }
-            } else {
-                // SAFETY: as above.
-                unsafe { operation.attempt(place) }
-            };
-            let partner = match attempt {
-                Attempt::Done(partner) => {
-                    arms[index].state = State::Done;
-                    partner
-                }
-                Attempt::Taken(partner, taken_at) => {
-                    arms[index].state = State::Taken(taken_at);
-                    partner
-                }
-                Attempt::Held(sender) => {
-                    arms[index].state = State::Held(sender);
-                    None
-                }
-                Attempt::Closed => {
-                    arms[index].state = State::Closed;
-                    None
-                }
-                Attempt::Granted(grant) => {
-                    arms[index].state = State::Granted(grant);
-                    None
-                }
-                Attempt::Promise(sender) => return Some(self.await_value(arms, index, sender)),
-                // What looked ready was lost to another channel, and has been cleared away: look at the rest.
-                Attempt::WouldBlock => continue,
-            };
-            // SAFETY: locked.
-            let watchers = unsafe { operation.take_watchers() };
+        }
+    }
+
+    /// Under all locks: completes an arm that is ready, and leaves the locks. None: it was lost to another channel.
+    fn take(&self, arms: &mut [Arm<'_>], index: usize) -> Option<Looked> {
+        if self.purpose == Purpose::Tell {
             self.unlock(arms);
-            if let Some(watchers) = watchers {
-                watchers.wake();
-            }
-            if let Some(partner) = partner {
-                partner.wake(Wake::Handoff);
-            }
             return Some(Looked::Chosen(index));
         }
+        let (operation, place) = (arms[index].operation, arms[index].place);
+        let attempt = if self.purpose == Purpose::Choose {
+            // SAFETY: locked; the place is the arm's.
+            unsafe { operation.choose(place) }
+        } else {
+            // SAFETY: as above.
+            unsafe { operation.attempt(place) }
+        };
+        let partner = match attempt {
+            Attempt::Done(partner) => {
+                arms[index].state = State::Done;
+                partner
+            }
+            Attempt::Taken(partner, taken_at) => {
+                arms[index].state = State::Taken(taken_at);
+                partner
+            }
+            Attempt::Held(sender) => {
+                arms[index].state = State::Held(sender);
+                None
+            }
+            Attempt::Closed => {
+                arms[index].state = State::Closed;
+                None
+            }
+            Attempt::Granted(grant) => {
+                arms[index].state = State::Granted(grant);
+                None
+            }
+            Attempt::Promise(sender) => return Some(self.await_value(arms, index, sender)),
+            Attempt::WouldBlock => return None,
+        };
+        // SAFETY: locked.
+        let watchers = unsafe { operation.take_watchers() };
+        self.unlock(arms);
+        if let Some(watchers) = watchers {
+            watchers.wake();
+        }
+        if let Some(partner) = partner {
+            partner.wake(Wake::Handoff);
+        }
+        Some(Looked::Chosen(index))
     }
 
     /// X3: one of the ready arms.
@@ -422,6 +454,63 @@ impl Select<'_> {
         if let Some(watchers) = told {
             watchers.wake();
         }
+    }
+}
+
+/// What has come of looking at one arm first (X3), of the selects of this thread. Where it seldom pays it is done now and then only.
+struct Guesses {
+    credit: Cell<u8>,
+    skipped: Cell<u8>,
+}
+
+impl Guesses {
+    const MOST_CREDIT: u8 = 8;
+    /// Without credit one in so many selects does.
+    const PROBE: u8 = 16;
+
+    #[inline]
+    fn with<R>(f: impl FnOnce(&Self) -> R) -> R {
+        thread_local! {
+            static GUESSES: Guesses = const { Guesses { credit: Cell::new(Guesses::MOST_CREDIT), skipped: Cell::new(0) } };
+        }
+        GUESSES.with(f)
+    }
+
+    /// A model says itself.
+    #[cfg(loom)]
+    fn wants_one() -> bool {
+        loom_guess::WANTED.get()
+    }
+
+    #[cfg(not(loom))]
+    #[inline]
+    fn wants_one() -> bool {
+        Self::with(|guesses| {
+            if guesses.credit.get() > 0 {
+                return true;
+            }
+            guesses.skipped.set((guesses.skipped.get() + 1) % Self::PROBE);
+            guesses.skipped.get() == 0
+        })
+    }
+
+    #[inline]
+    fn came_to(paid: bool) {
+        Self::with(|guesses| {
+            let credit = guesses.credit.get();
+            guesses.credit.set(if paid { (credit + 1).min(Self::MOST_CREDIT) } else { credit.saturating_sub(1) });
+        });
+    }
+}
+
+/// Whether the selects of a model look at one arm first: at the first one.
+#[cfg(loom)]
+pub(crate) mod loom_guess {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// All threads of a model are one of the system's.
+        pub(crate) static WANTED: Cell<bool> = const { Cell::new(false) };
     }
 }
 

@@ -210,11 +210,13 @@ impl<'s, 'a, T> SendFrom<'s, 'a, T> {
 
 /// An arm of any kind, as the macro hands it over. Nobody else can implement it, since `Arm` has no public name.
 pub trait AnyArm {
+    /// Writes the engine's arm into the place. (One that is returned is copied, twice as long as all else of a select whose arms are ready takes.)
+    ///
     /// # Panics
     ///
     /// When the arm was chosen before (M1), or its slot has been lent to another run (M2).
     #[doc(hidden)]
-    fn arm(&mut self, run: Run) -> Arm<'_>;
+    fn arm<'a>(&'a mut self, run: Run, place: &mut MaybeUninit<Arm<'a>>);
     #[doc(hidden)]
     fn set(&mut self, chosen: Chosen);
 }
@@ -234,11 +236,11 @@ fn not_chosen_yet(state: &State) {
 
 impl<T> AnyArm for Recv<'_, T> {
     #[inline]
-    fn arm(&mut self, _: Run) -> Arm<'_> {
+    fn arm<'a>(&'a mut self, _: Run, place: &mut MaybeUninit<Arm<'a>>) {
         not_chosen_yet(&self.state);
         let operation: &dyn Operation = self.from;
         // SAFETY: room for a `T`, without a value (M1), in a place that is borrowed until the select has ended.
-        unsafe { Arm::new(operation, self.room.as_mut_ptr().cast()) }
+        place.write(unsafe { Arm::new(operation, self.room.as_mut_ptr().cast()) });
     }
 
     #[inline]
@@ -249,11 +251,11 @@ impl<T> AnyArm for Recv<'_, T> {
 
 impl<T> AnyArm for Send<'_, T> {
     #[inline]
-    fn arm(&mut self, _: Run) -> Arm<'_> {
+    fn arm<'a>(&'a mut self, _: Run, place: &mut MaybeUninit<Arm<'a>>) {
         not_chosen_yet(&self.state);
         let operation: &dyn Operation = self.to;
         // SAFETY: a `T` that has not been moved (M1), in a place that is borrowed until the select has ended.
-        unsafe { Arm::new(operation, (&raw mut *self.value).cast()) }
+        place.write(unsafe { Arm::new(operation, (&raw mut *self.value).cast()) });
     }
 
     #[inline]
@@ -264,7 +266,7 @@ impl<T> AnyArm for Send<'_, T> {
 
 impl<T> AnyArm for SendFrom<'_, '_, T> {
     #[inline]
-    fn arm(&mut self, run: Run) -> Arm<'_> {
+    fn arm<'a>(&'a mut self, run: Run, place: &mut MaybeUninit<Arm<'a>>) {
         not_chosen_yet(&self.state);
         let lent = self.slot.lent.get();
         assert!(lent == Slot::<T>::FREE || lent == run.0, "a slot is lent to one run of one select");
@@ -275,7 +277,7 @@ impl<T> AnyArm for SendFrom<'_, '_, T> {
         let operation: &dyn Operation = self.to;
         // SAFETY: a `T` that has not been moved, in a slot that is borrowed until the select has ended. What is sent is read there. Of the arms
         // that share it one is chosen at most (X4 of `engine`), so it is moved once.
-        unsafe { Arm::new(operation, value.cast_mut().cast()) }
+        place.write(unsafe { Arm::new(operation, value.cast_mut().cast()) });
     }
 
     #[inline]
@@ -304,7 +306,10 @@ pub fn run<const N: usize>(mut given: [&mut dyn AnyArm; N], biased: bool, otherw
 fn attempt(given: &mut [&mut dyn AnyArm]) -> bool {
     let run = Run(given.as_ptr().addr());
     let state = {
-        let mut arm = given[0].arm(run);
+        let mut place = MaybeUninit::uninit();
+        given[0].arm(run, &mut place);
+        // SAFETY: written.
+        let arm = unsafe { place.assume_init_mut() };
         if !arm.attempt_alone() {
             return false;
         }
@@ -317,8 +322,13 @@ fn attempt(given: &mut [&mut dyn AnyArm]) -> bool {
 fn run_all<const N: usize>(mut given: [&mut dyn AnyArm; N], biased: bool, otherwise: Otherwise) -> usize {
     let (chosen, state) = {
         let run = Run(given.as_ptr().addr());
-        let mut arms = given.each_mut().map(|arm| arm.arm(run));
-        match engine::run(&mut arms, biased, otherwise, Purpose::Complete) {
+        let mut arms = [const { MaybeUninit::uninit() }; N];
+        for (place, arm) in arms.iter_mut().zip(&mut given) {
+            arm.arm(run, place);
+        }
+        // SAFETY: there are as many `given`, so each was written.
+        let arms = unsafe { arms.assume_init_mut() };
+        match engine::run(arms, biased, otherwise, Purpose::Complete) {
             Some(index) => (index, arms[index].take_state()),
             None => (N, State::Passed),
         }
