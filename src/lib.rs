@@ -161,6 +161,8 @@ pub use sync::WaitGroup;
 /// in order, on entry; a value that was not sent is dropped before the chosen arm's body runs, unless it came `from` a slot. Bodies are
 /// plain code: `break`, `continue`, `return` and `?` work in them. An arm is disabled by receiving from [`never()`](chan::never).
 ///
+/// A closed channel can always go on, with an error, and a channel closes with its last sender: in a loop, set such a receiver to `never()`.
+///
 /// An operand is an end of a channel, a two-way [`Chan`], a [`Timer`](time::Timer) or a [`Ticker`](time::Ticker), or what dereferences to one, such
 /// as a reference or an `Arc`.
 ///

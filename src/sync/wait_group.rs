@@ -401,6 +401,8 @@ impl WaitGroup {
     #[track_caller]
     fn wait_or(&self, until: Until<'_>, in_doubt: InDoubt) -> bool {
         let inner = &*self.inner;
+        // Before, since nothing yields under the lock.
+        park::spend();
         let mut state = inner.state.lock();
         if state.count > 0 {
             let unit = park::current();
@@ -423,10 +425,6 @@ impl WaitGroup {
                 drop(state);
                 panic!("WaitGroup is reused before previous wait has returned");
             }
-        } else {
-            drop(state);
-            park::spend();
-            state = inner.state.lock();
         }
         if park::is_unwinding() && !(in_doubt != InDoubt::Tell && park::may_have_caught()) {
             // Kept for a wait that can raise it.
