@@ -83,13 +83,21 @@ fn copies_and_looks_tell_that_no_thread_can_be_started() {
         rt(1, || {
             let (_reader, writer) = io::pipe().unwrap();
             debug::trace::start("/dev/null").unwrap();
+            let check = debug::leak_check().grace(Duration::from_millis(1));
+            let parked = oxigo::go(oxigo::park);
             starved(|| {
                 let refused = |error: std::io::Error| assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
                 refused(io::copy(&file, &writer).unwrap_err());
                 refused(debug::dump(&mut Vec::new()).unwrap_err());
                 refused(debug::suspects(Duration::ZERO).unwrap_err());
                 refused(debug::trace::stop().unwrap_err());
+                let panic = std::panic::catch_unwind(debug::leaks).unwrap_err();
+                assert!(panic.downcast::<String>().unwrap().starts_with("cannot look at the goroutines: "));
+                // Told as one that could not be looked at.
+                assert!(check.end().is_err());
             });
+            parked.goroutine().unpark();
+            parked.join().unwrap();
             // It is still being recorded.
             debug::trace::stop().unwrap();
             assert_ne!(io::copy(&file, &writer).unwrap(), 0);

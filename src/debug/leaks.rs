@@ -19,7 +19,7 @@
 use std::{
     collections::HashSet,
     error::Error,
-    fmt,
+    fmt, io,
     panic::Location,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     runtime::{
+        blocking::blocking_io,
         goroutine::Id,
         lifecycle::{self, RuntimeInner},
         panics,
@@ -310,22 +311,30 @@ impl CensusEntry {
 /// assert!(leaks.iter().any(|leak| leak.id() == id && leak.waits_for() == "chan receive (never ready)"));
 /// ```
 ///
+/// # Panics
+///
+/// When no thread can be started to wait for the answers.
+///
 /// # Blocking
 ///
 /// Parks the goroutine, or blocks the thread, for the time that looking takes.
+#[track_caller]
 pub fn leaks() -> Goroutines {
-    let entries = all_entries();
+    let entries = match all_entries() {
+        Ok(entries) => entries,
+        Err(error) => panic!("cannot look at the goroutines: {error}"),
+    };
     let stuck = never_end(entries.iter());
     Goroutines::new(entries.into_iter().filter(|entry| stuck.contains(&entry.id)).collect(), 0)
 }
 
-/// All goroutines of the process that can be looked at.
-fn all_entries() -> Vec<CensusEntry> {
+/// All goroutines of the process that can be looked at; an error where no thread can be had to wait for the answers.
+fn all_entries() -> io::Result<Vec<CensusEntry>> {
     let look = |runtime: &Arc<RuntimeInner>| {
         if runtime.alive() == 0 { Vec::new() } else { Census::of(runtime, Traces::Left).entries }
     };
     // A goroutine that waited here would hold its own worker, which could not answer.
-    crate::blocking(|| lifecycle::runtimes().iter().flat_map(look).collect())
+    blocking_io(|| Ok(lifecycle::runtimes().iter().flat_map(look).collect()))
 }
 
 /// Begins a leak check: goroutines that the caller starts from now on, and those that these start, are to end before the check does.
@@ -415,7 +424,8 @@ impl LeakCheck {
         // F3 of `heritage`: what refers to the check beside this guard is a goroutine that has not ended.
         while Arc::strong_count(&self.check) > 1 {
             if begin.elapsed() >= self.grace {
-                let mut left = all_entries();
+                // That some are left is known without a look.
+                let mut left = all_entries().unwrap_or_default();
                 left.retain(|entry| entry.heritage.as_ref().is_some_and(|heritage| heritage.has(&self.check)));
                 let references = Arc::strong_count(&self.check);
                 if references == 1 {
