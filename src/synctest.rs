@@ -37,7 +37,7 @@
 //! # What counts as waiting
 //!
 //! - For channels, `select!`, locks, wait groups, joins, timers, pipes in memory ([`net::pipe`](crate::net::pipe())): time may move on.
-//! - For sockets, the system's pipes, processes and [`blocking`](crate::blocking): time stands still. These end when somebody outside says so, in
+//! - For sockets, names of hosts, the system's pipes, processes and [`blocking`](crate::blocking): time stands still. These end when somebody outside says so, in
 //!   everybody's time.
 //!
 //! Channels, locks and wait groups carry no mark of their bubble, as Go's do. So a goroutine that waits for a channel which somebody outside is going to

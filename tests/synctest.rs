@@ -310,7 +310,7 @@ fn st_04_locks_that_are_held_inside_let_time_move() {
     });
 }
 
-/// Sockets, blocking calls and processes take everybody's time and none of the bubble's.
+/// Sockets, names of hosts, blocking calls and processes take everybody's time and none of the bubble's.
 #[test]
 fn st_04_what_comes_from_outside_takes_no_time() {
     let (tell, address) = std::sync::mpsc::channel::<std_net::SocketAddr>();
@@ -325,6 +325,7 @@ fn st_04_what_comes_from_outside_takes_no_time() {
         let late = go(|| time::sleep(HOUR));
         let passed = taken(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            assert!(net::lookup_host(("localhost", 1)).unwrap().count() > 0);
             tell.send(listener.local_addr().unwrap()).unwrap();
             let (mut stream, _) = listener.accept().unwrap();
             // A limit in the bubble's time never comes while it is waited for.

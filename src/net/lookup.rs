@@ -21,7 +21,7 @@ use super::{descriptor::timed_out, resolve::ToSocketAddrs};
 use crate::{
     chan::{Receiver, Select, unbuffered},
     context::Context,
-    runtime::{blocking, park, present},
+    runtime::{blocking, park, present, scheduler::WaitsOutside},
 };
 
 /// Looks a name up: the addresses of `host:port`, or of a pair of both.
@@ -207,6 +207,7 @@ where
             cancelled.watch(&mut select);
         }
         let landed = select.recv(&flight.landed);
+        let _outside = WaitsOutside::begin();
         loop {
             let deadline = patience.deadline.unwrap_or_else(|| present::now() + LOOK_AGAIN);
             match select.ready_deadline(deadline) {

@@ -19,6 +19,7 @@ pub(crate) use native::*;
 #[cfg(not(loom))]
 mod native {
     use std::{
+        marker::PhantomData,
         sync::atomic::{AtomicU64, Ordering::Relaxed},
         time::{Duration, Instant},
     };
@@ -109,6 +110,32 @@ mod native {
         count(waiting);
         switch(slot);
         uncount(waiting);
+    }
+
+    /// Counts the calling goroutine among those that wait for something outside, whatever its waits are called while this lives.
+    #[must_use]
+    pub(crate) struct WaitsOutside {
+        processor: Option<&'static Processor>,
+        /// The counter is the worker's own.
+        _not_send: PhantomData<*mut ()>,
+    }
+
+    impl WaitsOutside {
+        pub(crate) fn begin() -> Self {
+            let processor = current_slot().map(|slot| slot.processor());
+            if let Some(processor) = processor {
+                count(&processor.published.foreign);
+            }
+            Self { processor, _not_send: PhantomData }
+        }
+    }
+
+    impl Drop for WaitsOutside {
+        fn drop(&mut self) {
+            if let Some(processor) = self.processor {
+                uncount(&processor.published.foreign);
+            }
+        }
     }
 
     #[inline]
