@@ -42,6 +42,7 @@ mod epoll {
     const BATCH: usize = 256;
     /// So many of them are passed on together.
     const TOGETHER: usize = 16;
+    const NOTHING: Ready = Ready { read: false, write: false, last: false };
 
     /// Room for one batch of events.
     pub(crate) struct Events(Box<[MaybeUninit<Event>; BATCH]>);
@@ -91,7 +92,7 @@ mod epoll {
             };
             let (count, mut notified) = (ready.len(), false);
             for few in ready.chunks(TOGETHER) {
-                let mut heard = [(0, Ready::NOTHING); TOGETHER];
+                let mut heard = [(0, NOTHING); TOGETHER];
                 let mut len = 0;
                 for event in few {
                     let (flags, key) = (event.flags, event.data.u64());

@@ -61,10 +61,6 @@ pub(crate) struct Ready {
     pub(crate) last: bool,
 }
 
-impl Ready {
-    pub(crate) const NOTHING: Self = Self { read: false, write: false, last: false };
-}
-
 /// One direction of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
