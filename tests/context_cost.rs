@@ -60,6 +60,17 @@ fn cx_21_contexts_are_cheap_in_allocations() {
     });
 }
 
+/// How many bytes stay of 300 times `work`, the fewest of several tries: a list of the runtime may grow once, when a thread has been late.
+fn stay(work: impl Fn()) -> isize {
+    (0..100).for_each(|_| work());
+    let grown = || {
+        let before = alloc::live();
+        (0..300).for_each(|_| work());
+        alloc::live() - before
+    };
+    (0..5).map(|_| grown()).min().expect("five tries")
+}
+
 /// An end, and what wakes a lock's waiter by it, adds nothing per wait that stays.
 #[test]
 fn cx_21_waits_with_a_context_leave_nothing() {
@@ -70,30 +81,22 @@ fn cx_21_waits_with_a_context_leave_nothing() {
         let semaphore = Semaphore::new(1);
         let _held = semaphore.acquire(1);
         let (parent, _cancel) = Context::background().with_cancel();
-        let wait = || {
+        let grown = stay(|| {
             let (ctx, _cancel) = parent.with_timeout(Duration::from_micros(10));
             assert!(semaphore.acquire_ctx(1, &ctx).is_err());
-        };
-        (0..100).for_each(|_| wait());
-        let before = alloc::live();
-        (0..300).for_each(|_| wait());
-        let grown = alloc::live() - before;
+        });
         assert!(grown < 300 * 16, "{grown} bytes stayed");
 
         // Waits that end otherwise take themselves off the list of a context that goes on.
         let (tx, rx) = oxigo::unbuffered::<()>();
-        let wait = || {
+        let grown = stay(|| {
             let receiver = oxigo::go({
                 let (rx, ctx) = (rx.clone(), parent.clone());
                 move || rx.recv_ctx(&ctx).unwrap()
             });
             tx.send(()).unwrap();
             receiver.join().unwrap();
-        };
-        (0..100).for_each(|_| wait());
-        let before = alloc::live();
-        (0..300).for_each(|_| wait());
-        let grown = alloc::live() - before;
+        });
         assert!(grown < 300 * 16, "{grown} bytes stayed with a context that goes on");
     });
 }
