@@ -21,7 +21,11 @@ use super::{descriptor::timed_out, resolve::ToSocketAddrs};
 use crate::{
     chan::{Receiver, Select, unbuffered},
     context::Context,
-    runtime::{blocking, park, present, scheduler::WaitsOutside},
+    runtime::{
+        blocking,
+        park::{self, WaitsOutside},
+        present,
+    },
 };
 
 /// Looks a name up: the addresses of `host:port`, or of a pair of both.

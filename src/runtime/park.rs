@@ -29,7 +29,8 @@ use std::time::Instant;
 pub(crate) use crate::runtime::panics::{is_unwinding, may_have_caught, resume as resume_panic};
 #[cfg(not(loom))]
 pub(crate) use crate::runtime::scheduler::{
-    WakeBatch, accepted, holds_worker, is_on_only_worker, linger, no_switch, place, place_of, spend, spend_call, tick,
+    WaitsOutside, WakeBatch, accepted, holds_worker, is_on_only_worker, linger, no_switch, place, place_of, spend,
+    spend_call, tick,
 };
 use crate::runtime::{
     thread_parker::ThreadParker,
