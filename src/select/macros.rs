@@ -308,7 +308,7 @@ fn attempt(given: &mut [&mut dyn AnyArm]) -> bool {
     let state = {
         let mut place = MaybeUninit::uninit();
         given[0].arm(run, &mut place);
-        // SAFETY: written.
+        // SAFETY: written: so does each implementation, and all of them are here.
         let arm = unsafe { place.assume_init_mut() };
         if !arm.attempt_alone() {
             return false;
@@ -326,7 +326,7 @@ fn run_all<const N: usize>(mut given: [&mut dyn AnyArm; N], biased: bool, otherw
         for (place, arm) in arms.iter_mut().zip(&mut given) {
             arm.arm(run, place);
         }
-        // SAFETY: there are as many `given`, so each was written.
+        // SAFETY: there are as many `given`, and each implementation writes its place; all of them are here.
         let arms = unsafe { arms.assume_init_mut() };
         match engine::run(arms, biased, otherwise, Purpose::Complete) {
             Some(index) => (index, arms[index].take_state()),
