@@ -40,10 +40,16 @@ impl<'a> Until<'a> {
         Self::new(None, Some(interrupt))
     }
 
+    /// Whether only the partner ends the wait.
+    #[inline]
+    pub(crate) fn is_ever(&self) -> bool {
+        self.deadline.is_none() && self.interrupt.is_none()
+    }
+
     /// The ticket of a wait that begins now; none if only the partner can end it.
     #[inline]
     pub(crate) fn arm(&self, unit: &'static Unit) -> Option<Ticket> {
-        (self.deadline.is_some() || self.interrupt.is_some()).then(|| unit.arm())
+        (!self.is_ever()).then(|| unit.arm())
     }
 
     /// Waits with `node`, which others have seen, made with the ticket that [`arm`](Self::arm) gave. False when the partner had no part in

@@ -48,7 +48,7 @@ use crate::{
         wait::Reason,
         waitq::{Claimed, ClaimedNode, Node, Outcome, WaitQueue},
     },
-    util::{Lock, lock::Guard},
+    util::{Lock, backoff::Backoff, lock::Guard},
 };
 
 /// How often a party tries before it queues. Fewer times than for a mutex: who holds this lock may hold it long.
@@ -113,7 +113,7 @@ impl RawRwLock {
 
     #[cold]
     fn acquire_shared_slow(&self, read: Read, until: Until<'_>) -> bool {
-        if self.may_spin(read) && spin(|| self.try_acquire_shared(read)) {
+        if self.may_spin(read) && spin(until, || self.try_acquire_shared(read)) {
             return true;
         }
         let unit = park::current();
@@ -338,7 +338,7 @@ impl RawRwLock {
     #[cold]
     unsafe fn upgrade_slow(&self, until: Until<'_>) -> bool {
         // SAFETY: passed on.
-        if spin(|| unsafe { self.try_upgrade_now() }) {
+        if spin(until, || unsafe { self.try_upgrade_now() }) {
             return true;
         }
         let unit = park::current();
@@ -436,7 +436,7 @@ impl RawRwLock {
 
     #[cold]
     fn acquire_exclusive_slow(&self, until: Until<'_>) -> bool {
-        if spin(|| self.try_overtake(0)) {
+        if spin(until, || self.try_overtake(0)) {
             return true;
         }
         let unit = park::current();
@@ -457,7 +457,7 @@ impl RawRwLock {
                 return true;
             }
             mine = WOKEN;
-            if spin(|| self.try_overtake(mine)) {
+            if spin(until, || self.try_overtake(mine)) {
                 return true;
             }
             if out_of_patience(since) {
@@ -715,8 +715,9 @@ enum Next {
 }
 
 /// Tries, and leaves the lock alone for a moment in between: others of this worker run, who may be those that are waited for. Where there is no other
-/// worker they are, and it is left to them to wake the caller.
-fn spin(mut attempt: impl FnMut() -> bool) -> bool {
+/// worker they are, and it is left to them to wake the caller. Who may give up lets nobody run: a pass of the run queue may be long.
+fn spin(until: Until<'_>, mut attempt: impl FnMut() -> bool) -> bool {
+    let mut backoff = Backoff::new();
     for _ in 0..ROUNDS {
         if attempt() {
             return true;
@@ -724,7 +725,11 @@ fn spin(mut attempt: impl FnMut() -> bool) -> bool {
         if park::is_on_only_worker() {
             break;
         }
-        park::linger(0);
+        if until.is_ever() {
+            park::linger(0);
+        } else if !backoff.pause() {
+            break;
+        }
     }
     false
 }
