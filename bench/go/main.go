@@ -19,6 +19,7 @@ const (
 	burstsOfUnequal   = unequalGoroutines * (unequalGoroutines + 1) / 2
 	stepsOfJob        = 32
 	stagesOfPipeline  = 8
+	goroutinesOfPool  = 4
 	rpcServers        = 8
 	rpcClients        = 64
 	crowdSize         = 100
@@ -509,6 +510,33 @@ func arrivals(n, iterations uint64) {
 	all.Wait()
 }
 
+func pool(n, iterations uint64) {
+	jobs, done := make(chan uint64), make(chan uint64)
+	var all sync.WaitGroup
+	for range goroutinesOfPool {
+		all.Go(func() {
+			for job := range jobs {
+				compute(iterations)
+				done <- job
+			}
+		})
+	}
+	jobsInAll := n * burstsOfUnequal
+	go func() {
+		for job := range jobsInAll {
+			jobs <- job
+		}
+		close(jobs)
+		all.Wait()
+		close(done)
+	}()
+	var sum uint64
+	for job := range done {
+		sum += job
+	}
+	check(sum == jobsInAll*(jobsInAll-1)/2)
+}
+
 func forks(n, iterations uint64) {
 	for range n * burstsOfUnequal {
 		var both sync.WaitGroup
@@ -652,6 +680,8 @@ func main() {
 		share(bursts)
 	case "arrivals":
 		share(arrivals)
+	case "pool":
+		share(pool)
 	case "forks":
 		share(forks)
 	case "stages":

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, nap, resident,
+    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, nap, resident,
 };
 
 /// The sending end of a channel.
@@ -242,6 +242,24 @@ pub fn arrivals<B: Blocking>(n: u64, iterations: u64) {
         }
     };
     join_all::<B, ()>(arrived.each().map(|_| B::go(work)).collect());
+    B::join(source);
+}
+
+pub fn pool<B: Blocking>(n: u64, iterations: u64) {
+    let ((jobs, taken), (done, results)) = (B::shared(0), B::channel(0));
+    for _ in 0..POOL {
+        let (taken, done) = (taken.clone(), done.clone());
+        B::go(move || {
+            for job in taken.each() {
+                compute(iterations);
+                done.put(job);
+            }
+        });
+    }
+    drop(done);
+    let jobs_in_all = n * BURSTS;
+    let source = B::go(move || (0..jobs_in_all).for_each(|job| jobs.put(job)));
+    assert_eq!(results.each().sum::<u64>(), jobs_in_all * (jobs_in_all - 1) / 2);
     B::join(source);
 }
 

@@ -21,6 +21,8 @@ pub const BURSTS: u64 = UNEQUAL * (UNEQUAL + 1) / 2;
 pub const STEPS: u64 = 32;
 /// Stages of the pipeline `stages`, each of which computes for one such step.
 pub const STAGES: u64 = 8;
+/// Goroutines of the workload `pool`, each of whose jobs takes 100 µs.
+pub const POOL: u64 = 4;
 /// Servers and clients of the workload `rpc`.
 pub const RPC: (u64, u64) = (8, 64);
 /// Goroutines of the workloads `mutex` and `yield`.

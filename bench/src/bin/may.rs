@@ -42,6 +42,7 @@ fn main() {
         "unequal" => o.share(|n, iterations| May::join(May::go(move || blocking::unequal::<May>(n, iterations)))),
         "bursts" => o.share(|n, iterations| May::join(May::go(move || blocking::bursts::<May>(n, iterations)))),
         "arrivals" => o.share(|n, iterations| May::join(May::go(move || blocking::arrivals::<May>(n, iterations)))),
+        "pool" => o.share(|n, iterations| May::join(May::go(move || blocking::pool::<May>(n, iterations)))),
         "forks" => o.share(|n, iterations| May::join(May::go(move || blocking::forks::<May>(n, iterations)))),
         "stages" => o.share(|n, iterations| May::join(May::go(move || blocking::stages::<May>(n, iterations)))),
         "echo" => echo(false),

@@ -48,6 +48,7 @@ fn main() {
         "unequal" => o.share(|n, iterations| runtime.run(|| blocking::unequal::<Oxigo>(n, iterations))),
         "bursts" => o.share(|n, iterations| runtime.run(|| blocking::bursts::<Oxigo>(n, iterations))),
         "arrivals" => o.share(|n, iterations| runtime.run(|| blocking::arrivals::<Oxigo>(n, iterations))),
+        "pool" => o.share(|n, iterations| runtime.run(|| blocking::pool::<Oxigo>(n, iterations))),
         "forks" => o.share(|n, iterations| runtime.run(|| blocking::forks::<Oxigo>(n, iterations))),
         "stages" => o.share(|n, iterations| runtime.run(|| blocking::stages::<Oxigo>(n, iterations))),
         "echo" => echo(&runtime, false),

@@ -29,6 +29,7 @@ fn main() {
         "unequal" => o.share(blocking::unequal::<Threads>),
         "bursts" => o.share(blocking::bursts::<Threads>),
         "arrivals" => o.share(blocking::arrivals::<Threads>),
+        "pool" => o.share(blocking::pool::<Threads>),
         "forks" => o.share(blocking::forks::<Threads>),
         "stages" => o.share(blocking::stages::<Threads>),
         "echo" => echo(false),

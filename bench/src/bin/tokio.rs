@@ -10,8 +10,8 @@ use std::{
 
 use kanal::{AsyncSender, bounded_async as bounded};
 use oxigo_bench::{
-    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, PENDING, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, far, leak,
-    nap, nth_prime, resident, serve_until_eof,
+    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, PENDING, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, far,
+    leak, nap, nth_prime, resident, serve_until_eof,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -65,6 +65,7 @@ fn main() {
         "arrivals" => {
             o.share(|n, iterations| runtime.block_on(runtime.spawn(arrivals(n, iterations))).expect("no panic"))
         }
+        "pool" => o.share(|n, iterations| runtime.block_on(runtime.spawn(pool(n, iterations))).expect("no panic")),
         "forks" => o.share(|n, iterations| runtime.block_on(runtime.spawn(forks(n, iterations))).expect("no panic")),
         "stages" => o.share(|n, iterations| runtime.block_on(runtime.spawn(stages(n, iterations))).expect("no panic")),
         "echo" => echo(&runtime, false),
@@ -461,6 +462,31 @@ async fn arrivals(n: u64, iterations: u64) {
     }
     all.wait().await;
     source.await.expect("only sends");
+}
+
+async fn pool(n: u64, iterations: u64) {
+    let ((jobs, taken), (done, results)) = (bounded(0), bounded(0));
+    for _ in 0..POOL {
+        let (taken, done) = (taken.clone(), done.clone());
+        spawn(async move {
+            while let Ok(job) = taken.recv().await {
+                compute(iterations);
+                done.send(job).await.expect("received below");
+            }
+        });
+    }
+    drop(done);
+    let jobs_in_all = n * BURSTS;
+    spawn(async move {
+        for job in 0..jobs_in_all {
+            jobs.send(job).await.expect("a receiver");
+        }
+    });
+    let mut sum = 0;
+    while let Ok(job) = results.recv().await {
+        sum += job;
+    }
+    assert_eq!(sum, jobs_in_all * (jobs_in_all - 1) / 2);
 }
 
 async fn forks(n: u64, iterations: u64) {
