@@ -932,8 +932,105 @@ fn stages_of_a_pipeline_are_shared() {
 /// B5: a few that talk stay together.
 #[test]
 fn a_few_that_talk_stay_on_one_worker() {
-    let apart = (0..20).filter(|_| homes_of_waiting(3).len() > 1).count();
+    let parted = || {
+        rt(2, || {
+            let ((to_one, one), (to_two, two), (back, answers)) = (bounded(1), bounded(1), bounded(1));
+            let first = go(move || {
+                one.iter().for_each(|k: u32| to_two.send(k + 1).unwrap());
+                thread::current().id()
+            });
+            let second = go(move || {
+                two.iter().for_each(|k| back.send(k + 1).unwrap());
+                thread::current().id()
+            });
+            for k in 0..100 {
+                to_one.send(k).unwrap();
+                assert_eq!(answers.recv(), Ok(k + 2));
+            }
+            drop(to_one);
+            first.join().unwrap() != second.join().unwrap()
+        })
+    };
+    let apart = (0..20).filter(|_| parted()).count();
     assert!(apart <= 8, "{apart} of 20 groups were parted");
+}
+
+/// How many of a few goroutines are on each of the two workers, in the most even of some tries. Each reports its thread.
+fn most_even(parties: usize, start: impl Fn(oxigo::Sender<thread::ThreadId>) + Clone + Send + 'static) -> Vec<usize> {
+    let homes = || {
+        let start = start.clone();
+        rt(2, move || {
+            let (report, reports) = oxigo::unbounded();
+            start(report);
+            let mut homes = HashMap::new();
+            reports.iter().for_each(|home| *homes.entry(home).or_insert(0) += 1);
+            let mut homes: Vec<usize> = homes.into_values().collect();
+            homes.sort_unstable();
+            homes
+        })
+    };
+    let all: Vec<_> = (0..20).map(|_| homes()).collect();
+    assert!(all.iter().all(|homes| homes.iter().sum::<usize>() == parties), "{all:?}");
+    all.into_iter().min_by_key(|homes| if homes.len() < 2 { parties } else { homes[1] - homes[0] }).unwrap()
+}
+
+/// B5: a pool's goroutines begin by waiting for jobs. All of them would be where they were made before another worker has got up.
+#[test]
+fn a_small_pool_is_shared() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    for (parties, even) in [(2, [1, 1]), (3, [1, 2]), (4, [2, 2])] {
+        let homes = most_even(parties, move |report| {
+            let (jobs, taken) = unbuffered::<()>();
+            for _ in 0..parties {
+                let (report, taken) = (report.clone(), taken.clone());
+                go(move || {
+                    taken.recv().expect_err("no job");
+                    report.send(thread::current().id()).unwrap();
+                });
+            }
+            // Until they wait, or longer.
+            time::sleep(Duration::from_millis(2));
+            drop(jobs);
+        });
+        assert_eq!(homes, even);
+    }
+}
+
+/// B1: the first has used up its slice, and has not waited; nor will the others.
+#[test]
+fn a_few_that_compute_are_shared() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    let yields = || {
+        for _ in 0..150 {
+            compute(Duration::from_micros(100));
+            yield_now();
+        }
+    };
+    let locks = || {
+        let (mutex, start) = (Mutex::new(0), Instant::now());
+        while start.elapsed() < Duration::from_millis(15) {
+            (0..100).for_each(|_| *mutex.lock() += 1);
+        }
+    };
+    let works: [fn(); 2] = [yields, locks];
+    for work in works {
+        for (parties, even) in [(2, [1, 1]), (3, [1, 2]), (4, [2, 2])] {
+            let homes = most_even(parties, move |report| {
+                for _ in 0..parties {
+                    let report = report.clone();
+                    go(move || {
+                        work();
+                        report.send(thread::current().id()).unwrap();
+                    });
+                }
+            });
+            assert_eq!(homes, even);
+        }
+    }
 }
 
 /// B5: once others have taken such closures, two that compute are not started one after the other.

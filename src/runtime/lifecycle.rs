@@ -103,7 +103,7 @@ impl RuntimeInner {
             id,
             processors: processors.into_boxed_slice(),
             injector: Injector::new(),
-            idle: Idle::new(),
+            idle: Idle::new(workers),
             closed: AtomicBool::new(false),
             spawned_outside: AtomicU64::new(0),
             cores,

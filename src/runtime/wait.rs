@@ -94,6 +94,11 @@ impl Reason {
         matches!(self, Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking)
     }
 
+    /// Whether a goroutine that begins with such a wait most likely is to be given work.
+    pub(crate) fn is_for_work(self) -> bool {
+        matches!(self, Self::ChanRecv | Self::Select | Self::Condvar)
+    }
+
     /// Whether the wait is for what is held for a short while, perhaps by somebody outside the runtime.
     #[inline]
     pub(crate) fn is_lock(self) -> bool {

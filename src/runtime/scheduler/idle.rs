@@ -123,15 +123,24 @@ impl Doze {
     }
 }
 
-/// How many workers of a runtime search and sleep.
+/// How many workers of a runtime search, sleep, and have not begun.
 pub(crate) struct Idle {
     searching: AtomicUsize,
     sleeping: AtomicUsize,
+    beginning: AtomicUsize,
 }
 
 impl Idle {
-    pub(crate) fn new() -> Self {
-        Self { searching: AtomicUsize::new(0), sleeping: AtomicUsize::new(0) }
+    pub(crate) fn new(workers: usize) -> Self {
+        let none = || AtomicUsize::new(0);
+        Self { searching: none(), sleeping: none(), beginning: AtomicUsize::new(workers) }
+    }
+
+    /// A worker has begun.
+    #[cfg(not(loom))]
+    pub(crate) fn begins(&self) {
+        // ORDERING: Relaxed. A count for others' decisions.
+        self.beginning.fetch_sub(1, Relaxed);
     }
 
     /// Becomes a searcher, if fewer than half of `workers` search already.
@@ -168,6 +177,14 @@ impl Idle {
         self.sleeping.load(Relaxed) > 0 && self.searching.load(Relaxed) == 0
     }
 
+    /// Whether a worker sleeps, searches, or has not begun.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn somebody_rests(&self) -> bool {
+        // ORDERING: Relaxed. A hint.
+        [&self.sleeping, &self.searching, &self.beginning].iter().any(|count| count.load(Relaxed) > 0)
+    }
+
     #[inline]
     pub(crate) fn sleeping(&self) -> usize {
         // ORDERING: Relaxed. A hint.
@@ -192,7 +209,7 @@ mod loom_idle {
     }
 
     fn world() -> Arc<World> {
-        Arc::new(World { doze: Doze::new(), idle: Idle::new(), work: AtomicBool::new(false), eventfd: Notify::new() })
+        Arc::new(World { doze: Doze::new(), idle: Idle::new(1), work: AtomicBool::new(false), eventfd: Notify::new() })
     }
 
     /// Runs until it has seen the work; deadlocks, which loom reports, when a wake is lost.
@@ -311,7 +328,7 @@ mod loom_idle {
         loom::model(|| {
             let crowd = Arc::new(Crowd {
                 dozes: [Doze::new(), Doze::new()],
-                idle: Idle::new(),
+                idle: Idle::new(2),
                 work: AtomicBool::new(false),
                 taken: AtomicBool::new(false),
                 eventfds: [Notify::new(), Notify::new()],

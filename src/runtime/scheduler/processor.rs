@@ -385,6 +385,12 @@ impl Processor {
         self.published.load.load(Relaxed)
     }
 
+    /// How many goroutines run, are ready, or are to start here, as far as it was published.
+    pub(crate) fn ready(&self) -> u32 {
+        let started = if self.is_out_of_work() { 0 } else { self.load() + 1 };
+        started + self.given.len() as u32
+    }
+
     /// Publishes a new length of the run queue.
     #[inline]
     pub(crate) fn set_load(&self, load: u32) {

@@ -3,11 +3,12 @@
 //! - B5: a worker that is out of started goroutines starts its fresh closures one after the other, far sooner than a worker that sleeps gets up
 //!   to take some. Where they wait before they work, like the stages of a pipeline, all would stay here for good. So when `KEPT` of them have started
 //!   and have not ended, it deals as many of the oldest to each worker that has time as it has itself, one to each in turn. A few talk faster on one
-//!   worker, and stay; but where closures that were taken lately had long first turns, they are shared at once. Goroutines that make others divide their
-//!   work already: then the count begins anew.
+//!   worker, and stay; but where closures that were taken lately had long first turns, they are shared at once. So are twins, closures of one type that
+//!   were made in one place, when the first of them waits to be given work: they are a pool, or stages, and have more to do than to talk.
+//!   Goroutines that make others divide their work already: then the count begins anew.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     ops::Range,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -17,12 +18,14 @@ use super::{
     Worker,
     fresh::{MANY, steal},
 };
-use crate::runtime::{clock, scheduler::processor::Processor, task::TaskRef};
+use crate::runtime::{clock, scheduler::processor::Processor, slot::Slot, task::TaskRef};
 
 /// Goroutines started one after the other that have not ended, before the next ones are dealt. Fewer talk faster on one worker.
 const KEPT: u64 = 3;
+/// So many twins are shared at most.
+const TWINS: usize = 64;
 /// Ticks since the last time that a worker was out of work, if it has time: it may have taken the first of those that are dealt just now.
-const RESTED: u64 = 1;
+pub(super) const RESTED: u64 = 1;
 /// Ticks for which a first turn is remembered.
 const LATELY: u64 = 100;
 /// A first turn is long when it is as long as it takes to wake a worker, within these bounds.
@@ -46,11 +49,14 @@ pub(super) struct Dealing {
     ended: Cell<u64>,
     /// How many each of those who had time has got.
     dealt: Cell<u64>,
-    /// Those who had time in the tick in which it was looked for them last.
+    /// Those who had time, or had had it just before, in the tick in which it was looked for them last.
     to: RefCell<Vec<&'static Processor>>,
-    asked: Cell<u64>,
+    asked: Cell<Option<(u64, bool)>>,
     /// Closures from elsewhere that were started since the last whose first turn was measured.
     pub(super) taken: Cell<u32>,
+    /// Whether it is looked at how the one that is started now begins, and whether its twins have been shared.
+    watched: Cell<bool>,
+    shared: Cell<bool>,
 }
 
 impl Worker {
@@ -77,37 +83,99 @@ impl Worker {
             dealing.started.set(started);
             dealing.ended.set(ended);
             dealing.dealt.set(0);
-            dealing.asked.set(0);
+            dealing.shared.set(false);
+            dealing.asked.set(None);
         }
         // At least so many: who had started before may have ended since.
         let wait = (started - dealing.started.get()).saturating_sub(ended - dealing.ended.get());
-        let few = left < MANY && self.runtime.first_turns.known() >= self.wake_time.get().clamp(LONG.0, LONG.1);
+        let few = left < MANY && self.runtime.first_turns.known() >= self.long_turn();
         if wait < KEPT && !few {
+            dealing.watched.set(!dealing.shared.get() && self.runtime.idle().somebody_rests());
             return;
         }
+        let to = self.those_with_time(wait >= KEPT);
+        // Beside those that wait, the one that is started now, and whoever has made them all.
+        let each = if wait >= KEPT { wait + 2 } else { left.div_ceil(to.len() + 1) as u64 };
+        let dealt = in_turn(&to, dealing.dealt.get()..each, |other| self.deal_oldest(other));
+        dealing.dealt.set(dealt);
+    }
+
+    /// A first turn is long when it is as long as it takes to wake a worker.
+    fn long_turn(&self) -> Duration {
+        self.wake_time.get().clamp(LONG.0, LONG.1)
+    }
+
+    /// The other workers that have time, or had it just before; as looked for once a tick.
+    fn those_with_time(&self, or_just_before: bool) -> Ref<'_, [&'static Processor]> {
         let now = clock::now();
-        let mut to = dealing.to.borrow_mut();
-        if dealing.asked.replace(now) != now {
-            to.clear();
+        let asked = Some((now, or_just_before));
+        if self.dealing.asked.replace(asked) != asked {
             // Whoever is up already has a core, or gets one.
             let free = self.runtime.has_free_core();
             let has_time = |other: &&Processor| {
                 !other.doze().has_ended()
                     && other.given.is_empty()
                     && (free || !other.doze().is_asleep())
-                    && (other.is_out_of_work() || (wait >= KEPT && other.last_rest() + RESTED >= now))
+                    && (other.is_out_of_work() || (or_just_before && other.last_rest() + RESTED >= now))
             };
             let (before, from) = self.runtime.processors().split_at(self.index);
             let others = from[1..].iter().chain(before).copied().filter(has_time);
+            let mut to = self.dealing.to.borrow_mut();
+            to.clear();
             to.extend(others.take(self.runtime.cores().saturating_sub(1)));
         }
-        // Beside those that wait, the one that is started now, and whoever has made them all.
-        let each = if wait >= KEPT { wait + 2 } else { left.div_ceil(to.len() + 1) as u64 };
-        let dealt = in_turn(&to, dealing.dealt.get()..each, |other| {
-            let oldest = steal(|| self.processor.stealer.steal());
-            oldest.map(|task| self.runtime.place(other, task)).is_some()
-        });
-        dealing.dealt.set(dealt);
+        Ref::map(self.dealing.to.borrow(), Vec::as_slice)
+    }
+
+    /// Whether there was one.
+    fn deal_oldest(&self, other: &Processor) -> bool {
+        let oldest = steal(|| self.processor.stealer.steal());
+        oldest.map(|task| self.runtime.place(other, task)).is_some()
+    }
+
+    /// Starts a fresh closure.
+    #[inline(always)]
+    pub(super) fn start_fresh(&self, task: TaskRef) {
+        let slot = self.start(task);
+        if self.dealing.watched.get() {
+            self.share_twins(slot);
+        }
+    }
+
+    /// When the goroutine that was started now, which has not ended, waits to be given work, so will its twins that were made with it: all workers that
+    /// have time get as many of them, neighbours together. Once for all that were made at one time.
+    #[cold]
+    fn share_twins(&self, slot: Option<&'static Slot>) {
+        let dealing = &self.dealing;
+        dealing.watched.set(false);
+        let Some(task) = slot.filter(|slot| slot.wait().reason.is_for_work()).and_then(Slot::task) else {
+            return;
+        };
+        // ORDERING: Relaxed. The own counter.
+        let divides = self.processor.published.spawned.load(Relaxed) != dealing.made.get();
+        let to = self.those_with_time(false);
+        if divides || to.is_empty() || dealing.shared.replace(true) {
+            return;
+        }
+        let mut twins = Vec::new();
+        while twins.len() < TWINS
+            && let Some(twin) = self.fresh.pop()
+        {
+            if !twin.is_twin_of(&task) {
+                self.fresh.push(twin);
+                break;
+            }
+            twins.push(twin);
+        }
+        // With the one that has started.
+        let each = (twins.len() + 1).div_ceil(to.len() + 1);
+        let mut blocks = twins.split_off(twins.len().min(each - 1)).into_iter();
+        for other in to.iter() {
+            blocks.by_ref().take(each).for_each(|twin| self.runtime.place(other, twin));
+        }
+        debug_assert!(blocks.next().is_none(), "one block for each");
+        twins.into_iter().rev().for_each(|twin| self.fresh.push(twin));
+        dealing.dealt.set(each as u64);
     }
 
     /// Starts a closure that was taken from elsewhere. How long its first turn is, is noted of the first after a rest, and of some others.

@@ -4,12 +4,13 @@
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
 //!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine has held for so long does not count. What
 //!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same; beside more than `LEFT_LOAD` others that are
-//!   ready only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`.
+//!   ready only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`. Where there are a few that compute, one more makes a
+//!   difference: then whoever has fewer looks at each tick.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
-//!   those, unless it has a crowd (B4, [`shed`](super::shed)). What was placed by a hint is left to its worker unless that one stands still for long
-//!   (`STALL_PLACED`).
+//!   those (and at once when one yields that is alone, unless another worker has time), unless it has a crowd (B4, [`shed`](super::shed)). If those
+//!   were not quick, somebody is woken. What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections.
 
@@ -20,7 +21,7 @@ use std::{
 
 use crossbeam_deque::Steal;
 
-use super::{Next, SLICE, Worker};
+use super::{Next, SLICE, Worker, deal::RESTED};
 use crate::{
     debug::{
         hooks::{self, TRACE},
@@ -181,7 +182,17 @@ impl Worker {
         }
         let left = self.fresh_patience.get() - 1;
         self.fresh_patience.set(left);
+        if left == PATIENCE / 2 {
+            self.fresh_half.set(Some(Instant::now()));
+        }
         if left > 0 {
+            return None;
+        }
+        if self.fresh_half.get().is_some_and(|half| half.elapsed() >= STALL * (PATIENCE / 2)) {
+            // These points were not quick: whoever has time may take it.
+            self.fresh_patience.set(PATIENCE);
+            self.fresh_has_waited(now);
+            self.publish_fresh(now);
             return None;
         }
         let few = self.fresh.len();
@@ -227,8 +238,10 @@ impl Worker {
 
     /// B1. Called with a run queue and fresh closures that wait behind it.
     pub(super) fn fresh_before_queue(&self, now: u64) -> Option<TaskRef> {
-        // Whoever yields with nobody else ready waits for something, perhaps for a closure of its own.
-        if self.yielded.take() && self.queue.len() == 1 {
+        // Whoever yields with nobody else ready waits for something, perhaps for a closure of its own. Or it computes: where another worker has time,
+        // that one is woken after a while, unless this one yields often (`few_fresh`).
+        let has_time = |p: &Processor| p.last_rest() + RESTED >= now || p.is_out_of_work();
+        if self.queue.len() == 1 && self.yielded.get() && !self.others().any(|p| has_time(p) && self.will_come(p)) {
             let task = self.fresh.pop();
             self.deal(self.fresh.len());
             return task;
@@ -248,7 +261,7 @@ impl Worker {
         let too_long = waited >= LEFT_TICKS || self.fresh.len() > LEFT_MOST;
         // What starts here stays here, and a crowd of it would hold up whoever makes more.
         let leaves = !too_long || (mine > LEFT_LOAD && waited < LEFT_LONGEST && self.thieves_come());
-        if leaves && self.runtime.processors().iter().any(|p| p.load() + 1 < mine && self.will_come(p)) {
+        if leaves && self.others().any(|p| p.ready() < mine && self.will_come(p)) {
             self.runtime.wake_one();
             return None;
         }
@@ -270,12 +283,13 @@ impl Worker {
         }
     }
 
-    /// B1, seen from the other side: one, from a worker that has more to run and leaves fresh closures behind.
-    pub(super) fn take_from_more_loaded(&self) -> Option<TaskRef> {
+    /// B1, seen from the other side: one, from a worker that has more to run and leaves fresh closures behind; clearly more, if there are not just a
+    /// few.
+    pub(super) fn take_from_more_loaded(&self, few: bool) -> Option<TaskRef> {
         let mine = self.queue.len();
-        let more =
-            |p: &&'static Processor| p.leaves_fresh() && p.load() > mine + 1 && !std::ptr::eq(*p, self.processor);
-        let victim = self.runtime.processors().iter().copied().filter(more).max_by_key(|p| p.load())?;
+        let clearly = if few { 0 } else { 2 };
+        let more = |p: &&'static Processor| p.leaves_fresh() && p.ready() > mine + clearly;
+        let victim = self.others().filter(more).max_by_key(|p| p.ready())?;
         let task = steal(|| victim.stealer.steal())?;
         self.note_steal(&task, victim, 0);
         Some(task)

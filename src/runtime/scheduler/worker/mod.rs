@@ -81,6 +81,9 @@ const LOOK_AROUND: u32 = 61;
 /// difference was taken each tick).
 const HELP_OUT: u32 = 4 * LOOK_AROUND;
 const HELP_OUT_TICKS: u64 = 8;
+/// Ready goroutines that are a few, and rounds in a tick of those that compute: then a worker with one more than this one has clearly more to do.
+const FEW: u32 = 4;
+const SLOW: u64 = 64;
 
 /// Ready goroutines beyond which the next ones' memory is asked for ahead of their turn: it has left the caches since they last ran.
 const FAR: u32 = 32;
@@ -107,17 +110,19 @@ pub(crate) struct Worker {
     last_look: Cell<u64>,
     /// Whether the next of those looks is also at what others have placed or injected.
     looks_outside: Cell<bool>,
-    /// The tick in which it last looked whether another worker is more loaded.
+    /// The tick in which it last looked whether another worker is more loaded, and the round.
     helped: Cell<u64>,
+    helped_rounds: Cell<u32>,
     /// B1: since when fresh closures wait behind the queue, how many of them did then, and whose turn it is.
     fresh_since: Cell<u64>,
     fresh_credit: Cell<usize>,
     fresh_turn: Cell<bool>,
     /// The tick in which the oldest fresh closure is to be started in place of the newest.
     oldest_due: Cell<u64>,
-    /// B2: scheduling points before a few fresh closures are started, zero when there were none; in which tick they were counted; the tick
-    /// in which a thief was last woken for a few.
+    /// B2: scheduling points before a few fresh closures are started, zero when there were none; when half of them had come; in which tick they
+    /// were counted; the tick in which a thief was last woken for a few.
     fresh_patience: Cell<u32>,
+    fresh_half: Cell<Option<Instant>>,
     fresh_tick: Cell<u64>,
     few_woken: Cell<u64>,
     /// B4.
@@ -128,7 +133,7 @@ pub(crate) struct Worker {
     last_trim: Cell<u64>,
     /// The same for the pages of deep calls.
     last_trim_deep: Cell<u64>,
-    /// The last goroutine gave up its turn by itself.
+    /// Whether the last goroutine gave up its turn by itself, or had used up its slice.
     yielded: Cell<bool>,
     timers: RefCell<Timers<Slot>>,
     stacks: RefCell<Cache<Slot>>,
@@ -187,11 +192,13 @@ impl Worker {
             last_look: Cell::new(0),
             looks_outside: Cell::new(false),
             helped: Cell::new(0),
+            helped_rounds: Cell::new(0),
             fresh_since: Cell::new(0),
             fresh_credit: Cell::new(0),
             fresh_turn: Cell::new(false),
             oldest_due: Cell::new(0),
             fresh_patience: Cell::new(0),
+            fresh_half: Cell::new(None),
             fresh_tick: Cell::new(0),
             few_woken: Cell::new(0),
             shedding: Shedding::default(),
@@ -245,6 +252,7 @@ impl Worker {
         self.processor.watch.thread.store(threads::current().into(), Relaxed);
         self.count_round();
         self.processor.doze().wake_up();
+        self.runtime.idle().begins();
         clock::active();
         // Whatever waits is the others', where they use all cores.
         if !self.has_core() {
@@ -252,8 +260,8 @@ impl Worker {
         }
         loop {
             match self.next() {
-                Some(Next::Started(slot)) => self.execute(slot),
-                Some(Next::Fresh(task)) => self.start(task),
+                Some(Next::Started(slot)) => _ = self.execute(slot),
+                Some(Next::Fresh(task)) => self.start_fresh(task),
                 Some(Next::Taken(task)) => self.start_taken(task),
                 None if self.may_end() => break,
                 None => self.rest(),
@@ -273,10 +281,12 @@ impl Worker {
 
     // ---- running ---------------------------------------------------------------------------------------------------------
 
+    /// True when the goroutine has ended.
     // Always inlined, as `start`: each has several callers, and the loop takes 7 ns more of the 37 of a rendezvous when one is called.
     #[inline(always)]
-    fn execute(&self, slot: &'static Slot) {
+    fn execute(&self, slot: &'static Slot) -> bool {
         self.current.set(Some(slot));
+        self.yielded.set(false);
         if hooks::on(TRACE) {
             trace::resumes(self.processor, slot);
         }
@@ -295,6 +305,7 @@ impl Worker {
         if ended {
             self.retire(slot);
         }
+        ended
     }
 
     /// Where a goroutine of this thread unwinds: whether it is this one, which has suspended or ended, and is still the current one. The others are
@@ -319,8 +330,9 @@ impl Worker {
         self.credit();
     }
 
+    /// The goroutine, if it has begun and has not ended yet.
     #[inline(always)]
-    fn start(&self, task: TaskRef) {
+    fn start(&self, task: TaskRef) -> Option<&'static Slot> {
         let Some(slot) = self.stack_for(task) else {
             // Every closure has a stack reserved, so only the kernel's own memory can be short. Try again later, one at a time: what
             // else was to start waits with what others have given to this worker, which is not looked at in every round.
@@ -329,11 +341,12 @@ impl Worker {
             } else {
                 self.processor.given.push(task);
             }
-            return;
+            return None;
         };
         count(&self.processor.published.started);
         slot.start(self.processor, task);
-        self.execute(slot);
+        let ended = self.execute(slot);
+        (!ended).then_some(slot)
     }
 
     #[inline]
@@ -626,9 +639,13 @@ impl Worker {
             }
         }
         let now = clock::now();
-        if rounds.is_multiple_of(HELP_OUT) || now.wrapping_sub(self.helped.get()) >= HELP_OUT_TICKS {
+        let (ticks, since) = (now.wrapping_sub(self.helped.get()), rounds.wrapping_sub(self.helped_rounds.get()));
+        // Of a few that compute one more makes a difference.
+        let few = self.queue.len() < FEW && u64::from(since) < ticks.saturating_mul(SLOW);
+        if rounds.is_multiple_of(HELP_OUT) || ticks >= if few { 1 } else { HELP_OUT_TICKS } {
             self.helped.set(now);
-            return self.take_from_more_loaded();
+            self.helped_rounds.set(rounds);
+            return self.take_from_more_loaded(few);
         }
         None
     }
