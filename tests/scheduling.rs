@@ -1,9 +1,8 @@
-//! Group S: progress, fairness, placement.
+//! Group S: progress and fairness. Where goroutines start is in `placement.rs`.
 
 mod common;
 
 use std::{
-    collections::{HashMap, HashSet},
     io::{self, Read, Write},
     sync::{
         Arc,
@@ -13,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{at_1_2_4, lets_others_run, rt};
+use common::{at_1_2_4, compute, lets_others_run, rt};
 use oxigo::{
     Builder, WaitGroup, bounded,
     context::Context,
@@ -24,7 +23,7 @@ use oxigo::{
     },
     select,
     sync::{Barrier, Condvar, ErrGroup, Mutex, MutexCtx, Once, OnceLock, RwLock, RwLockCtx, Semaphore, SingleFlight},
-    time, unbuffered, yield_now,
+    time, unbuffered,
 };
 
 /// Go's TestGoroutineParallelism: as many as there are workers make progress at once, by turns that nobody yields in.
@@ -421,13 +420,6 @@ fn s_09_a_pair_that_talks_lets_a_third_run() {
     });
 }
 
-fn compute(time: Duration) {
-    let begin = Instant::now();
-    while begin.elapsed() < time {
-        std::hint::spin_loop();
-    }
-}
-
 /// Each turn of the pair is longer than a slice: whoever is woken does not run on what is left of it.
 #[test]
 fn s_09_a_pair_with_long_turns_lets_a_third_run_after_each() {
@@ -793,342 +785,6 @@ fn s_19_one_close_wakes_ten_thousand() {
             .collect();
         tx.close().unwrap();
         assert!(handles.into_iter().all(|handle| handle.join().unwrap()));
-    });
-}
-
-/// Un-started closures reach other workers, and two equal halves keep both busy.
-#[test]
-fn two_equal_halves_run_side_by_side() {
-    rt(2, || {
-        let meet = Arc::new(AtomicUsize::new(0));
-        let half = |meet: Arc<AtomicUsize>| {
-            // Ends only when both have begun: needs two workers at once.
-            meet.fetch_add(1, SeqCst);
-            while meet.load(SeqCst) < 2 {
-                std::hint::spin_loop();
-            }
-            thread::current().id()
-        };
-        let here = thread::current().id();
-        for parent_helps in [true, false] {
-            meet.store(0, SeqCst);
-            let (a, b) = (Arc::clone(&meet), Arc::clone(&meet));
-            let first = go(move || half(a));
-            let (one, other) = if parent_helps {
-                // The parent computes without a scheduling point; the closure must be taken from it all the same.
-                (half(b), first.join().unwrap())
-            } else {
-                let second = go(move || half(b));
-                (second.join().unwrap(), first.join().unwrap())
-            };
-            assert_ne!(one, other);
-        }
-        assert_eq!(thread::current().id(), here);
-    });
-}
-
-#[test]
-fn a_pair_that_talks_stays_on_one_worker() {
-    rt(2, || {
-        let mut together = 0;
-        for _ in 0..20 {
-            let (tx, rx) = unbuffered::<thread::ThreadId>();
-            // To the end, whatever it finds: the sender relies on it.
-            let child = go(move || rx.iter().fold(true, |all, there| all & (there == thread::current().id())));
-            for _ in 0..200 {
-                tx.send(thread::current().id()).unwrap();
-            }
-            drop(tx);
-            together += u32::from(child.join().unwrap());
-        }
-        assert!(together >= 15, "{together} of 20 pairs stayed together");
-    });
-}
-
-/// Jobs that come one at a time, each of many short steps; how many of them the less busy of two workers has done.
-fn jobs_of_the_less_busy(jobs: usize, steps: u32, pauses: u32) -> usize {
-    rt(2, || {
-        let (tx, rx) = bounded(1);
-        go(move || {
-            for job in 0..jobs {
-                tx.send(job).unwrap();
-                (0..pauses).for_each(|_| yield_now());
-            }
-        });
-        let done_by_main = Arc::new(AtomicUsize::new(0));
-        let group = WaitGroup::new();
-        let main = thread::current().id();
-        for _ in &rx {
-            let done_by_main = Arc::clone(&done_by_main);
-            group.go(move || {
-                done_by_main.fetch_add(usize::from(thread::current().id() == main), SeqCst);
-                for _ in 0..steps {
-                    compute(Duration::from_micros(3));
-                    yield_now();
-                }
-            });
-        }
-        group.wait();
-        let here = done_by_main.load(SeqCst);
-        here.min(jobs - here)
-    })
-}
-
-/// B4: there are never many that have not started, and each would soon be started where its maker is, which has no time for it.
-#[test]
-fn jobs_that_come_one_at_a_time_are_shared() {
-    if thread::available_parallelism().unwrap().get() > 1 {
-        let fewer: Vec<_> = (0..3).map(|_| jobs_of_the_less_busy(400, 200, 5)).collect();
-        assert!(fewer.iter().any(|fewer| *fewer >= 80), "{fewer:?} of 400");
-    }
-}
-
-/// B1: they come faster than they are done. What starts beside their maker slows it down, and the other worker would have too few.
-#[test]
-fn jobs_that_come_fast_are_shared() {
-    if thread::available_parallelism().unwrap().get() > 1 {
-        let fewer: Vec<_> = (0..5).map(|_| jobs_of_the_less_busy(2000, 32, 1)).collect();
-        assert!(fewer.iter().any(|fewer| *fewer >= 450), "{fewer:?} of 2,000");
-    }
-}
-
-/// How many of `parties` goroutines, all of which wait at first, are on each of two workers, if it has any.
-fn homes_of_waiting(parties: usize) -> Vec<usize> {
-    rt(2, || {
-        let (report, reports) = oxigo::unbounded();
-        let group = WaitGroup::new();
-        let (tx, mut first) = bounded::<()>(1);
-        for _ in 0..parties {
-            let (passed, next) = bounded(1);
-            let report = report.clone();
-            group.go(move || {
-                report.send(thread::current().id()).unwrap();
-                for () in &first {
-                    passed.send(()).unwrap();
-                }
-            });
-            first = next;
-        }
-        drop(report);
-        tx.send(()).unwrap();
-        first.recv().unwrap();
-        drop(tx);
-        group.wait();
-        let mut homes = HashMap::new();
-        reports.iter().for_each(|home| *homes.entry(home).or_insert(0) += 1);
-        homes.into_values().collect()
-    })
-}
-
-/// B5: they would all start where they are made, long before another worker has got up, and stay there.
-#[test]
-fn stages_of_a_pipeline_are_shared() {
-    if thread::available_parallelism().unwrap().get() > 1 {
-        let homes: Vec<_> = (0..10).map(|_| homes_of_waiting(16)).collect();
-        assert!(homes.iter().filter(|homes| homes.iter().all(|home| *home <= 12)).count() >= 3, "{homes:?}");
-    }
-}
-
-/// B5: a few that talk stay together.
-#[test]
-fn a_few_that_talk_stay_on_one_worker() {
-    let parted = || {
-        rt(2, || {
-            let ((to_one, one), (to_two, two), (back, answers)) = (bounded(1), bounded(1), bounded(1));
-            let first = go(move || {
-                one.iter().for_each(|k: u32| to_two.send(k + 1).unwrap());
-                thread::current().id()
-            });
-            let second = go(move || {
-                two.iter().for_each(|k| back.send(k + 1).unwrap());
-                thread::current().id()
-            });
-            for k in 0..100 {
-                to_one.send(k).unwrap();
-                assert_eq!(answers.recv(), Ok(k + 2));
-            }
-            drop(to_one);
-            first.join().unwrap() != second.join().unwrap()
-        })
-    };
-    let apart = (0..20).filter(|_| parted()).count();
-    assert!(apart <= 8, "{apart} of 20 groups were parted");
-}
-
-/// How many of a few goroutines are on each of the two workers, in the most even of some tries. Each reports its thread.
-fn most_even(parties: usize, start: impl Fn(oxigo::Sender<thread::ThreadId>) + Clone + Send + 'static) -> Vec<usize> {
-    let homes = || {
-        let start = start.clone();
-        rt(2, move || {
-            let (report, reports) = oxigo::unbounded();
-            start(report);
-            let mut homes = HashMap::new();
-            reports.iter().for_each(|home| *homes.entry(home).or_insert(0) += 1);
-            let mut homes: Vec<usize> = homes.into_values().collect();
-            homes.sort_unstable();
-            homes
-        })
-    };
-    let all: Vec<_> = (0..20).map(|_| homes()).collect();
-    assert!(all.iter().all(|homes| homes.iter().sum::<usize>() == parties), "{all:?}");
-    all.into_iter().min_by_key(|homes| if homes.len() < 2 { parties } else { homes[1] - homes[0] }).unwrap()
-}
-
-/// B5: a pool's goroutines begin by waiting for jobs. All of them would be where they were made before another worker has got up.
-#[test]
-fn a_small_pool_is_shared() {
-    if thread::available_parallelism().unwrap().get() < 2 {
-        return;
-    }
-    for (parties, even) in [(2, [1, 1]), (3, [1, 2]), (4, [2, 2])] {
-        let homes = most_even(parties, move |report| {
-            let (jobs, taken) = unbuffered::<()>();
-            for _ in 0..parties {
-                let (report, taken) = (report.clone(), taken.clone());
-                go(move || {
-                    taken.recv().expect_err("no job");
-                    report.send(thread::current().id()).unwrap();
-                });
-            }
-            // Until they wait, or longer.
-            time::sleep(Duration::from_millis(2));
-            drop(jobs);
-        });
-        assert_eq!(homes, even);
-    }
-}
-
-/// B1: the first has used up its slice, and has not waited; nor will the others.
-#[test]
-fn a_few_that_compute_are_shared() {
-    if thread::available_parallelism().unwrap().get() < 2 {
-        return;
-    }
-    let yields = || {
-        for _ in 0..150 {
-            compute(Duration::from_micros(100));
-            yield_now();
-        }
-    };
-    let locks = || {
-        let (mutex, start) = (Mutex::new(0), Instant::now());
-        while start.elapsed() < Duration::from_millis(15) {
-            (0..100).for_each(|_| *mutex.lock() += 1);
-        }
-    };
-    let works: [fn(); 2] = [yields, locks];
-    for work in works {
-        for (parties, even) in [(2, [1, 1]), (3, [1, 2]), (4, [2, 2])] {
-            let homes = most_even(parties, move |report| {
-                for _ in 0..parties {
-                    let report = report.clone();
-                    go(move || {
-                        work();
-                        report.send(thread::current().id()).unwrap();
-                    });
-                }
-            });
-            assert_eq!(homes, even);
-        }
-    }
-}
-
-/// B5: once others have taken such closures, two that compute are not started one after the other.
-#[test]
-fn two_that_compute_run_side_by_side_when_such_have_before() {
-    if thread::available_parallelism().unwrap().get() < 2 {
-        return;
-    }
-    let apart = rt(2, || {
-        let work = || {
-            compute(Duration::from_micros(100));
-            thread::current().id()
-        };
-        let both = || {
-            let (one, other) = (go(work), go(work));
-            one.join().unwrap() != other.join().unwrap()
-        };
-        (0..1000).filter(|_| both()).count()
-    });
-    assert!(apart >= 300, "{apart} of 1,000 pairs");
-}
-
-/// 300 connections opened one by one on an idle machine do not all end up on one worker. Both their ends are within the 1,024 descriptors that a
-/// process may have by default.
-#[test]
-fn connections_are_spread_over_the_workers() {
-    let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
-    let (report, reports) = oxigo::unbounded();
-    let listener = runtime.run(|| oxigo::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = runtime.go(move || {
-        for connection in listener.incoming().take(300) {
-            let mut connection = connection.unwrap();
-            let report = report.clone();
-            go(move || {
-                use std::io::Read;
-                report.send(thread::current().id()).unwrap();
-                let _ = connection.read(&mut [0]);
-            });
-        }
-    });
-    let mut connections = Vec::new();
-    let mut by_worker = std::collections::HashMap::new();
-    for _ in 0..300 {
-        connections.push(std::net::TcpStream::connect(address).unwrap());
-        *by_worker.entry(reports.recv().unwrap()).or_insert(0) += 1;
-    }
-    server.join().unwrap();
-    assert_eq!(by_worker.len(), 2, "{by_worker:?}");
-    assert!(by_worker.values().all(|n| *n >= 90), "{by_worker:?}");
-}
-
-#[test]
-fn near_starts_on_the_same_worker() {
-    rt(4, || {
-        let (stop, done) = unbuffered::<()>();
-        let (tell, told) = unbuffered();
-        let anchor = Builder::new()
-            .spread()
-            .spawn(move || {
-                tell.send(thread::current().id()).unwrap();
-                let _ = done.recv();
-            })
-            .unwrap();
-        let there = told.recv().unwrap();
-        let hits = (0..20)
-            .filter(|_| {
-                let near = Builder::new().near(anchor.goroutine()).spawn(|| thread::current().id()).unwrap();
-                near.join().unwrap() == there
-            })
-            .count();
-        assert!(hits >= 10, "{hits} of 20: a hint that mostly holds");
-        drop(stop);
-        anchor.join().unwrap();
-    });
-}
-
-#[test]
-fn spread_uses_all_workers() {
-    rt(4, || {
-        let (stop, done) = unbuffered::<()>();
-        let (tell, told) = unbuffered();
-        let handles: Vec<_> = (0..16)
-            .map(|_| {
-                let (tell, done) = (tell.clone(), done.clone());
-                Builder::new()
-                    .spread()
-                    .spawn(move || {
-                        tell.send(thread::current().id()).unwrap();
-                        let _ = done.recv();
-                    })
-                    .unwrap()
-            })
-            .collect();
-        let threads: HashSet<_> = (0..16).map(|_| told.recv().unwrap()).collect();
-        assert!(threads.len() >= 2, "{}", threads.len());
-        drop(stop);
-        handles.into_iter().for_each(|handle| handle.join().unwrap());
     });
 }
 

@@ -57,6 +57,14 @@ pub(crate) fn lets_others_run<T>(what: &str, mut call: impl FnMut() -> T) {
     other.join().unwrap();
 }
 
+/// Keeps the processor busy for so long.
+pub(crate) fn compute(time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
 /// A value that counts how often it was dropped.
 #[derive(Debug)]
 pub(crate) struct Counted(pub(crate) Arc<AtomicUsize>);
