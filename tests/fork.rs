@@ -69,6 +69,11 @@ fn a_forked_child_of_a_plain_thread_is_told() {
     refused("recv_timeout", || rx.recv_timeout(Duration::from_millis(1)));
     refused("send", || tx.send(1));
     refused("select", || oxigo::select! { recv(rx) -> _ => (), send(tx, 1) -> _ => () });
+    // Its locks were left held, and the ends that unwind waited for them.
+    refused("select on ends of its own", || {
+        let (tx, rx) = unbuffered();
+        oxigo::select! { recv(rx) -> _ => (), send(tx, 1) -> _ => () }
+    });
     refused("sleep", || oxigo::time::sleep(Duration::from_millis(1)));
     refused("yield_now", oxigo::yield_now);
     refused("park", oxigo::park);

@@ -26,6 +26,8 @@
 use std::time::Instant;
 
 #[cfg(not(loom))]
+pub(crate) use crate::runtime::fork::forked;
+#[cfg(not(loom))]
 pub(crate) use crate::runtime::panics::{is_unwinding, may_have_caught, resume as resume_panic};
 #[cfg(not(loom))]
 pub(crate) use crate::runtime::scheduler::{
@@ -112,8 +114,8 @@ impl Unit {
 
 #[cfg(loom)]
 pub(crate) use model::{
-    WakeBatch, is_on_only_worker, is_unwinding, linger, may_have_caught, no_switch, place, place_of, resume_panic,
-    spend, tick,
+    WakeBatch, forked, is_on_only_worker, is_unwinding, linger, may_have_caught, no_switch, place, place_of,
+    resume_panic, spend, tick,
 };
 
 /// In a model every party is a thread.
@@ -133,6 +135,10 @@ mod model {
         pub(crate) fn push(&mut self, unit: &'static Unit) {
             unit.wake(Wake::Queue);
         }
+    }
+
+    pub(crate) fn forked() -> bool {
+        false
     }
 
     pub(crate) fn may_have_caught() -> bool {

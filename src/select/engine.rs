@@ -22,6 +22,7 @@ use crate::{
     runtime::{
         park::{self, Parked, Wake},
         present,
+        unit::Unit,
         wait::Reason,
         waitq::{ClaimedNode, Node, Outcome, TakenAt},
     },
@@ -330,10 +331,18 @@ impl Select<'_> {
         chosen
     }
 
+    /// The caller, who is about to wait. The locks, which are held, are left where this panics: nothing unwinds them.
+    fn unit(&self, arms: &[Arm<'_>]) -> &'static Unit {
+        if park::forked() {
+            self.unlock(arms);
+        }
+        park::current()
+    }
+
     /// C5 of `chan::two_step`: the chosen partner will bring its value later.
     #[cold]
     fn await_value(&self, arms: &mut [Arm<'_>], index: usize, sender: ClaimedNode) -> Looked {
-        let unit = park::current();
+        let unit = self.unit(arms);
         // SAFETY: locked.
         let done = self.done(unsafe { arms[index].operation.taken_at() });
         let node = Node::new(unit, None, arms[index].place);
@@ -363,7 +372,7 @@ impl Select<'_> {
 
     /// Joins all queues, leaves the locks, waits, and withdraws. None: nothing was completed, look again.
     fn wait(&self, arms: &mut [Arm<'_>], deadline: Option<Instant>, how: Enqueue) -> Option<usize> {
-        let unit = park::current();
+        let unit = self.unit(arms);
         let ticket = unit.arm();
         let mut limit = deadline;
         let shuffled = if self.duplicates && !self.biased { Some(self.shuffled()) } else { None };
