@@ -12,6 +12,7 @@ use std::{
 
 use common::{at_1_2_4, quiesce, rt};
 use oxigo::{
+    Builder,
     context::{Context, ContextError},
     go,
     sync::{Mutex, RwLock, RwLockCtx, RwLockUpgradableReadGuard, RwLockWriteGuard},
@@ -389,6 +390,52 @@ fn rwlock_upgradable_with_a_context() {
         drop(held);
         assert!(lock.upgradable_read_ctx(&ctx).is_err(), "the context comes first");
         assert!(lock.upgradable_read_ctx(&Context::background()).is_ok());
+    });
+}
+
+/// A writer was called whose worker another goroutine holds: others that write meanwhile kept readers out for as long as that lasted.
+#[test]
+fn rwlock_a_called_writer_that_does_not_come_holds_nobody_up() {
+    const TURNS: usize = 3;
+    rt(2, || {
+        let (lock, reads, queued) = (Arc::new(RwLock::new(0)), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (reads, queued, begin) = (&reads, &queued, Instant::now());
+        let goes_on = || reads.load(SeqCst) < TURNS && begin.elapsed() < Duration::from_secs(10);
+        let held = lock.write();
+        oxigo::scope(|s| {
+            let holder = lock.clone();
+            let holds = move || {
+                let called = go(move || *holder.write() += 1);
+                // It runs, and queues.
+                oxigo::time::sleep(Duration::from_millis(5));
+                queued.store(1, SeqCst);
+                while goes_on() {
+                    std::hint::spin_loop();
+                }
+                called.join().unwrap();
+            };
+            s.spawn(Builder::new().spread(), holds).unwrap();
+            while queued.load(SeqCst) == 0 {
+                yield_now();
+            }
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    while goes_on() {
+                        drop(lock.read());
+                        reads.fetch_add(1, SeqCst);
+                    }
+                });
+                drop(held);
+                while goes_on() {
+                    // Who queued would have to wait for that one.
+                    if let Some(mut value) = lock.try_write() {
+                        *value += 1;
+                    }
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            });
+        });
+        assert!(reads.load(SeqCst) >= TURNS, "{} in {:?}", reads.load(SeqCst), begin.elapsed());
     });
 }
 

@@ -18,7 +18,7 @@ use loom::{
 use super::{
     Condvar, Once, Semaphore, WaitGroup,
     mutex::{Manner, RawMutex},
-    rwlock::{RawRwLock, Read},
+    rwlock::{RawRwLock, Read, loom_overdue::ALWAYS},
 };
 use crate::runtime::until::Until;
 
@@ -353,10 +353,18 @@ impl Shared {
     }
 }
 
+/// With writers on their way that unlocks wait for, and with ones that are late from the beginning (R3).
+fn with_each_patience(model: impl Fn() + Sync + Send + Copy + 'static) {
+    for late in [false, true] {
+        ALWAYS.set(late);
+        loom::model(model);
+    }
+}
+
 /// RW-01, HB-07: two writers and a reader.
 #[test]
 fn loom_rwlock_excludes() {
-    loom::model(|| {
+    with_each_patience(|| {
         let shared = Shared::new();
         let (writes, reads) = (shared.clone(), shared.clone());
         let writer = thread::spawn(move || writes.add(Manner::Free));
@@ -371,7 +379,7 @@ fn loom_rwlock_excludes() {
 /// R3: the last of two readers hands over to the writer that waits, and the writer lets the reader in that it held back.
 #[test]
 fn loom_rwlock_readers_and_writers_take_turns() {
-    loom::model(|| {
+    with_each_patience(|| {
         let shared = Shared::new();
         let (writes, reads) = (shared.clone(), shared.clone());
         assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
@@ -392,7 +400,7 @@ fn loom_rwlock_readers_and_writers_take_turns() {
 /// Between writers: woken, overtaken, handed over, free and fair.
 #[test]
 fn loom_rwlock_hands_over() {
-    loom::model(|| {
+    with_each_patience(|| {
         let shared = Shared::new();
         let other = shared.clone();
         let waiter = thread::spawn(move || other.add(Manner::Free));
@@ -407,7 +415,7 @@ fn loom_rwlock_hands_over() {
 /// A writer's wait ends while a reader is held back by it: the reader comes in, whether the writer had the lock or not.
 #[test]
 fn loom_rwlock_a_writer_that_leaves_lets_readers_in() {
-    loom::model(|| {
+    with_each_patience(|| {
         let shared = Shared::new();
         let (timed, reads) = (shared.clone(), shared.clone());
         assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));
@@ -431,7 +439,7 @@ fn loom_rwlock_a_writer_that_leaves_lets_readers_in() {
 /// R6: what the upgradable reader has read still holds when it has become the writer, beside a reader that leaves and a writer that waits.
 #[test]
 fn loom_rwlock_upgrade_goes_first() {
-    loom::model(|| {
+    with_each_patience(|| {
         let shared = Shared::new();
         let (writes, reads) = (shared.clone(), shared.clone());
         assert!(shared.lock.acquire_shared(Read::Upgradable, Until::EVER));
@@ -450,7 +458,7 @@ fn loom_rwlock_upgrade_goes_first() {
 /// One upgradable reader at a time; the next is let in by the writer, whether it lets go or becomes upgradable and the writer again.
 #[test]
 fn loom_rwlock_upgradables_take_turns() {
-    loom::model(|| {
+    with_each_patience(|| {
         let shared = Shared::new();
         let other = shared.clone();
         let upgrades = thread::spawn(move || other.look_and_add());
@@ -498,7 +506,7 @@ fn loom_rwlock_an_upgrade_that_gives_up_lets_readers_in() {
 /// A writer gives up that has held back an upgradable reader, while a reader leaves: one of the two lets it in.
 #[test]
 fn loom_rwlock_a_writer_that_leaves_lets_the_upgradable_in() {
-    loom::model(|| {
+    with_each_patience(|| {
         let shared = Shared::new();
         let (timed, upgrades) = (shared.clone(), shared.clone());
         assert!(shared.lock.acquire_shared(Read::Plain, Until::EVER));

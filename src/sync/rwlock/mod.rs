@@ -14,7 +14,9 @@
 //!   of either kind leaves, it is the first writer's turn. A writer that was the upgradable reader, and so went before those that
 //!   wait, lets no other upgradable one in before them (`UPGRADED`): parties that upgrade one after the other would keep writers out. So
 //!   readers and writers take turns, and nobody starves. A writer whose turn it is is called, and until it comes other writers may overtake it, and
-//!   with it the readers that wait for it, for about 1 ms: otherwise the lock would lie idle for each wake. Then it is handed the lock. Between upgradable
+//!   with it the readers that wait for it, for about 1 ms: otherwise the lock would lie idle for each wake. Then it is handed the lock. One that has not
+//!   come by then may be stuck behind a goroutine that holds its worker: it keeps its turn, but unlocks wait for it no longer; they let in who waits, as
+//!   if nobody were on its way (`called_at`). Between upgradable
 //!   readers none overtakes, not even for that long: who leaves hands over to the first, or leaves it to the next writer to let it in.
 //! - R4 (P3, last touch): as M3. An unlock that finds nobody to wake leaves the gate first; the compare-exchange on the word is its last
 //!   touch. One that wakes touches the lock only while it holds a claim on somebody that it has not woken yet.
@@ -39,7 +41,7 @@ use self::word::{
 use super::mutex::{Manner, out_of_patience};
 use crate::{
     facade::{
-        AtomicUsize,
+        AtomicU32, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
     runtime::{
@@ -66,6 +68,8 @@ pub struct RawRwLock {
     waiting_upgradables: WaitQueue,
     /// The upgradable reader, while it waits to become the writer: one at most.
     upgrader: WaitQueue,
+    /// The tick of the coarse clock in which the last writer was called.
+    called_at: AtomicU32,
 }
 
 // SAFETY: the queues are reached under the gate only; their nodes belong to parties that wait until they are out of them (Q1).
@@ -84,6 +88,7 @@ impl RawRwLock {
                 waiting_writers: WaitQueue::new(),
                 waiting_upgradables: WaitQueue::new(),
                 upgrader: WaitQueue::new(),
+                called_at: AtomicU32::new(0),
             }
         }
     }
@@ -167,7 +172,7 @@ impl RawRwLock {
         let mut word = self.word.load(Relaxed);
         loop {
             let rest = word - READER;
-            if let Some(heir) = heir(rest) {
+            if let Some(heir) = heir(rest, || self.is_overdue()) {
                 // SAFETY: passed on; `rest` is without our lock.
                 match unsafe { self.bequeath(word, rest, heir) } {
                     Ok(()) => return,
@@ -194,7 +199,7 @@ impl RawRwLock {
         let mut word = self.word.load(Relaxed);
         loop {
             let rest = word & !UPGRADABLE;
-            if let Some(heir) = heir(rest) {
+            if let Some(heir) = heir(rest, || self.is_overdue()) {
                 // SAFETY: passed on; `rest` is without our lock.
                 match unsafe { self.bequeath(word, rest, heir) } {
                     Ok(()) => return,
@@ -541,7 +546,7 @@ impl RawRwLock {
         loop {
             // ORDERING: Relaxed. The compare-exchange, or the gate, decides.
             let word = self.word.load(Relaxed);
-            let on_its_way = manner == Manner::Free && is_on_its_way(word);
+            let on_its_way = manner == Manner::Free && is_on_its_way(word) && !self.is_overdue();
             if !on_its_way && word & (READERS_WAIT | UPGRADABLES_WAIT | WRITERS_WAIT) != 0 {
                 let gate = self.gate.lock();
                 // SAFETY: passed on.
@@ -568,7 +573,7 @@ impl RawRwLock {
         if next == Next::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
-            if word & STARVING == 0 {
+            if word & (STARVING | WOKEN) == 0 {
                 return self.call(gate, first);
             }
             // SAFETY: passed on.
@@ -583,7 +588,7 @@ impl RawRwLock {
             // R4: until they are woken, they keep the lock alive.
             return admitted.wake();
         }
-        let fair = next == Next::Readers(Manner::Fair) || word & STARVING != 0;
+        let fair = next == Next::Readers(Manner::Fair) || word & STARVING != 0 || (keep != 0 && self.is_overdue());
         // Somebody is on its way already: it has the first turn.
         let call = fair || keep == 0;
         if call && let Some(first) = self.waiting_writers.claim_first() {
@@ -604,11 +609,23 @@ impl RawRwLock {
     /// Lets go of the write lock that the caller holds, and calls the claimed `first` to take it; others may be quicker. Nobody else is on its way.
     fn call(&self, gate: Gate<'_>, first: ClaimedNode) {
         let unit = first.complete(Outcome::Again);
+        // ORDERING: Relaxed. A hint, see `is_overdue`.
+        self.called_at.store(park::tick(), Relaxed);
         // ORDERING: Release. Publishes what was written, and what was read, to a writer that overtakes.
         self.word.store(self.waits() | WOKEN, Release);
         drop(gate);
         // R4: until it is woken, it keeps the lock alive.
         unit.wake(Wake::Handoff);
+    }
+
+    /// Whether a writer that is on its way should have come by now.
+    fn is_overdue(&self) -> bool {
+        #[cfg(loom)]
+        if loom_overdue::ALWAYS.get() {
+            return true;
+        }
+        // ORDERING: Relaxed. A hint: to let others in too early, beside one that is on its way, costs a wake and no more.
+        park::tick().wrapping_sub(self.called_at.load(Relaxed)) >= 2
     }
 
     /// Makes the claimed `first` the writer.
@@ -760,6 +777,20 @@ pub use api::{
 #[cfg(not(loom))]
 mod api;
 mod word;
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<RawRwLock>() == 8 + 9 * size_of::<usize>(), "the tick lies beside the gate");
+
+/// Whether in a model all writers that were called are late.
+#[cfg(loom)]
+pub(super) mod loom_overdue {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// All threads of a model are one of the system's.
+        pub(in crate::sync) static ALWAYS: Cell<bool> = const { Cell::new(false) };
+    }
+}
 
 #[cfg(loom)]
 impl RawRwLock {

@@ -94,16 +94,16 @@ pub(super) fn upgraded(word: usize) -> usize {
     (word & !(UPGRADABLE | UPGRADING)) | WRITER | mark
 }
 
-/// Who gets the write lock when a reader, upgradable or not, leaves `rest` behind.
+/// Who gets the write lock when a reader, upgradable or not, leaves `rest` behind. `is_overdue` says it of a writer that is on its way.
 #[inline]
-pub(super) fn heir(rest: usize) -> Option<Heir> {
+pub(super) fn heir(rest: usize, is_overdue: impl FnOnce() -> bool) -> Option<Heir> {
     if rest & (WRITERS_WAIT | UPGRADING) == 0 || readers(rest) > 0 {
         None
     } else if rest & UPGRADING != 0 {
         Some(Heir::Upgrader)
     } else {
         // A writer on its way comes by.
-        (rest & (UPGRADABLE | WOKEN) == 0).then_some(Heir::Writer)
+        (rest & UPGRADABLE == 0 && (rest & WOKEN == 0 || is_overdue())).then_some(Heir::Writer)
     }
 }
 
