@@ -202,6 +202,9 @@ impl Command {
     /// The program blocks no signals of ours; by `std`'s `exec` on a goroutine it would inherit what workers block, and Ctrl-C would not
     /// end it.
     ///
+    /// After an error the process is not as it was: what was set for the program, such as its streams and its directory, is in place, and a write to a pipe or
+    /// a socket that nobody reads any more may end it by SIGPIPE, which `std` has let in again. So have it end.
+    ///
     /// # Examples
     ///
     /// ```no_run
