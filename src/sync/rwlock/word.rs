@@ -60,7 +60,11 @@ impl Read {
     #[inline]
     pub(super) fn enter(self, word: usize) -> usize {
         match self {
-            Self::Plain | Self::Recursive => word.checked_add(READER).expect("too many readers"),
+            Self::Plain | Self::Recursive => {
+                // The other half is for those who wait and are let in together: no more than have a stack.
+                assert!(word <= usize::MAX / 2, "too many readers");
+                word + READER
+            }
             Self::Upgradable => word | UPGRADABLE,
         }
     }
@@ -114,4 +118,17 @@ pub(super) enum Heir {
     Upgrader,
     /// The first writer in the queue.
     Writer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where addresses have 32 bits, 8 million guards that were forgotten filled the count, and those let in beside them made it wrap.
+    #[test]
+    #[should_panic = "too many readers"]
+    fn readers_that_are_let_in_together_find_room_in_the_count() {
+        let most_waiting = 1 << 20;
+        Read::Plain.enter(usize::MAX - most_waiting * READER);
+    }
 }
