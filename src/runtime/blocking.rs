@@ -78,15 +78,17 @@ where
     T: Send,
 {
     let Some(task) = scheduler::current_task() else { return Ok(f()) };
-    let mut call = Call { f: Some(f), result: None, task, caller: park::current() };
-    // SAFETY: `call` stays in this frame until the pool has woken us, which is the last thing it does with it (P3).
+    let caller = park::current();
+    let mut call = Call { f: Some(f), result: None, task, caller };
+    // SAFETY: `call` stays in this frame, untouched, until the pool has woken us, which is the last thing it does with it (P3).
     let job = unsafe { Job::new(&raw mut call) };
     if let Err(error) = POOL.submit(job) {
         let why =
             format!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, why));
     }
-    call.caller.park(Reason::Blocking.alone());
+    // Not by `call`: the pool has that now.
+    caller.park(Reason::Blocking.alone());
     match call.result.take().expect("the pool wakes the caller after the call") {
         Ok(value) => Ok(value),
         Err(payload) => panics::resume(payload),
@@ -114,7 +116,7 @@ unsafe impl Send for Job {}
 impl Job {
     /// # Safety
     ///
-    /// The call must stay where it is until its unit is woken.
+    /// The call must stay where it is, and be left alone, until its unit is woken.
     unsafe fn new<F, T>(call: *mut Call<F, T>) -> Self
     where
         F: FnOnce() -> T + Send,
