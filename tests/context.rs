@@ -871,3 +871,50 @@ fn cx_27_the_outer_context_ends_the_scope() {
         assert_eq!(outcome, Err(Canceled));
     });
 }
+
+/// A cause of a deadline, which knows where it ends.
+#[derive(Debug)]
+struct Watched(Arc<AtomicUsize>);
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("watched")
+    }
+}
+
+impl std::error::Error for Watched {}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let on_alarm_thread = thread::current().name() == Some("oxigo-alarm");
+        self.0.fetch_add(if on_alarm_thread { 1 << 32 } else { 1 }, SeqCst);
+    }
+}
+
+/// Contexts are given up while their deadlines pass. Where the handle had come first, the thread for alarms had the last of the cause; a `Drop` that
+/// waits would have held up every deadline of the process.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_cause_is_not_dropped_by_the_thread_for_alarms() {
+    const ROUNDS: usize = 20;
+    const EACH: usize = 300;
+    rt(2, || {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        for round in 0..ROUNDS {
+            let deadline = Instant::now() + ms(2);
+            let cause = || Watched(Arc::clone(&dropped));
+            let contexts: Vec<_> =
+                (0..EACH).map(|_| Context::background().with_deadline_cause(deadline, cause())).collect();
+            while Instant::now() < deadline + Duration::from_micros(20 * round as u64) {
+                std::hint::spin_loop();
+            }
+            drop(contexts);
+        }
+        // Elsewhere may be later.
+        let begin = Instant::now();
+        while dropped.load(SeqCst) < ROUNDS * EACH && begin.elapsed() < Duration::from_secs(10) {
+            oxigo::time::sleep(ms(1));
+        }
+        assert_eq!(dropped.load(SeqCst), ROUNDS * EACH, "some on the thread for alarms, or none");
+    });
+}

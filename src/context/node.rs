@@ -32,7 +32,7 @@ use super::{Cause, ContextError};
 use crate::{
     chan::{Receiver, Sender, never, unbuffered},
     runtime::{
-        alarm::{Alarm, HomeRuntime},
+        alarm::{self, Alarm, HomeRuntime},
         park::{self, Wake},
         present,
         unit::{Ticket, Unit},
@@ -45,6 +45,17 @@ use crate::{
 pub(super) struct Failure {
     pub(super) error: ContextError,
     pub(super) cause: Option<Cause>,
+}
+
+impl Failure {
+    /// Whether the other's cause, if it has one, is in here too.
+    fn has_cause_of(&self, other: &Self) -> bool {
+        match (&self.cause, &other.cause) {
+            (_, None) => true,
+            (Some(mine), Some(its)) => Arc::ptr_eq(mine, its),
+            (None, Some(_)) => false,
+        }
+    }
 }
 
 /// One cancellable context, for those who may end it or be below it.
@@ -132,11 +143,25 @@ impl Node {
         }
         // Strong: a forgotten context ends at its deadline all the same.
         let node = Arc::clone(self);
-        let alarm = Alarm::set(deadline, move || node.cancel(failure));
+        let alarm = Alarm::set(deadline, move || node.is_over(failure));
         self.core.state.lock().alarm = Some(alarm);
         // Ended meanwhile: either that end found the alarm, or we see its mark.
         if self.core.failure.get().is_some() {
             self.core.drop_alarm();
+        }
+    }
+
+    /// The deadline has passed. A cause is the user's, and so is its `Drop`, which this thread does not run (R2 of `alarm`).
+    fn is_over(self: Arc<Self>, failure: Failure) {
+        self.cancel(failure.clone());
+        if self.core.failure.get().is_some_and(|first| first.has_cause_of(&failure)) {
+            // Not the last of it, while we have the node.
+            drop(failure);
+        } else {
+            alarm::drop_elsewhere(failure);
+        }
+        if let Some(last) = Arc::into_inner(self) {
+            alarm::drop_elsewhere(last);
         }
     }
 

@@ -283,6 +283,11 @@ impl HomeRuntime {
     }
 }
 
+/// Drops a value of the user's, or with one of the user's in it, on a thread that may wait: for actions (R2).
+pub(crate) fn drop_elsewhere<T: Send + 'static>(value: T) {
+    drop(DroppedElsewhere(Some(value)));
+}
+
 /// A value of the user's that is dropped on a thread that may wait.
 struct DroppedElsewhere<F: Send + 'static>(Option<F>);
 
