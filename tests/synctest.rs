@@ -685,3 +685,19 @@ fn st_02_random_sleeps_agree_with_a_sorted_list() {
         assert!(seen == due, "OXIGO_SEED={seed}");
     });
 }
+
+/// The conductor dropped what never comes due itself, and waited for a time that only it could have moved: the test hung.
+#[test]
+fn st_07_a_drop_that_waits_for_a_time_that_never_comes_is_told_of() {
+    struct Sleeps;
+    impl Drop for Sleeps {
+        fn drop(&mut self) {
+            time::sleep(SECOND);
+        }
+    }
+    let text = told(|| {
+        let late = Sleeps;
+        time::after_func(HOUR, move || drop(late));
+    });
+    assert!(text.contains("others wait for ever") && text.contains("sleep"), "{text}");
+}

@@ -22,7 +22,7 @@ use std::{
 };
 
 use crate::{
-    JoinHandle,
+    Builder, JoinHandle,
     runtime::{
         alarm::Action,
         blocking, clock, panics,
@@ -243,12 +243,16 @@ impl Bubble {
         }
     }
 
-    /// Drops the alarms, whose time is not going to come; false when there are none.
+    /// Drops the alarms, whose time is not going to come; false when there are none. To drop them is user code, which may wait: on goroutines of their
+    /// own, since nothing moves while the conductor waits for something else.
     fn drop_alarms(&self) -> bool {
         let mut never = Vec::new();
         self.state.lock().alarms.advance(u64::MAX, &mut never);
         let any = !never.is_empty();
-        never.into_iter().for_each(|Due { item: action, .. }| panics::quietly(|| drop(action)));
+        for Due { item: action, .. } in never {
+            // Without a stack for it the closure has been dropped in there all the same.
+            let _ = Builder::new().spawn(move || drop(action));
+        }
         any
     }
 
