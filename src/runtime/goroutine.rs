@@ -1,25 +1,16 @@
 //! What users see of a goroutine: [`Goroutine`], a handle to its task, and [`Id`].
 //!
 //! - H1: a handle is a counted reference (J1 of `task`). So what it reads of the header is there, and nothing of the stack is kept by it.
-//! - H2: the token of `park` and `unpark` is one word, changed in one step each time. `park` turns 0 into its ticket, and at its end whatever is
-//!   there into 0; `unpark` turns whatever is there into NOTIFIED, and if that was a ticket, ends the wait, if it is still open (U1). So an
-//!   `unpark` that comes first is not lost.
+//! - H2: `park` waits for the task's [`Token`](super::token), and `unpark` sets it. So an `unpark` that comes first is not lost (V1 there).
 //! - H3: `JoinHandle`s hold the right to join, one for a task, and use it up: by waiting and taking the result, or by giving it up (J2, J3). A
 //!   wait that ends before the goroutine does leaves the right where it is (J8).
 
-use std::{
-    fmt,
-    mem::ManuallyDrop,
-    panic,
-    ptr::NonNull,
-    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
-    time::Instant,
-};
+use std::{fmt, mem::ManuallyDrop, panic, ptr::NonNull, time::Instant};
 
 use crate::runtime::{
-    park::{self, Wake},
-    task::{self, Ending, Header, NOTIFIED},
-    unit::{Ticket, Unit},
+    park,
+    task::{self, Ending, Header},
+    unit::Unit,
     until::Until,
     wait::Reason,
 };
@@ -74,16 +65,7 @@ impl Goroutine {
     ///
     /// Never parks.
     pub fn unpark(&self) {
-        // ORDERING: AcqRel. Release: what was done before `unpark` is seen after `park`. Acquire: the ticket's unit.
-        let before = self.header().token.swap(NOTIFIED, AcqRel);
-        if before <= NOTIFIED {
-            return;
-        }
-        let unit = self.unit().expect("a goroutine that waits has started");
-        // U1: an old ticket fails here without harm.
-        if unit.try_claim(Ticket::from_bits(before)) {
-            unit.wake(Wake::Queue);
-        }
+        self.header().token.set(|| self.unit().expect("a goroutine that waits has started"));
     }
 
     /// A handle to the task.
@@ -110,26 +92,11 @@ impl Goroutine {
     /// `park` of the calling goroutine or thread, whose handle this is. True when a notification ended it.
     pub(crate) fn park_self(&self, deadline: Option<Instant>) -> bool {
         let token = &self.header().token;
-        // ORDERING: Acquire. Pairs with the Release in `unpark`; so do the three below.
-        if token.compare_exchange(NOTIFIED, 0, Acquire, Relaxed).is_ok() {
+        if token.take() {
             park::spend();
             return true;
         }
-        let unit = park::current();
-        let ticket = unit.arm();
-        // ORDERING: AcqRel. Release publishes the armed ticket.
-        if token.compare_exchange(0, ticket.to_bits(), AcqRel, Acquire).is_err() {
-            let mine = unit.try_claim(ticket);
-            debug_assert!(mine, "nobody has seen this ticket");
-            // ORDERING: Acquire, and a swap for it. Another `unpark` may have come since the look above. It counts as one with the first, so
-            // what was done before it has to be seen after this `park`. A plain store would end it unseen: on x86 too a load behind the store may
-            // come before it.
-            token.swap(0, Acquire);
-            park::spend();
-            return true;
-        }
-        let _ = unit.park_until(ticket, deadline, Reason::Park.alone());
-        token.swap(0, Acquire) == NOTIFIED
+        token.wait(park::current(), &Until::deadline(deadline), Reason::Park.alone())
     }
 
     /// Whether the goroutine has ended.

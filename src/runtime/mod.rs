@@ -9,6 +9,7 @@ pub(crate) mod park;
 pub(crate) mod present;
 pub(crate) mod scheduler;
 pub(crate) mod thread_parker;
+pub(crate) mod token;
 pub(crate) mod unit;
 pub(crate) mod until;
 #[cfg(not(loom))]

@@ -34,7 +34,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicPtr, AtomicU64,
+            AtomicPtr,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
             compiler_fence,
         },
@@ -51,6 +51,7 @@ use crate::{
         panics,
         park::Wake,
         scheduler, task_memory,
+        token::Token,
         unit::Unit,
     },
     util::prefetch,
@@ -76,8 +77,8 @@ pub(crate) struct Header {
     pub(super) id: u64,
     /// The unit of the goroutine once it has started; of the thread, for a thread's own task.
     unit: AtomicPtr<Unit>,
-    /// The token of `park` and `unpark`: 0, NOTIFIED or the bits of the ticket that `park` waits with.
-    pub(super) token: AtomicU64,
+    /// Of `park` and `unpark`.
+    pub(super) token: Token,
     /// What the goroutine keeps for itself, made by its first use (J6).
     locals: AtomicPtr<Locals>,
     pub(super) name: Option<Box<str>>,
@@ -105,8 +106,6 @@ pub(super) struct VTable {
     /// The bytes of the whole allocation.
     size: usize,
 }
-
-pub(super) const NOTIFIED: u64 = 1;
 
 /// What it holds may be larger than the stack of whoever gives the task up: that is dropped where it lies, by [`clear`](Self::clear). The type
 /// itself drops nothing, so that `Empty` is written without the rest, in release builds.
@@ -185,7 +184,7 @@ impl TaskRef {
                 },
                 id,
                 unit: AtomicPtr::new(ptr::null_mut()),
-                token: AtomicU64::new(0),
+                token: Token::new(),
                 locals: AtomicPtr::new(ptr::null_mut()),
                 name,
                 location,
@@ -280,7 +279,7 @@ impl TaskRef {
         // The runner's reference, and the one that `park` itself holds.
         let alone = self.header().join_state.references() == 2;
         // ORDERING: Relaxed. If it is alone, who else wrote the token is seen by `references`; the goroutine itself did so on this thread.
-        alone && self.header().token.load(Relaxed) > NOTIFIED
+        alone && self.header().token.is_waited_for()
     }
 
     /// Asks for the task's memory: the common part and what follows.
