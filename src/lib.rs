@@ -30,6 +30,7 @@
 //! | [`fs`] | files and directories, by [`blocking`] | `std::fs`, Go's `filepath` |
 //! | [`process`] | starting processes and waiting for them | `std::process` |
 //! | [`signal`] | signals of the system | Go's `os/signal` |
+//! | [`future`] | running a future of an `async` crate | `block_on` of the crate `pollster` |
 //! | [`synctest`] | tests with a clock that jumps | Go's `testing/synctest` |
 //! | [`debug`] | dumps and metrics | Go's `runtime` |
 //!
@@ -115,6 +116,8 @@ mod coroutine;
 pub mod debug;
 #[cfg(not(loom))]
 pub mod fs;
+#[cfg(not(loom))]
+pub mod future;
 #[cfg(not(loom))]
 pub mod io;
 #[cfg(not(loom))]

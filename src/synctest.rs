@@ -37,8 +37,8 @@
 //! # What counts as waiting
 //!
 //! - For channels, `select!`, locks, wait groups, joins, timers, pipes in memory ([`net::pipe`](crate::net::pipe())): time may move on.
-//! - For sockets, names of hosts, the system's pipes, processes and [`blocking`](crate::blocking): time stands still. These end when somebody outside says so, in
-//!   everybody's time.
+//! - For sockets, names of hosts, the system's pipes, processes, [`blocking`](crate::blocking) and [futures](crate::future): time stands still. These end when
+//!   somebody outside says so, in everybody's time.
 //!
 //! Channels, locks and wait groups carry no mark of their bubble, as Go's do. So a goroutine that waits for a channel which somebody outside is going to
 //! use counts as waiting for the bubble, and time moves on past it: receive inside of [`blocking`](crate::blocking) there. A lock is waited for 10 ms

@@ -5,14 +5,18 @@ mod alloc;
 mod common;
 
 use std::{
+    future::poll_fn,
     io::{Read, Write},
+    task::{Poll, Waker},
     time::Duration,
 };
 
 use alloc::{alone, calls, live};
 use common::rt;
 use oxigo::{
-    Builder, Receiver, Sender, WaitGroup, bounded, go,
+    Builder, Receiver, Sender, WaitGroup, bounded,
+    future::{block_on, block_on_timeout},
+    go,
     net::{TcpListener, TcpStream},
     select,
     sync::{Condvar, Mutex, RwLock, Semaphore},
@@ -200,6 +204,30 @@ fn ma_03_waiting_for_locks_and_groups_allocates_nothing() {
 }
 
 /// Its closure's and its result's place, where that is large, and nothing else. The deque of closures that wait grows and shrinks now and then.
+/// An `Arc` for each future, and nothing for a poll.
+#[test]
+fn ma_03_a_future_allocates_once() {
+    at_1_2(|| {
+        let (ask, asked) = bounded::<Waker>(1);
+        Builder::new().spread().spawn(move || asked.iter().for_each(Waker::wake)).unwrap();
+        let polls = || {
+            let mut polls = 0;
+            block_on(poll_fn(|cx| {
+                polls += 1;
+                match polls {
+                    N => return Poll::Ready(()),
+                    _ if polls % 2 == 0 => cx.waker().wake_by_ref(),
+                    _ => ask.send(cx.waker().clone()).unwrap(),
+                }
+                Poll::Pending
+            }));
+        };
+        assert_eq!(fewest(polls), 1);
+        let ready = || (0..N).for_each(|n| assert_eq!(block_on_timeout(async { n }, Duration::from_secs(60)), Ok(n)));
+        assert_eq!(fewest(ready), N);
+    });
+}
+
 #[test]
 fn ma_04_a_goroutine_allocates_once_at_most() {
     let _alone = alone();

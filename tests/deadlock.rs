@@ -4,14 +4,18 @@
 mod common;
 
 use std::{
+    future::{pending, poll_fn},
     sync::mpsc,
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
 
 use common::{child, is_child, stderr};
 use oxigo::{
-    Deadlock, Runtime, go, run,
+    Deadlock, Runtime,
+    future::block_on,
+    go, run,
     sync::{LazyLock, Once},
     unbuffered,
 };
@@ -34,6 +38,8 @@ const CASES: &[Case] = cases![
     dd_04_a_function_that_waits_for_its_time_suppresses_the_report_until_it_has_run,
     dd_05_a_listener_in_accept_suppresses_the_report,
     dd_05_a_blocking_call_suppresses_the_report,
+    dd_05_a_future_with_a_waker_suppresses_the_report,
+    dd_05_a_future_whose_waker_nobody_has_does_not,
     dd_05_a_drop_on_a_thread_of_ours_suppresses_the_report,
     dd_05_a_drop_that_wakes_nobody_only_delays_the_report,
     dd_05_an_alarm_taken_back_only_delays_the_report,
@@ -278,6 +284,41 @@ fn dd_05_a_blocking_call_suppresses_the_report() {
         return;
     }
     silent(NAME);
+}
+
+/// In a closed world as well: of a waker it is not known who has it.
+fn dd_05_a_future_with_a_waker_suppresses_the_report() {
+    const NAME: &str = "dd_05_a_future_with_a_waker_suppresses_the_report";
+    if is_child(NAME) {
+        let woken_late = || {
+            let mut begun = false;
+            poll_fn(move |cx| {
+                if begun {
+                    return Poll::Ready(());
+                }
+                begun = true;
+                let waker = cx.waker().clone();
+                thread::spawn(move || {
+                    thread::sleep(LONG);
+                    waker.wake();
+                });
+                Poll::Pending
+            })
+        };
+        let runtime = Runtime::builder().workers(2).deadlock(Deadlock::ClosedWorld).build().unwrap();
+        runtime.run(|| block_on(woken_late()));
+        return;
+    }
+    silent(NAME);
+}
+
+fn dd_05_a_future_whose_waker_nobody_has_does_not() {
+    const NAME: &str = "dd_05_a_future_whose_waker_nobody_has_does_not";
+    if is_child(NAME) {
+        run(|| block_on(pending::<()>()));
+    }
+    let text = reported(NAME);
+    assert!(text.contains("goroutine 1: future (no waker left)"), "{text}");
 }
 
 /// A closure that no runtime takes any more is dropped on a thread of ours, where its `Drop` may take its time and then wake somebody.

@@ -123,6 +123,19 @@ fn dg_02_every_kind_of_wait_has_its_words() {
         wait!("writes in memory", "pipe write on 0x", move || (&writes).write(&[0]));
         let gate = rx.clone();
         wait!("is blocked", "blocking call", move || oxigo::blocking(|| gate.recv()));
+        let (wakers, kept) = unbuffered::<std::task::Waker>();
+        wait!("waits for a future", "future,", move || {
+            let mut polls = 0;
+            oxigo::future::block_on(std::future::poll_fn(|cx| {
+                polls += 1;
+                if polls == 2 {
+                    return std::task::Poll::Ready(());
+                }
+                wakers.send(cx.waker().clone()).unwrap();
+                std::task::Poll::Pending
+            }));
+        });
+        let waker = kept.recv().unwrap();
         let mut command = oxigo::process::Command::new("sleep");
         let mut sleeper =
             command.arg("60").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -132,10 +145,12 @@ fn dg_02_every_kind_of_wait_has_its_words() {
         start("sleeps", || time::sleep(Duration::from_secs(600)));
         start("has no cases", || oxigo::select! {});
         start("has never", || never::<()>().recv());
+        start("has a future", || oxigo::future::block_on(std::future::pending::<()>()));
         let left = [
             ("sleeps", "sleep"),
             ("has no cases", "select (no cases), for ever"),
             ("has never", "chan receive (never ready), for ever"),
+            ("has a future", "future (no waker left), for ever"),
         ];
 
         let heading = |name: &str, words: &str| format!(" [{name}]: {words}");
@@ -146,6 +161,7 @@ fn dg_02_every_kind_of_wait_has_its_words() {
         });
 
         waits.iter().filter(|(name, ..)| *name == "parks").for_each(|(.., handle)| handle.goroutine().unpark());
+        waker.wake();
         drop((tx, room, mutex_guard, write_guard, permit));
         condition.1.notify_all();
         group.done();

@@ -6,12 +6,13 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use common::{Plain, at_1_2_4};
 use oxigo::{
-    Chan, WaitGroup, bounded,
+    Builder, Chan, WaitGroup, bounded,
     context::Context,
+    future::block_on,
     go, select,
     sync::{ErrGroup, Once, OnceLock, Semaphore},
     unbuffered, yield_now,
@@ -269,6 +270,30 @@ fn hb_15_a_task_comes_before_the_wait_of_its_group() {
             }
             group.wait().unwrap();
             assert!(plain.iter().all(|plain| plain.get() == round));
+        }
+    });
+}
+
+#[test]
+fn a_wake_comes_before_the_poll_that_follows_it() {
+    at_1_2_4(|| {
+        for n in 1..300 {
+            let data = Plain::shared();
+            let mut begun = false;
+            // Only the wake says that it may be read.
+            let read = block_on(poll_fn(|cx| {
+                if begun {
+                    return Poll::Ready(data.get());
+                }
+                begun = true;
+                let (data, waker) = (Arc::clone(&data), cx.waker().clone());
+                let writer = Builder::new().spread().spawn(move || {
+                    data.set(n);
+                    waker.wake();
+                });
+                writer.map_or(Poll::Ready(0), |_| Poll::Pending)
+            }));
+            assert_eq!(read, n);
         }
     });
 }

@@ -37,7 +37,7 @@ fn uses(word: &str, under: &str) -> Vec<String> {
 
 #[test]
 fn what_users_wait_with_knows_only_the_seam() {
-    for room in ["chan", "select", "sync", "net", "time", "context"] {
+    for room in ["chan", "select", "sync", "net", "time", "context", "future.rs"] {
         assert_eq!(uses("scheduler", room), [""; 0], "{room} reaches past runtime::park");
     }
 }
@@ -63,7 +63,7 @@ fn what_is_built_on_the_rest_is_free_of_unsafe() {
         let root = all.iter().find(|(path, _)| path.ends_with(format!("{room}/mod.rs"))).unwrap();
         assert!(root.1.contains("#![forbid(unsafe_code)]"), "{room}");
     }
-    for file in ["signal.rs", "local.rs"] {
+    for file in ["signal.rs", "local.rs", "future.rs"] {
         assert!(sources(file)[0].1.contains("#![forbid(unsafe_code)]"), "{file}");
     }
 }

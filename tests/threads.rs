@@ -6,8 +6,10 @@ mod common;
 use std::{
     cell::RefCell,
     env,
+    future::poll_fn,
     io::{Read, Write},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    task::{Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +19,7 @@ use oxigo::{
     Chan, Receiver, Sender, WaitGroup, bounded,
     chan::{RecvTimeoutError, Select, SendTimeoutError, never},
     context::Context,
+    future::{block_on, block_on_ctx, block_on_timeout},
     net, select,
     sync::{Barrier, Condvar, LazyLock, Mutex, MutexCtx, Once, OnceLock, RwLock, Semaphore, SingleFlight},
     time::{Ticker, Timer},
@@ -607,6 +610,61 @@ fn an_unpark_comes_before_the_end_of_its_park() {
 }
 
 /// Timers that are moved, stopped and read by several at once: each value goes to one, and none comes after a stop.
+/// By its waker, or by none: a limit and a context end what nobody wakes.
+#[test]
+fn a_wake_comes_before_the_poll_that_follows_it() {
+    let (data, wakers) = (Plain::default(), bounded::<Waker>(0));
+    let (tx, rx) = wakers;
+    scope(|s| {
+        s.spawn(|| {
+            for (n, waker) in rx.iter().enumerate() {
+                data.set(n + 1);
+                waker.wake();
+            }
+        });
+        for n in 1..=ROUNDS {
+            let mut begun = false;
+            let mut sees = poll_fn(|cx| {
+                if begun {
+                    return Poll::Ready(data.get());
+                }
+                begun = true;
+                tx.send(cx.waker().clone()).unwrap();
+                Poll::Pending
+            });
+            let (ctx, _cancel) = Context::background().with_cancel();
+            let read = match n % 3 {
+                0 => block_on(&mut sees),
+                1 => block_on_timeout(&mut sees, Duration::from_secs(3600)).unwrap(),
+                _ => block_on_ctx(&ctx, &mut sees).unwrap(),
+            };
+            assert_eq!(read, n);
+        }
+        drop(tx);
+    });
+}
+
+/// Wakers that come when the time has passed, or nearly so.
+#[test]
+fn wakes_race_with_limits() {
+    let (tx, rx) = bounded::<Waker>(4);
+    scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| rx.iter().for_each(Waker::wake));
+        }
+        for n in 0..ROUNDS {
+            let mut polls = 0;
+            let twice = poll_fn(|cx| {
+                polls += 1;
+                tx.send(cx.waker().clone()).unwrap();
+                if polls > 2 { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let _ = block_on_timeout(twice, Duration::from_nanos(500 * (n as u64 % 40)));
+        }
+        drop(tx);
+    });
+}
+
 #[test]
 fn tm_07_a_timer_that_all_touch() {
     let (timer, ticker) = (Timer::new(Duration::from_micros(10)), Ticker::new(Duration::from_micros(20)));

@@ -4,7 +4,8 @@
 //! they are is not known: on the stack of a goroutine that is stuck itself, in a map, lent to a scoped thread. So a receiver that waits
 //! while one sender is left looks the same whether that sender is about to send or has been forgotten.
 //!
-//! - E1: a wait on nothing ([`Reason::Forever`], [`Reason::NeverRecv`]) without a time limit never ends.
+//! - E1: a wait on nothing ([`Reason::Forever`], [`Reason::NeverRecv`]) without a time limit never ends. Nor does one for a future whose waker
+//!   nobody has ([`Reason::FutureForgotten`]): wakers are made from wakers.
 //! - E2: a `park` ends by an `unpark` only, which needs a handle, and handles are made from handles or by the goroutine itself. So it never
 //!   ends once the only references are the runner's and the one that `park` itself holds (J1 of `task`), and the token says that no `unpark`
 //!   has come.
@@ -63,7 +64,7 @@ impl Bond {
             return Self::Open;
         }
         match reason {
-            Reason::Forever | Reason::NeverRecv => Self::Nothing,
+            Reason::Forever | Reason::NeverRecv | Reason::FutureForgotten => Self::Nothing,
             Reason::Park if task.is_parked_alone() => Self::Nothing,
             Reason::Join => slot.joins().map_or(Self::Open, Self::EndOf),
             _ => Self::Open,
@@ -290,8 +291,9 @@ impl CensusEntry {
 ///
 /// What it can see, without a time limit on the wait: goroutines in a `select!` without arms, in operations on
 /// [`never()`](crate::chan::never) and selects that have only those; goroutines in [`park`](crate::park()) when no handle is left by which
-/// they could be unparked; and those that wait in [`join`](crate::JoinHandle::join) for one of these, or for each other. Main goroutines are
-/// never among them. Nothing that could still end is ever reported.
+/// they could be unparked; those in [`block_on`](crate::future::block_on) whose future has kept no waker; and those that wait in
+/// [`join`](crate::JoinHandle::join) for one of these, or for each other. Main goroutines are never among them. Nothing that could still end is
+/// ever reported.
 ///
 /// What it cannot see: goroutines that wait on channels, locks, groups and the like which nobody will ever use again. Rust has no garbage
 /// collector that knows where the handles of these are. When the last handle of a channel's other side is gone its waiters are woken, so

@@ -20,7 +20,7 @@
 //! - P2: a party that has told others where to find it always parks, even if it already sees itself claimed.
 //! - P3: a waker copies everything it needs out of the waiter's node *before* [`Unit::wake`], and touches nothing of the node
 //!   after it. The `Unit` itself is type-stable and may be touched late.
-//! - P4: `park` and `park_until` switch to other goroutines; [`spend`], [`spend_call`] and [`linger`] may; nothing else here does.
+//! - P4: `park` and `park_until` switch to other goroutines; [`spend`], [`spend_call`], [`linger`] and `yield_now` may; nothing else here does.
 //! - P6: nothing here may be called while one of this crate's locks is held, except `current`, `arm`, `try_claim`, `is_open`.
 
 use std::time::Instant;
@@ -32,7 +32,7 @@ pub(crate) use crate::runtime::panics::{is_unwinding, may_have_caught, resume as
 #[cfg(not(loom))]
 pub(crate) use crate::runtime::scheduler::{
     WaitsOutside, WakeBatch, accepted, holds_worker, is_on_only_worker, linger, no_switch, place, place_of, spend,
-    spend_call, tick,
+    spend_call, tick, yield_now,
 };
 use crate::runtime::{
     thread_parker::ThreadParker,

@@ -40,6 +40,12 @@ pub(crate) enum Reason {
     PipeWrite,
     Process,
     Blocking,
+    /// For a future, by those who have its waker.
+    Future,
+    /// For a future whose waker nobody has; what limits the wait may end it.
+    FutureLimited,
+    /// As above, and nothing limits it.
+    FutureForgotten,
     /// Until all other goroutines of a bubble wait; the second, to move its clock.
     Settle,
     Conduct,
@@ -77,6 +83,8 @@ impl Reason {
             Self::PipeWrite => "pipe write",
             Self::Process => "wait for a process",
             Self::Blocking => "blocking call",
+            Self::Future => "future",
+            Self::FutureLimited | Self::FutureForgotten => "future (no waker left)",
             Self::Settle => "synctest.wait",
             Self::Conduct => "synctest.test",
         }
@@ -91,7 +99,10 @@ impl Reason {
     /// Whether the wait may end by something that happens outside the process's goroutines, and is not the clock.
     #[inline]
     pub(crate) fn is_foreign(self) -> bool {
-        matches!(self, Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking)
+        matches!(
+            self,
+            Self::Accept | Self::Connect | Self::Read | Self::Write | Self::Process | Self::Blocking | Self::Future
+        )
     }
 
     /// Whether a goroutine that begins with such a wait most likely is to be given work.
