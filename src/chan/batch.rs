@@ -97,6 +97,7 @@ impl<T> Channel<T> {
             let before = rest.len();
             let mut state = self.state().lock();
             let woken = state.send_ready(rest, at_once::<T>());
+            self.glance.has_changed();
             let is_unbounded = state.room == usize::MAX;
             Self::unlock_and_wake_all(state, woken);
             if rest.len() == before {

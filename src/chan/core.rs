@@ -27,8 +27,9 @@ use std::{
     time::Instant,
 };
 
-use super::{detour::Detour, linger::Linger, ring::Ring};
+use super::{detour::Detour, glance::Glance, linger::Linger, ring::Ring};
 use crate::{
+    facade::AtomicBool,
     runtime::{
         park::{self, Parked, Wake},
         unit::Unit,
@@ -47,6 +48,9 @@ const TOLD_AT_ONCE: usize = if cfg!(loom) { 1 } else { 32 };
 /// A channel of values of type `T`.
 pub(crate) struct Channel<T> {
     state: BiasedLock<State<T>>,
+    pub(super) glance: Glance,
+    /// Of the ends, which count themselves in `ends`; here there is room for it.
+    pub(super) one_side_gone: AtomicBool,
     /// As in the state. With `usize::MAX` there is always room.
     room: usize,
 }
@@ -372,7 +376,8 @@ impl<T> Channel<T> {
             senders_linger: Linger::new(),
             receivers_linger: Linger::new(),
         };
-        Self { state: BiasedLock::biased(state), room }
+        let one_side_gone = AtomicBool::new(false);
+        Self { state: BiasedLock::biased(state), glance: Glance::new(), one_side_gone, room }
     }
 
     #[inline]
@@ -424,6 +429,14 @@ impl<T> Channel<T> {
         watchers.wake();
     }
 
+    /// Under the lock: a value was sent, to the receiver that is to be woken or into the buffer (C9).
+    #[inline]
+    pub(crate) fn added(&self, receiver: Option<&'static Unit>) {
+        if receiver.is_none() {
+            self.glance.has_changed();
+        }
+    }
+
     /// Sends without waiting. Never switches (P4).
     ///
     /// # Safety
@@ -436,6 +449,7 @@ impl<T> Channel<T> {
         // SAFETY: by the caller.
         match unsafe { state.send(value) } {
             Step::Done(receiver) => {
+                self.added(receiver);
                 Self::unlock_and_wake(state, receiver);
                 Ended::Done
             }
@@ -452,6 +466,9 @@ impl<T> Channel<T> {
     /// As [`State::receive`].
     #[inline]
     pub(crate) unsafe fn try_receive(&self, into: *mut T) -> Ended {
+        if let Some(nothing) = self.glance.look() {
+            return nothing;
+        }
         loop {
             let mut state = self.state.lock();
             // SAFETY: by the caller.
@@ -460,8 +477,14 @@ impl<T> Channel<T> {
                     Self::unlock_and_wake(state, sender);
                     return Ended::Done;
                 }
-                Step::Closed => return Ended::Closed,
-                Step::Pending => return Ended::WouldBlock,
+                Step::Closed => {
+                    self.glance.has_ended();
+                    return Ended::Closed;
+                }
+                Step::Pending => {
+                    self.glance.is_empty();
+                    return Ended::WouldBlock;
+                }
                 // SAFETY: claimed just now, under the lock that is still held; `into` is room for the value.
                 Step::Promise(sender) => match unsafe { self.await_value(state, sender, into) } {
                     Outcome::Done => return Ended::Done,
@@ -488,6 +511,7 @@ impl<T> Channel<T> {
                     if rounds != 0 {
                         state.senders_linger.paid();
                     }
+                    self.added(receiver);
                     Self::unlock_and_wake(state, receiver);
                     if self.room != usize::MAX {
                         park::spend();
@@ -538,6 +562,7 @@ impl<T> Channel<T> {
             // SAFETY: as above.
             unsafe { state.senders.put_back(&node) };
         }
+        self.glance.has_changed();
         Self::unlock_and_wake(state, None);
         match ticket {
             None => unit.park(Reason::ChanSend.on(self)),
@@ -646,6 +671,7 @@ impl<T> Channel<T> {
             return false;
         }
         state.closed = true;
+        self.glance.has_changed();
         // Senders' values stay with them.
         let mut woken = state.senders.claim_all(Outcome::Closed);
         woken.append(state.end_promises());

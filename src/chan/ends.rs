@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     facade::{
-        AtomicBool, AtomicUsize,
+        AtomicUsize,
         Ordering::{AcqRel, Acquire, Relaxed},
     },
     runtime::{park, present, wait::Reason},
@@ -30,7 +30,6 @@ use crate::{
 pub(crate) struct Shared<T> {
     senders: AtomicUsize,
     receivers: AtomicUsize,
-    one_side_gone: AtomicBool,
     channel: Channel<T>,
 }
 
@@ -108,12 +107,7 @@ fn share<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
         assert!(mem::offset_of!(Shared<T>, channel) == mem::offset_of!(Shared<()>, channel));
         assert!(mem::size_of::<Shared<T>>() == ChannelLayout::SPAN);
     }
-    let shared = Box::new(Shared {
-        senders: AtomicUsize::new(1),
-        receivers: AtomicUsize::new(1),
-        one_side_gone: AtomicBool::new(false),
-        channel,
-    });
+    let shared = Box::new(Shared { senders: AtomicUsize::new(1), receivers: AtomicUsize::new(1), channel });
     let shared = NonNull::from(Box::leak(shared));
     (Sender { end: End::new(shared) }, Receiver { flavor: Flavor::Channel(End::new(shared)) })
 }
@@ -146,7 +140,7 @@ fn one_less(count: &AtomicUsize) -> bool {
 #[inline]
 fn other_side_gone<T>(shared: &Shared<T>) -> bool {
     // ORDERING: Acquire. Who comes second sees all that the first did; pairs with the Release in `side_gone`.
-    shared.one_side_gone.load(Acquire)
+    shared.channel.one_side_gone.load(Acquire)
 }
 
 /// Frees the channel when this is the second side to go.
@@ -158,7 +152,7 @@ unsafe fn side_gone<T>(shared: NonNull<Shared<T>>) {
     // SAFETY: alive until both sides are gone.
     let ends = unsafe { shared.as_ref() };
     // ORDERING: AcqRel. The one that frees sees all that the other side did.
-    if other_side_gone(ends) || ends.one_side_gone.swap(true, AcqRel) {
+    if other_side_gone(ends) || ends.channel.one_side_gone.swap(true, AcqRel) {
         // SAFETY: both sides are gone; the allocation came from a `Box`.
         drop(unsafe { Box::from_raw(shared.as_ptr()) });
     }

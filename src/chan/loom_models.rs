@@ -85,6 +85,95 @@ fn loom_batches_arrive_once_and_in_order() {
     });
 }
 
+/// C9: two that poll beside a sender. Whoever knows that something was sent finds it, also by a select or a batch.
+#[test]
+fn loom_polls_see_what_was_sent() {
+    for how in [0, 1, 2] {
+        loom::model(move || {
+            let (tx, rx) = bounded(1);
+            // The end of the last sender would be a change as well.
+            let _open = tx.clone();
+            let other = rx.clone();
+            let polls = thread::spawn(move || other.try_recv().ok());
+            let sends = thread::spawn(move || match how {
+                0 => tx.try_send(1).unwrap(),
+                1 => select! { send(tx, 1) -> sent => sent.unwrap() },
+                _ => tx.send_many(vec![1]).unwrap(),
+            });
+            let first = rx.try_recv().ok();
+            sends.join().unwrap();
+            let second = rx.try_recv().ok();
+            let all = [polls.join().unwrap(), first, second];
+            assert_eq!(all.iter().flatten().count(), 1, "{all:?}");
+        });
+    }
+}
+
+/// C9: the same of a sender that waits, alone or in a select.
+#[test]
+fn loom_polls_meet_a_sender_that_waits() {
+    for selects in [false, true] {
+        loom::model(move || {
+            let (tx, rx) = bounded(0);
+            let _open = tx.clone();
+            let sends = thread::spawn(move || {
+                if selects {
+                    select! { send(tx, 1) -> sent => sent.unwrap() }
+                } else {
+                    tx.send(1).unwrap();
+                }
+            });
+            // Nothing else would let it end.
+            while rx.try_recv().is_err() {
+                loom::thread::yield_now();
+            }
+            sends.join().unwrap();
+        });
+    }
+}
+
+/// C9, C8: what was taken and given back, even after a close, is found.
+#[test]
+fn loom_polls_see_what_was_given_back() {
+    loom::model(|| {
+        let (tx, rx) = bounded(1);
+        tx.send(7).unwrap();
+        let other = rx.clone();
+        let polls = thread::spawn(move || other.try_recv().ok());
+        let closes = thread::spawn(move || tx.close().unwrap());
+        take_and_give_back(&rx);
+        closes.join().unwrap();
+        let first = polls.join().unwrap();
+        let left = rx.try_recv().ok();
+        assert_eq!(first.or(left), Some(7));
+        assert!(first.is_none() || left.is_none());
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+    });
+}
+
+/// HB-06, C9: who is told of the end sees what was done before it, also by one who was told before.
+#[test]
+fn loom_polls_of_an_end_see_what_was_before_it() {
+    loom::model(|| {
+        let (tx, rx) = bounded::<i32>(1);
+        let done = Arc::new(AtomicUsize::new(0));
+        let (other, written) = (rx.clone(), Arc::clone(&done));
+        let closes = thread::spawn(move || {
+            written.store(1, Ordering::Relaxed);
+            tx.close().unwrap();
+        });
+        let polls = thread::spawn(move || _ = other.try_recv());
+        for _ in 0..2 {
+            if rx.try_recv() == Err(TryRecvError::Disconnected) {
+                assert_eq!(done.load(Ordering::Relaxed), 1);
+            }
+        }
+        closes.join().unwrap();
+        assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+        polls.join().unwrap();
+    });
+}
+
 /// C2: senders that wait beside a full buffer are let in by a batch, and told.
 #[test]
 fn loom_a_batch_and_two_senders() {

@@ -23,6 +23,7 @@ mod ctx;
 mod detour;
 pub(crate) mod ends;
 mod err;
+mod glance;
 mod iter;
 mod linger;
 #[cfg(all(test, loom))]

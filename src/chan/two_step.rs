@@ -191,6 +191,7 @@ impl<T> Channel<T> {
         // SAFETY: by the caller.
         match unsafe { state.send(value) } {
             Step::Done(receiver) => {
+                self.added(receiver);
                 Self::unlock_and_wake(state, receiver);
                 Ended::Done
             }
@@ -266,6 +267,7 @@ impl<T> Channel<T> {
                 }
                 // SAFETY: by the caller.
                 let served = state.settle(promise, Some(unsafe { value.read() }));
+                self.glance.has_changed();
                 Self::unlock_and_wake_all(state, served);
                 Ended::Done
             }
@@ -291,6 +293,7 @@ impl<T> Channel<T> {
             Grant::Room(_) if state.closed || state.deaf => {}
             Grant::Room(promise) => {
                 let served = state.settle(promise, None);
+                self.glance.has_changed();
                 Self::unlock_and_wake_all(state, served);
             }
             Grant::Receiver(receiver) => {
@@ -345,6 +348,7 @@ impl<T> Channel<T> {
         if sender.is_plain() {
             // SAFETY: by the caller `take` has taken it out of this queue; plain.
             unsafe { sender.put_back(&state.senders) };
+            self.glance.has_changed();
             // Who watches is told that somebody waits again.
             return Self::unlock_and_wake(state, None);
         }
@@ -370,6 +374,7 @@ impl<T> Channel<T> {
                 detour.give_back(taken_at, unsafe { value.assume_init() }, &mut channel.ring);
             }
             channel.recount();
+            self.glance.has_changed();
             return Self::unlock_and_wake(state, None);
         };
         // SAFETY: a receiver's place is room for a `T`; `MaybeUninit` does not drop the original.

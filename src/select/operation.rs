@@ -160,7 +160,11 @@ unsafe impl<T> Operation for Sender<T> {
             unsafe { state.send(place.cast()) }
         };
         // SAFETY: locked by the caller.
-        attempt_of(unsafe { self.channel().state().with_raw(send) })
+        let step = unsafe { self.channel().state().with_raw(send) };
+        if let Step::Done(receiver) = step {
+            self.channel().added(receiver);
+        }
+        attempt_of(step)
     }
 
     #[inline]
@@ -186,6 +190,8 @@ unsafe impl<T> Operation for Sender<T> {
         };
         // SAFETY: locked by the caller.
         unsafe { self.channel().state().with_raw(join) };
+        // A sender that waits, for all others but those who watch.
+        self.channel().added(None);
     }
 
     unsafe fn withdraw(&self, node: &Node, how: Enqueue) {
