@@ -75,7 +75,9 @@ where
         let leaked = debug::wait_for_end(runtime.shared(), GRACE);
         if !leaked.is_empty() {
             let verb = if leaked.len() == 1 { "is" } else { "are" };
-            panic!("{} that this test started {verb} still alive:\n{leaked}", debug::leaks::counted(leaked.len()));
+            let where_they_wait = debug::gather(std::slice::from_ref(runtime.shared()));
+            let count = debug::leaks::counted(leaked.len());
+            panic!("{count} that this test started {verb} still alive:\n{leaked}\n\n{where_they_wait}");
         }
     }
     value

@@ -94,7 +94,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// - Resumes a panic of `f`, when the others have ended or wait for ever.
+/// - Resumes a panic of `f`, when the others have ended or wait for ever. One of another goroutine is printed, and ends nothing unless somebody asks for
+///   it, by `join` or the `wait` of a group or a scope.
 /// - When all goroutines of the bubble wait for each other, and nothing is due. They stay where they are, with their worker's thread.
 /// - When `f` has ended and others wait that have nothing to wait for but each other or the time.
 /// - Inside of a bubble; and when the system refuses a thread or a descriptor.

@@ -822,12 +822,28 @@ fn the_main_attribute_reports_what_is_returned() {
     assert!(stderr(&output).contains("Error: \"this and that\""), "{}", stderr(&output));
 }
 
+/// Leaks for the test below, when it is told to.
 #[oxigo::test]
-#[should_panic(expected = "1 goroutine that this test started is still alive")]
-fn the_test_attribute_finds_leaks() {
-    let (keep, rx) = unbuffered::<()>();
-    Builder::new().name("leaked".into()).spawn(move || rx.recv()).unwrap();
-    std::mem::forget(keep);
+fn leaves_one_behind() {
+    #[inline(never)]
+    fn waits_here(rx: &oxigo::Receiver<()>) {
+        let _ = rx.recv();
+    }
+    if is_child("leaves_one_behind") {
+        let (keep, rx) = unbuffered::<()>();
+        Builder::new().name("leaked".into()).spawn(move || waits_here(&rx)).unwrap();
+        std::mem::forget(keep);
+    }
+}
+
+#[test]
+fn the_test_attribute_finds_leaks_and_where_they_are() {
+    let output = child("leaves_one_behind");
+    let text = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(101), "{text}");
+    for words in ["1 goroutine that this test started is still alive", "[leaked]: chan receive", "waits_here"] {
+        assert!(text.contains(words), "{words} is missing in: {text}");
+    }
 }
 
 #[oxigo::test(leaks = "allow")]

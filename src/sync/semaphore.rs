@@ -100,7 +100,7 @@ impl Semaphore {
         Permit { semaphore: self, n }
     }
 
-    /// Takes `n` permits if they are free and nobody waits.
+    /// Takes `n` permits if they are free and nobody waits. None too when that is more than the semaphore has, as with Go's `TryAcquire`.
     ///
     /// # Examples
     ///
