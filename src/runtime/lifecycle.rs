@@ -481,6 +481,7 @@ pub(crate) fn current_or_default() -> io::Result<Arc<RuntimeInner>> {
 /// Dropping a `Runtime` never blocks. It refuses new goroutines (`go` panics, `Builder::spawn` errors), drops closures that have
 /// not started, and each worker thread ends when its last goroutine has. So wait for what has to run before you drop it: with `run`, by joining,
 /// or with a [`WaitGroup`](crate::WaitGroup). Closures are dropped by workers; where a goroutine holds the only one, they wait until it gives way.
+/// What a worker had of the system beside its thread, an epoll and an eventfd, is kept for runtimes to come.
 ///
 /// Goroutines that are started from a goroutine of this runtime belong to it too. What is started on a plain thread, or inside
 /// [`blocking`](crate::blocking), which runs on one, belongs to the default runtime: take [`Runtime::go`] there.
