@@ -415,7 +415,9 @@ fn cx_13_the_cause_of_a_deadline_counts_only_if_it_has_come() {
         let background = Context::background();
         let (ctx, _c) = background.with_timeout_cause(ms(2), "slow");
         let (below, _b) = ctx.with_timeout_cause(LONG, "slower");
-        assert!(ctx.cause().is_none() && below.deadline() == ctx.deadline());
+        // Whoever is late may find it ended.
+        assert!(ctx.cause().is_none() || Some(Instant::now()) >= ctx.deadline());
+        assert_eq!(below.deadline(), ctx.deadline());
         below.done().recv().unwrap_err();
         assert_eq!(
             (ctx.err(), cause(&ctx), cause(&below)),
