@@ -7,13 +7,15 @@
 //!   at most one queue (P2).
 //! - `processor`: written by the home worker before the goroutine's first instruction, then constant until it ends.
 //! - everything else: only the home worker's thread, from the goroutine itself or from the scheduler's loop (G1). That is what
-//!   pinning gives: no locks and no atomics here.
+//!   pinning gives: no locks here.
+//! - `task` and the `wait_*`: by G1 that thread's too, but its handler of SIGURG may read them in the middle of anything (`debug::question`), so
+//!   they are atomics, and their accesses Relaxed: those of one thread. Of a goroutine that is suspended they say one thing together.
 
 use std::{
     cell::{Cell, UnsafeCell},
     ptr,
     sync::atomic::{
-        AtomicPtr,
+        AtomicPtr, AtomicU32, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
     time::Duration,
@@ -26,9 +28,9 @@ use crate::{
         driver::timers::{NOWHERE, Timed},
         panics,
         scheduler::{Linked, Processor},
-        task::TaskRef,
+        task::{TaskCell, TaskRef},
         unit::Unit,
-        wait::{Reason, Wait},
+        wait::{AtomicReason, Reason, Wait},
     },
     stack::{Bounds, Metadata, overflow::RawStderr},
     util::prefetch,
@@ -45,9 +47,9 @@ pub(crate) struct Slot {
     processor: AtomicPtr<Processor>,
     coroutine: UnsafeCell<Option<Coroutine>>,
     yielder: Cell<*const Yielder>,
-    task: Cell<Option<TaskRef>>,
-    wait_object: Cell<usize>,
-    wait_reason: Cell<Reason>,
+    task: TaskCell,
+    wait_object: AtomicUsize,
+    wait_reason: AtomicReason,
     timed_out: Cell<bool>,
     accepted: Cell<bool>,
     own_stack: Cell<bool>,
@@ -56,7 +58,7 @@ pub(crate) struct Slot {
     frames: Cell<u16>,
     timer: Cell<u32>,
     /// The tick in which the wait began, cut to 32 bits.
-    wait_since: Cell<u32>,
+    wait_since: AtomicU32,
     bounds: Bounds,
 }
 
@@ -74,16 +76,16 @@ impl Metadata for Slot {
             processor: AtomicPtr::new(ptr::null_mut()),
             coroutine: UnsafeCell::new(None),
             yielder: Cell::new(ptr::null()),
-            task: Cell::new(None),
-            wait_object: Cell::new(0),
-            wait_reason: Cell::new(Reason::None),
+            task: TaskCell::empty(),
+            wait_object: AtomicUsize::new(0),
+            wait_reason: AtomicReason::default(),
             timed_out: Cell::new(false),
             accepted: Cell::new(false),
             own_stack: Cell::new(false),
             unwinds: Cell::new(false),
             frames: Cell::new(0),
             timer: Cell::new(NOWHERE),
-            wait_since: Cell::new(0),
+            wait_since: AtomicU32::new(0),
             bounds,
         }
     }
@@ -237,23 +239,28 @@ impl Slot {
 
     #[inline]
     pub(crate) fn set_wait(&self, wait: Wait) {
-        self.wait_reason.set(wait.reason);
-        self.wait_object.set(wait.object);
-        self.wait_since.set(clock::now() as u32);
+        self.wait_reason.store(wait.reason);
+        self.wait_object.store(wait.object, Relaxed);
+        self.wait_since.store(clock::now() as u32, Relaxed);
     }
 
     /// For how long the goroutine has waited, to about a tick; up to seven weeks.
     pub(crate) fn waited(&self) -> Duration {
-        Duration::from_millis((clock::precisely() as u32).wrapping_sub(self.wait_since.get()).into())
+        waited_since(self.wait_since())
+    }
+
+    /// The tick in which the wait began, for [`waited_since`].
+    pub(crate) fn wait_since(&self) -> u32 {
+        self.wait_since.load(Relaxed)
     }
 
     #[inline]
     pub(crate) fn clear_wait(&self) {
-        self.wait_reason.set(Reason::None);
+        self.wait_reason.store(Reason::None);
     }
 
     pub(crate) fn wait(&self) -> Wait {
-        Wait { reason: self.wait_reason.get(), object: self.wait_object.get() }
+        Wait { reason: self.wait_reason.load(), object: self.wait_object.load(Relaxed) }
     }
 
     /// Whether the present wait has a time limit.
@@ -262,7 +269,7 @@ impl Slot {
     }
 
     /// Of a goroutine that waits in `join`, and by nothing else goes on: the id of the one whose end it waits for. Called by its worker's loop
-    /// between goroutines.
+    /// between goroutines, or in a handler on its worker's thread while another one runs.
     pub(crate) fn joins(&self) -> Option<u64> {
         let Wait { reason, object } = self.wait();
         if reason != Reason::Join || object == 0 {
@@ -301,6 +308,11 @@ impl Slot {
     pub(crate) fn own_stack(&self) -> &Cell<bool> {
         &self.own_stack
     }
+}
+
+/// How long ago a tick was, as [`Slot::waited`] tells it.
+pub(crate) fn waited_since(tick: u32) -> Duration {
+    Duration::from_millis((clock::precisely() as u32).wrapping_sub(tick).into())
 }
 
 // AddressSanitizer has corosensei remember where the other stack lies (`ci/sanitizers`).

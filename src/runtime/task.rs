@@ -145,6 +145,28 @@ pub(crate) struct TaskRef(NonNull<Header>);
 // SAFETY: closure and result are `Send` (bounds of `TaskRef::new`); the header is made of atomics and constants.
 unsafe impl Send for TaskRef {}
 
+/// Where a slot keeps its task: changed by one thread, and read by that one and its handlers of signals (G6 of `debug::question`).
+#[derive(Debug)]
+pub(crate) struct TaskCell(AtomicPtr<Header>);
+
+impl TaskCell {
+    pub(crate) const fn empty() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<TaskRef> {
+        // ORDERING: Relaxed. Of one thread.
+        NonNull::new(self.0.load(Relaxed)).map(TaskRef)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, task: Option<TaskRef>) {
+        // ORDERING: Relaxed. Of one thread; `finish` sees to it that a handler finds no task that is freed.
+        self.0.store(task.map_or(ptr::null_mut(), |task| task.0.as_ptr()), Relaxed);
+    }
+}
+
 impl TaskRef {
     /// Makes a task and its two references: the runner's, and the handle's.
     ///
@@ -258,7 +280,7 @@ impl TaskRef {
         f(unsafe { &*locals })
     }
 
-    /// What the goroutine has inherited. Called on its thread.
+    /// What the goroutine has inherited. Called on its thread, by itself or while it is suspended; in a handler as G7 of `debug::question` says.
     pub(crate) fn heritage(&self) -> Option<Arc<Heritage>> {
         // ORDERING: Relaxed, as in `with_locals`.
         let locals = self.header().locals.load(Relaxed);

@@ -1,6 +1,9 @@
 //! Why a goroutine waits: what a dump prints beside it.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
+};
 
 /// What kind of operation parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +55,41 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// Each at its own number.
+    const ALL: &[Self] = &[
+        Self::None,
+        Self::ChanSend,
+        Self::ChanRecv,
+        Self::TimerRecv,
+        Self::NeverRecv,
+        Self::Select,
+        Self::Forever,
+        Self::Sleep,
+        Self::Join,
+        Self::Scope,
+        Self::Park,
+        Self::WaitGroup,
+        Self::Mutex,
+        Self::RwLockRead,
+        Self::RwLockUpgradable,
+        Self::RwLockUpgrade,
+        Self::RwLockWrite,
+        Self::Condvar,
+        Self::Once,
+        Self::Barrier,
+        Self::Semaphore,
+        Self::Accept,
+        Self::Connect,
+        Self::Read,
+        Self::Write,
+        Self::PipeRead,
+        Self::PipeWrite,
+        Self::Process,
+        Self::Blocking,
+        Self::Settle,
+        Self::Conduct,
+    ];
+
     /// The words a dump shows.
     pub(crate) fn text(self) -> &'static str {
         match self {
@@ -134,6 +172,33 @@ impl Reason {
     #[inline]
     pub(crate) fn alone(self) -> Wait {
         Wait { reason: self, object: 0 }
+    }
+}
+
+const _: () = {
+    let mut at = 0;
+    while at < Reason::ALL.len() {
+        assert!(Reason::ALL[at] as usize == at, "a reason is not at its number");
+        at += 1;
+    }
+    assert!(Reason::Conduct as usize + 1 == at, "the last reason is missing");
+};
+
+/// A reason that a handler of signals may look at while its thread changes it.
+#[derive(Debug, Default)]
+pub(crate) struct AtomicReason(AtomicU8);
+
+impl AtomicReason {
+    #[inline]
+    pub(crate) fn store(&self, reason: Reason) {
+        // ORDERING: Relaxed. The same thread reads it, or whoever it is published to by other means.
+        self.0.store(reason as u8, Relaxed);
+    }
+
+    pub(crate) fn load(&self) -> Reason {
+        // ORDERING: Relaxed, as above.
+        let number = usize::from(self.0.load(Relaxed));
+        Reason::ALL.get(number).copied().unwrap_or(Reason::None)
     }
 }
 

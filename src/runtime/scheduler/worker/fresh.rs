@@ -118,7 +118,7 @@ impl Worker {
     #[inline]
     pub(crate) fn push_fresh(&self, task: TaskRef) {
         count(&self.processor.published.spawned);
-        if self.current.get().is_some_and(|slot| slot.accepted().take()) {
+        if self.running_or_panicking().is_some_and(|slot| slot.accepted().take()) {
             return self.place_connection(task);
         }
         self.fresh_came();

@@ -31,10 +31,14 @@ mod shed;
 
 use std::{
     cell::{Cell, RefCell},
+    ptr,
     sync::{
         Arc,
-        atomic::Ordering::{Relaxed, SeqCst},
-        atomic::fence,
+        atomic::{
+            AtomicPtr,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     time::{Duration, Instant},
 };
@@ -98,7 +102,8 @@ pub(crate) struct Worker {
     pub(crate) runtime: Arc<RuntimeInner>,
     pub(crate) processor: &'static Processor,
     index: usize,
-    current: Cell<Option<&'static Slot>>,
+    /// Read by the handler of SIGURG at any moment (G6 of `debug::question`).
+    current: AtomicPtr<Slot>,
     handoff: Cell<Option<&'static Slot>>,
     queue: RunQueue<Slot>,
     fresh: Deque<TaskRef>,
@@ -181,7 +186,7 @@ impl Worker {
         Self {
             processor,
             index,
-            current: Cell::new(None),
+            current: AtomicPtr::new(ptr::null_mut()),
             handoff: Cell::new(None),
             queue: RunQueue::new(),
             fresh: processor.take_deque(),
@@ -285,7 +290,8 @@ impl Worker {
     // Always inlined, as `start`: each has several callers, and the loop takes 7 ns more of the 37 of a rendezvous when one is called.
     #[inline(always)]
     fn execute(&self, slot: &'static Slot) -> bool {
-        self.current.set(Some(slot));
+        // ORDERING: Relaxed. Of this thread alone, and its handlers; a switch is a barrier for the compiler (G5 of `debug::question`).
+        self.current.store(ptr::from_ref(slot).cast_mut(), Relaxed);
         self.yielded.set(false);
         if hooks::on(TRACE) {
             trace::resumes(self.processor, slot);
@@ -298,7 +304,8 @@ impl Worker {
         if std::thread::panicking() || slot.unwinds().get() {
             self.note_unwinding(slot, ended);
         }
-        self.current.set(None);
+        // ORDERING: Relaxed, as above.
+        self.current.store(ptr::null_mut(), Relaxed);
         if hooks::on(TRACE) {
             trace::suspends(self.processor, slot, ended);
         }
@@ -369,12 +376,16 @@ impl Worker {
     /// The goroutine that runs on this thread now; none while the worker itself or a panic hook runs.
     #[inline]
     pub(crate) fn running(&self) -> Option<&'static Slot> {
-        if self.in_hook.get() { None } else { self.current.get() }
+        if self.in_hook.get() { None } else { self.running_or_panicking() }
     }
 
     /// As [`running`](Self::running), in a panic hook too.
+    #[inline]
     pub(crate) fn running_or_panicking(&self) -> Option<&'static Slot> {
-        self.current.get()
+        // ORDERING: Relaxed. Of one thread.
+        let current = self.current.load(Relaxed);
+        // SAFETY: null, or a slot, as `execute` stored it; slots are never freed (S1).
+        unsafe { current.as_ref() }
     }
 
     pub(crate) fn in_hook(&self) -> &Cell<bool> {
