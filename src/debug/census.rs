@@ -41,7 +41,7 @@ pub(crate) enum Traces {
 }
 
 /// The object of a select is a list in its frame, which is nothing to name; and kept here it would be found by `suspects`.
-fn named(wait: Wait) -> Wait {
+pub(super) fn named(wait: Wait) -> Wait {
     if wait.reason == Reason::Select { wait.reason.alone() } else { wait }
 }
 

@@ -1,11 +1,11 @@
 //! The dump: every goroutine, what it waits for and for how long, where it was started, and its back trace.
 //!
 //! A parked goroutine is looked at by its own worker ([`census`](super::census)): it is resumed for just as long as it takes to walk its
-//! frames (on the worker's stack), and parks again. Addresses become names on the thread that asked. Of a worker that could not be asked
-//! (Z1 of `census`), whoever holds it is named.
+//! frames (on the worker's stack), and parks again. Addresses become names on the thread that asked. A worker that makes no progress (Z1 of
+//! `census`) is asked by a signal who holds it and who waits there ([`question`]): those are listed without back traces.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     io::{self, Write},
     panic::Location,
@@ -19,11 +19,12 @@ use crate::{
         census::{Census, CensusEntry, Traces},
         heritage::Ancestor,
         leaks::{self, Heading, Waiting},
-        watchdog,
+        question::{self, Holder, Program, Told},
     },
     runtime::{
         blocking::blocking_io,
         lifecycle::{self, RuntimeInner},
+        scheduler::Processor,
         wait::Reason,
     },
 };
@@ -34,8 +35,9 @@ const MOST_IDS: usize = 16;
 /// Writes a list of all goroutines of the process: id, name, what each waits for and for how long, where it was started, and its back
 /// trace. Those with equal traces are written once, with their number.
 ///
-/// The program goes on: no worker is stopped for longer than a few milliseconds at a time. A worker that one goroutine holds is left out
-/// after half a second, and that goroutine is named. `SIGQUIT` prints the same and ends the process with status 2, unless the program
+/// The program goes on: no worker is stopped for longer than a few milliseconds at a time. After half a second a worker that one goroutine holds is
+/// asked no more for back traces: on Linux that goroutine is named, and the others of the worker are listed without them. Where it is blocked in a
+/// call of the system, a signal interrupts that once. Who has been woken and has not run since is listed with what it waited for. `SIGQUIT` prints the same and ends the process with status 2, unless the program
 /// deals with that signal itself. Where the process was started with the signal ignored, as shells start what a script puts into the background
 /// with `&`, it stays ignored.
 ///
@@ -68,26 +70,30 @@ pub fn dump<W: Write + ?Sized>(out: &mut W) -> io::Result<()> {
 
 /// All goroutines of `runtimes`, as text. Called on a thread that is no worker of theirs.
 pub(crate) fn gather(runtimes: &[Arc<RuntimeInner>]) -> String {
+    gather_before(Program::GoesOn, runtimes)
+}
+
+/// As [`gather`], for a program that ends next.
+pub(crate) fn gather_last(runtimes: &[Arc<RuntimeInner>]) -> String {
+    gather_before(Program::Ends, runtimes)
+}
+
+fn gather_before(program: Program, runtimes: &[Arc<RuntimeInner>]) -> String {
     let mut text = String::new();
     for runtime in runtimes.iter().filter(|runtime| runtime.alive() > 0) {
-        gather_one(runtime, &mut text);
+        gather_one(runtime, program, &mut text);
     }
     text
 }
 
-fn gather_one(runtime: &Arc<RuntimeInner>, text: &mut String) {
+fn gather_one(runtime: &Arc<RuntimeInner>, program: Program, text: &mut String) {
     let Census { entries, held, mut unseen, .. } = Census::of(runtime, Traces::Taken);
+    let mut listed: HashSet<u64> = entries.iter().map(|entry| entry.id).collect();
     render(entries, text);
     for processor in held {
-        let thread = processor.thread();
-        let _ = write!(text, "worker thread {thread} is held and could not be asked");
-        if let Some(holder) = watchdog::ask(thread) {
-            let name = holder.name.map(|name| format!(" [{name}]")).unwrap_or_default();
-            let _ = write!(text, ":\ngoroutine {}{name}: running\n    started at {}", holder.id, holder.started_at);
-            // Told now.
-            unseen = unseen.saturating_sub(1);
-        }
-        text.push_str("\n\n");
+        let before = listed.len();
+        gather_held(processor, program, &mut listed, text);
+        unseen = unseen.saturating_sub(listed.len() - before);
     }
     if unseen > 0 {
         let have = if unseen == 1 { "has" } else { "have" };
@@ -96,9 +102,35 @@ fn gather_one(runtime: &Arc<RuntimeInner>, text: &mut String) {
     }
 }
 
-/// What the goroutines of a group have in common: trace, reason, where they were started, labels, whether they wait for ever, and the place
+/// A worker that could not be asked for back traces. `listed`: who has been told of.
+fn gather_held(processor: &'static Processor, program: Program, listed: &mut HashSet<u64>, text: &mut String) {
+    let _ = write!(text, "worker thread {} is held", processor.thread());
+    let Some(Told { holder, mut others }) = question::all(processor, program) else {
+        text.push_str(" and could not be asked\n\n");
+        return;
+    };
+    text.push_str("; its goroutines without back traces:\n");
+    if let Some(Holder { id, name, started_at }) = holder {
+        let name = name.map(|name| format!(" [{name}]")).unwrap_or_default();
+        let _ = writeln!(text, "goroutine {id}{name}: running\n    started at {started_at}\n");
+        listed.insert(id);
+    }
+    // The worker may have come to a part of what was asked before.
+    others.retain(|entry| listed.insert(entry.id));
+    render(others, text);
+}
+
+/// What the goroutines of a group have in common: their name, where there are no traces; trace, reason, where they were started, labels, whether they wait for ever, and the place
 /// where their parent was started.
-type Group = (Trace, Reason, *const Location<'static>, Vec<(String, String)>, bool, Option<*const Location<'static>>);
+type Group = (
+    Option<String>,
+    Trace,
+    Reason,
+    *const Location<'static>,
+    Vec<(String, String)>,
+    bool,
+    Option<*const Location<'static>>,
+);
 
 fn render(entries: Vec<CensusEntry>, text: &mut String) {
     let stuck = leaks::never_end(entries.iter());
@@ -107,7 +139,10 @@ fn render(entries: Vec<CensusEntry>, text: &mut String) {
         let heritage = entry.heritage.as_ref();
         let parent =
             heritage.and_then(|heritage| heritage.ancestors().first()).and_then(|parent: &Ancestor| parent.started_at);
+        // Who is told from the others by the place where it waits needs no name.
+        let name = entry.name.clone().filter(|_| entry.trace.is_empty());
         let key = (
+            name,
             std::mem::take(&mut entry.trace),
             entry.wait.reason,
             std::ptr::from_ref(entry.started_at),
@@ -123,7 +158,7 @@ fn render(entries: Vec<CensusEntry>, text: &mut String) {
     groups.iter_mut().for_each(|(_, entries)| entries.sort_unstable_by_key(|entry| entry.id));
     groups.sort_unstable_by_key(|(_, entries)| entries[0].id);
     let mut frames = Frames::default();
-    for ((trace, _, _, _, for_ever, _), entries) in groups {
+    for ((_, trace, _, _, _, for_ever, _), entries) in groups {
         let first = &entries[0];
         let _ = write!(text, "{}: {}", Heading(first), Waiting(first));
         if for_ever {

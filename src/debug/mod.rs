@@ -10,6 +10,7 @@ pub(crate) mod memory;
 mod metrics;
 #[cfg(feature = "metrics")]
 mod publish;
+pub(crate) mod question;
 pub(crate) mod quit;
 pub(crate) mod sigaction;
 #[cfg(feature = "tracing")]

@@ -74,7 +74,7 @@ pub(crate) fn unclaimed() {
 
 fn quit() -> ! {
     deadlock::keep_silent();
-    debug::write_error(&format!("SIGQUIT: quit\n\n{}", dump::gather(&lifecycle::runtimes())));
+    debug::write_error(&format!("SIGQUIT: quit\n\n{}", dump::gather_last(&lifecycle::runtimes())));
     process::exit(2);
 }
 

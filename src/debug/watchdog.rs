@@ -3,33 +3,25 @@
 //! The clock thread looks once a tick, while any worker is awake. A worker that comes to no scheduling point is held; how long its
 //! thread has really run is asked of the kernel, so that a machine that is merely busy is not blamed on the program; and whether it is blocked,
 //! by a lock of `std` for one, which the others of its worker may be waiting to release. Who holds it is
-//! known to the worker's thread alone: it is asked by a signal (`runtime/urgent.rs`) and answers from the handler.
-//!
-//! - G1: the handler allocates nothing, takes no lock and calls nothing of the user's. It copies words.
-//! - G2: one question at a time, under `ASKING`: the clock thread asks, and dumps do. Whoever asks waits for the answer, for some ten
-//!   milliseconds at most. An answer that comes later is thrown away with the next question, whose number it does not have.
-//! - G3: a slot names its task only while the runner's reference to it is there (see `runtime::task`), so the handler may follow it.
+//! known to the worker's thread alone: it is asked by a signal ([`question`]).
 
 use std::{
     collections::HashSet,
-    panic::Location,
     sync::{
         Mutex, PoisonError,
-        atomic::{
-            AtomicBool, AtomicU32, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    thread,
     time::Duration,
 };
 
 use crate::{
-    debug,
+    debug::{
+        self,
+        question::{self, Mailbox},
+    },
     runtime::{
-        scheduler::{Processor, Worker},
+        scheduler::Processor,
         threads::{self, Tid},
-        urgent,
     },
 };
 
@@ -47,7 +39,7 @@ const MOST_REPORTS: usize = 1000;
 /// Ticks for which a goroutine may block its thread while others live there. Longer than one may compute: blocking code that is short is no mistake.
 const BLOCKED: u64 = 1000;
 
-/// What the clock thread remembers of one worker; written by that thread alone, except for `thread`.
+/// What the clock thread remembers of one worker; written by that thread alone, except for `thread` and `mailbox`.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     /// The worker's thread.
@@ -64,6 +56,8 @@ pub(crate) struct Watch {
     held: AtomicU64,
     /// The thread's processor time when `is_held` was last asked.
     ran: AtomicU64,
+    /// What the worker's thread is asked (G2 of `question`).
+    pub(super) mailbox: Mailbox,
 }
 
 impl Watch {
@@ -145,7 +139,7 @@ fn suspect(processor: &Processor, held: u64) {
         watch.cpu.store(cpu.max(1), Relaxed);
     } else if cpu.saturating_sub(before) >= HELD_CPU {
         watch.asked.store(true, Relaxed);
-        report(thread, held);
+        report(processor, held);
     }
 }
 
@@ -165,12 +159,12 @@ fn report_blocked(thread: Tid, held: u64) {
     ));
 }
 
-fn report(thread: Tid, held: u64) {
+fn report(processor: &Processor, held: u64) {
     static REPORTED: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
     if !is_on() {
         return;
     }
-    let Some(holder) = ask(thread) else { return };
+    let Some(holder) = question::holder(processor) else { return };
     let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
     let reported = reported.get_or_insert_default();
     if reported.len() >= MOST_REPORTS || !reported.insert(holder.id) {
@@ -190,91 +184,4 @@ fn report(thread: Tid, held: u64) {
 fn is_on() -> bool {
     static ON: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *ON.get_or_init(|| std::env::var_os("OXIGO_WATCHDOG").is_none_or(|value| value != "off"))
-}
-
-/// Who runs on a worker.
-#[derive(Debug)]
-pub(crate) struct Holder {
-    pub(crate) id: u64,
-    pub(crate) name: Option<String>,
-    pub(crate) started_at: &'static Location<'static>,
-}
-
-const NAME_WORDS: usize = 8;
-
-/// The answer, in words (G1). `number` is that of the question once the rest is written.
-struct Answer {
-    question: AtomicU64,
-    /// The thread that it is put to.
-    asked: AtomicU32,
-    number: AtomicU64,
-    id: AtomicU64,
-    location: std::sync::atomic::AtomicPtr<Location<'static>>,
-    name_len: AtomicU64,
-    name: [AtomicU64; NAME_WORDS],
-}
-
-static ANSWER: Answer = Answer {
-    question: AtomicU64::new(0),
-    asked: AtomicU32::new(0),
-    number: AtomicU64::new(0),
-    id: AtomicU64::new(0),
-    location: std::sync::atomic::AtomicPtr::new(std::ptr::null_mut()),
-    name_len: AtomicU64::new(0),
-    name: [const { AtomicU64::new(0) }; NAME_WORDS],
-};
-/// G2.
-static ASKING: Mutex<()> = Mutex::new(());
-
-/// Asks the worker whose thread this is for the goroutine that runs on it. None when it does not answer, or nobody runs.
-pub(crate) fn ask(thread: Tid) -> Option<Holder> {
-    let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
-    let question = ANSWER.question.load(Relaxed) + 1;
-    ANSWER.asked.store(thread, Relaxed);
-    // ORDERING: Release. Nothing of the last answer is read after this; the handler's Acquire pairs with it.
-    ANSWER.question.store(question, Release);
-    if !urgent::interrupt(thread) {
-        return None;
-    }
-    for _ in 0..50 {
-        // ORDERING: Acquire. Pairs with the Release at the end of `answer`.
-        if ANSWER.number.load(Acquire) == question {
-            return read_answer();
-        }
-        thread::sleep(Duration::from_micros(200));
-    }
-    None
-}
-
-fn read_answer() -> Option<Holder> {
-    // SAFETY: null, or the address of a `Location` that lives for ever, as `answer` stored it.
-    let started_at = unsafe { ANSWER.location.load(Relaxed).as_ref() }?;
-    let bytes: Vec<u8> = ANSWER.name.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes()).collect();
-    let len = ANSWER.name_len.load(Relaxed) as usize;
-    let name = (len > 0).then(|| String::from_utf8_lossy(&bytes[..len.min(bytes.len())]).into_owned());
-    Some(Holder { id: ANSWER.id.load(Relaxed), name, started_at })
-}
-
-/// In the handler, on the worker's thread: answers the question, if it is put to this one.
-pub(crate) fn answer(worker: &Worker) {
-    // ORDERING: Acquire, as in `ask`.
-    let question = ANSWER.question.load(Acquire);
-    if ANSWER.asked.load(Relaxed) != worker.processor.thread() {
-        return;
-    }
-    let task = worker.running_or_panicking().and_then(crate::runtime::slot::Slot::task);
-    let location = task.map_or(std::ptr::null(), |task| std::ptr::from_ref(task.location()));
-    ANSWER.location.store(location.cast_mut(), Relaxed);
-    if let Some(task) = task {
-        ANSWER.id.store(task.id(), Relaxed);
-        let name = task.name().unwrap_or_default().as_bytes();
-        ANSWER.name_len.store(name.len() as u64, Relaxed);
-        for (word, bytes) in ANSWER.name.iter().zip(name.chunks(8)) {
-            let mut padded = [0; 8];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            word.store(u64::from_ne_bytes(padded), Relaxed);
-        }
-    }
-    // ORDERING: Release. Publishes the words above.
-    ANSWER.number.store(question, Release);
 }

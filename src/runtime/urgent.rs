@@ -1,6 +1,6 @@
 //! SIGURG: what other threads want of a worker's thread at once, in the middle of a goroutine.
 //!
-//! The handler allocates nothing, takes no lock and calls nothing of the user's (G1 of the watchdog). It is installed at the first use, and
+//! The handler allocates nothing, takes no lock and calls nothing of the user's (G1 of `debug::question`). It is installed at the first use, and
 //! only where the program has none of its own for this signal, whose default is to do nothing.
 
 use std::sync::{
@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use crate::{
-    debug::{sigaction, watchdog},
+    debug::{question, sigaction},
     runtime::{scheduler::Worker, threads::Tid},
 };
 
@@ -41,6 +41,6 @@ fn is_ours() -> bool {
 extern "C" fn handle(_signal: libc::c_int) {
     if let Some(worker) = Worker::current() {
         worker.take_core();
-        watchdog::answer(worker);
+        question::answer(worker);
     }
 }
