@@ -16,7 +16,7 @@
 //!   remains so until it has suspended. So its wait is whole, what its frames hold is there, and nobody changes what it has inherited; of the one
 //!   that runs the handler reads only what never changes. Switches are assembly that the compiler moves no write across.
 //! - G6: what the handler reads of slots and of the worker are atomics, though only this thread writes them: the handler may come in the
-//!   middle of any write.
+//!   middle of any write. But for the thread's pointer to its worker, which is set before its first goroutine and cleared after the last.
 //! - G7: labels are counted references. The census, which the worker's loop runs, borrows where they are; so they are told when a goroutine was
 //!   interrupted, and not when the loop was.
 //!
@@ -51,7 +51,7 @@ use crate::runtime::{
     wait::{AtomicReason, Wait},
 };
 
-/// Slots that one question is about at most: some 100 µs of the thread's time.
+/// Slots that one question is about at most: 10 µs of the thread's time, and 44 at most, were measured on a machine that was busy with other things.
 const LOT: usize = 512;
 /// For how long one worker is asked for all it knows.
 const PATIENCE: Duration = Duration::from_secs(1);
