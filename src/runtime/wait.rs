@@ -86,6 +86,9 @@ impl Reason {
         Self::PipeWrite,
         Self::Process,
         Self::Blocking,
+        Self::Future,
+        Self::FutureLimited,
+        Self::FutureForgotten,
         Self::Settle,
         Self::Conduct,
     ];
