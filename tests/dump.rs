@@ -193,6 +193,29 @@ fn dg_05_equal_traces_are_grouped_and_no_worker_stands_still() {
     });
 }
 
+/// DG-01: those that wait for the same in the same place are written once, each with its name.
+#[test]
+fn dg_01_names_are_told_also_of_those_that_are_alike() {
+    rt(1, || {
+        let start = |name: Option<String>| {
+            let builder = name.into_iter().fold(Builder::new(), Builder::name);
+            builder.spawn(oxigo::park).unwrap()
+        };
+        let named: Vec<_> = (0..30).map(|n| start(Some(format!("the {n}th")))).collect();
+        let nameless = start(None);
+        common::quiesce();
+        let text = dump();
+        assert!(text.contains("and 30 more like it: goroutines"), "{text}");
+        for n in 0..30 {
+            assert!(text.contains(&format!("[the {n}th]")), "the {n}th is missing: {text}");
+        }
+        let id = format!(" {}, for ", nameless.goroutine().id());
+        assert!(text.contains(&id), "{id} is missing: {text}");
+        named.iter().chain([&nameless]).for_each(|handle| handle.goroutine().unpark());
+        named.into_iter().chain([nameless]).for_each(|handle| handle.join().unwrap());
+    });
+}
+
 /// A runtime whose one worker is held by a goroutine.
 fn held_until(stop: &Arc<AtomicBool>) -> (Runtime, JoinHandle<()>) {
     let stop = Arc::clone(stop);

@@ -29,11 +29,11 @@ use crate::{
     },
 };
 
-/// How many ids of a group are printed.
+/// How many ids of a group's goroutines without names are printed.
 const MOST_IDS: usize = 16;
 
 /// Writes a list of all goroutines of the process: id, name, what each waits for and for how long, where it was started, and its back
-/// trace. Those with equal traces are written once, with their number.
+/// trace. Those with equal traces are written once, with their number, their names, and some ids of those without names.
 ///
 /// The program goes on: no worker is stopped for longer than a few milliseconds at a time. After half a second a worker that one goroutine holds is
 /// asked no more for back traces: on Linux that goroutine is named, and the others of the worker are listed without them. Where it is blocked in a
@@ -168,19 +168,33 @@ fn render(entries: Vec<CensusEntry>, text: &mut String) {
             let _ = write!(text, ", {}", duration(first.waited));
         }
         if entries.len() > 1 {
-            let others = &entries[1..];
-            let goroutines = if others.len() == 1 { "goroutine" } else { "goroutines" };
-            let _ = write!(text, "\n    and {} more like it: {goroutines}", others.len());
-            for entry in others.iter().take(MOST_IDS) {
-                let _ = write!(text, " {}", entry.id);
-            }
-            text.push_str(if others.len() > MOST_IDS { " ..." } else { "" });
+            others(&entries[1..], text);
         }
         text.push('\n');
         let _ = first.fmt_start(text);
         frames.render(&trace, text);
         text.push('\n');
     }
+}
+
+/// Those whose traces are as the first one's: all that have names, and some ids of the others; and for how long they have waited.
+fn others(entries: &[CensusEntry], text: &mut String) {
+    let goroutines = if entries.len() == 1 { "goroutine" } else { "goroutines" };
+    let _ = write!(text, "\n    and {} more like it: {goroutines}", entries.len());
+    for entry in entries.iter().filter(|entry| entry.name.is_some()) {
+        let _ = write!(text, " {} [{}]", entry.id, entry.name.as_deref().unwrap_or_default());
+    }
+    let nameless = || entries.iter().filter(|entry| entry.name.is_none());
+    for entry in nameless().take(MOST_IDS) {
+        let _ = write!(text, " {}", entry.id);
+    }
+    text.push_str(if nameless().count() > MOST_IDS { " ..." } else { "" });
+    if entries[0].wait.reason == Reason::None {
+        return;
+    }
+    let waited = || entries.iter().map(|entry| entry.waited);
+    let [least, most] = [waited().min(), waited().max()].map(|time| duration(time.unwrap_or_default()));
+    let _ = if least == most { write!(text, ", for {least}") } else { write!(text, ", for {least} to {most}") };
 }
 
 /// A time that people read.
