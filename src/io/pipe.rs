@@ -61,7 +61,10 @@ pub struct PipeReader {
 }
 
 try_clone!(PipeReader);
-close!(PipeReader, "The system takes it back, and the other end learns of it, when the last handle is dropped.");
+close!(
+    PipeReader,
+    "Writers at the other end get `BrokenPipe` from now on; what they have written and nobody has read is lost."
+);
 read_limits!(PipeReader);
 reads!(PipeReader, read_bytes);
 with_ctx!(PipeReader);
@@ -88,7 +91,10 @@ pub struct PipeWriter {
 }
 
 try_clone!(PipeWriter);
-close!(PipeWriter, "The system takes it back, and the other end sees the end, when the last handle is dropped.");
+close!(
+    PipeWriter,
+    "Readers at the other end see the end behind what has been written. A write that is under way tells how far it came."
+);
 write_limits!(PipeWriter);
 writes!(PipeWriter, write_bytes, write_slices);
 with_ctx!(PipeWriter);

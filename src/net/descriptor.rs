@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         OnceLock,
@@ -13,11 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::net::SocketAddrAny;
+use socket2::SockRef;
+
+use super::system;
 use crate::{
     context::Context,
     runtime::{driver::source::Registration, fork, interrupt::Interrupt, park, present, until::Until, wait::Reason},
     sync::turn::Turn,
-    util::Lock,
+    util::{Lock, vacant},
 };
 
 pub(crate) use crate::runtime::driver::source::Direction;
@@ -138,18 +143,34 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "operation on a closed socket or pipe")
 }
 
+/// What a listener that has been closed answers.
+pub(super) fn listener_closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "listener closed")
+}
+
 pub(crate) fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the time limit of this operation has passed")
 }
 
 /// A non-blocking descriptor and all that handles of it share.
+///
+/// Who closes it has the system take back what is behind it, though others may be about to use it, and the number stays taken until the last
+/// handle is dropped (F1 to F3 of `vacant`). Nobody counts operations:
+///
+/// - C1: *what comes later is refused, what is under way finds its object or none.* Each try looks first whether it is closed, which is said before
+///   the object goes. One that looked before and tries after that has an error, and [`told`](Self::told) knows of whom; a write tells
+///   how far it came before.
+/// - C2: *nobody waits for what is gone.* `vacated` is said, and the registration ended, under `registering`; whoever would register it
+///   or have it adopted asks there. Those who wait already are signalled after that, as of every change.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     /// None only in a descriptor that has given it out.
     fd: Option<OwnedFd>,
     registration: OnceLock<Registration>,
-    /// Held while the registration is made or moved, and by [`signal`](Self::signal) while it finds none.
+    /// Held while the registration is made, moved or ended by a close, and by [`signal`](Self::signal) while it finds none.
     registering: Lock<()>,
+    /// Set when what is behind the number is taken away, before it is: the address of a socket, which can be asked for all the same.
+    vacated: OnceLock<Option<Box<SocketAddrAny>>>,
     pub(crate) read: Limits,
     pub(crate) write: Limits,
     /// Reads give nothing any more; an accepting descriptor is closed.
@@ -167,6 +188,7 @@ impl Descriptor {
             fd: Some(fd),
             registration: OnceLock::new(),
             registering: Lock::new(()),
+            vacated: OnceLock::new(),
             read: Limits::new(),
             write: Limits::new(),
             shut: AtomicBool::new(false),
@@ -192,6 +214,7 @@ impl Descriptor {
     #[cold]
     fn register(&self) -> io::Result<&Registration> {
         let _one_at_a_time = self.registering.lock();
+        self.check_open()?;
         if self.registration.get().is_none() {
             let _ = self.registration.set(Registration::new(self.as_fd())?);
         }
@@ -202,7 +225,39 @@ impl Descriptor {
     #[cold]
     fn adopt(&self, registration: &Registration) -> io::Result<()> {
         let _one_at_a_time = self.registering.lock();
+        self.check_open()?;
         registration.adopt(self.as_fd())
+    }
+
+    fn is_vacated(&self) -> bool {
+        self.vacated.get().is_some()
+    }
+
+    /// An error when it is closed.
+    fn check_open(&self) -> io::Result<()> {
+        if self.read.values().closed {
+            return Err(closed());
+        }
+        if self.is_vacated() { Err(listener_closed()) } else { Ok(()) }
+    }
+
+    /// What the system said of an operation, unless that was about a socket that a close had shut down, or about what has taken its place (C1).
+    #[inline]
+    pub(crate) fn told<R>(&self, result: Result<R, impl Into<io::Error>>) -> io::Result<R> {
+        result.map_err(|error| self.check_open().err().unwrap_or_else(|| error.into()))
+    }
+
+    /// Sets or tells an option of a socket.
+    pub(crate) fn option<R>(&self, option: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> io::Result<R> {
+        self.told(option(SockRef::from(self)))
+    }
+
+    /// The address of a socket itself, also of one that is closed; none when it has no name.
+    pub(crate) fn own_address(&self) -> io::Result<Option<SocketAddrAny>> {
+        system::own_address(self).or_else(|error| match self.vacated.get() {
+            Some(address) => Ok(address.as_deref().cloned()),
+            None => Err(error),
+        })
     }
 
     /// The limit of an operation that begins now.
@@ -266,7 +321,7 @@ impl Descriptor {
                             side.emptied(tick);
                         }
                         park::spend_call();
-                        return result;
+                        return self.told(result);
                     }
                 }
             }
@@ -298,7 +353,7 @@ impl Descriptor {
                     }
                     result => {
                         park::spend_call();
-                        result
+                        self.told(result)
                     }
                 };
             }
@@ -311,7 +366,10 @@ impl Descriptor {
             if direction == Direction::Read && self.is_shut() {
                 return Ok(());
             }
-            if poll(fd, direction, Duration::ZERO)? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            let is_ready = poll(fd, direction, Duration::ZERO)?;
+            // What has taken its place is always ready, to fail (C1).
+            self.check_open()?;
+            if is_ready { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
         })
     }
 
@@ -360,26 +418,58 @@ impl Descriptor {
             return Err(closed());
         }
         self.write.close();
-        // Has what a connected peer sends fail. Others are refused, and pipes are no sockets: they end with their last handle.
-        let _ = socket2::SockRef::from(self).shutdown(std::net::Shutdown::Both);
+        self.give_back();
         self.signal(Direction::Read);
         self.signal(Direction::Write);
         self.writers.look_again();
         Ok(())
     }
 
-    /// Ends the registration and gives the descriptor out.
-    pub(crate) fn into_fd(mut self) -> OwnedFd {
+    /// Gives back to the system what is behind the number, when it is said that this is closed; those who wait are to be told after that.
+    pub(super) fn give_back(&self) {
+        // Ends what others do with duplicates, too, and is all that can be done if nothing can take its place. Pipes and sockets without a peer refuse.
+        let _ = SockRef::from(self).shutdown(Shutdown::Both);
+        let Some(fd) = &self.fd else { return };
+        let address = system::own_address(self).ok().flatten().map(Box::new);
+        {
+            let _nobody_registers = self.registering.lock();
+            if self.vacated.set(address).is_err() {
+                return;
+            }
+            self.unwatch(fd);
+        }
+        // Fails where the limit of descriptors left no room for what is to take its place, or has been lowered below the number: then the last
+        // handle that is dropped does it.
+        let _ = vacant::vacate(fd);
+    }
+
+    /// D4 of `source`.
+    fn unwatch(&self, fd: &OwnedFd) {
+        // A forked child shares the poller with its parent, whose registration it is.
+        if let Some(registration) = self.registration.get()
+            && !fork::forked()
+        {
+            registration.unwatch(fd.as_fd());
+        }
+    }
+
+    /// Ends the registration and gives the descriptor out; not one that is closed.
+    pub(crate) fn into_fd(mut self) -> io::Result<OwnedFd> {
+        self.check_open()?;
         self.deregister();
-        self.fd.take().expect("given out once")
+        Ok(self.fd.take().expect("given out once"))
     }
 
     fn deregister(&mut self) {
-        // A forked child shares the poller with its parent, whose registration it is.
-        if let (Some(registration), Some(fd)) = (self.registration.take(), &self.fd)
+        if let Some(fd) = &self.fd
+            && !self.is_vacated()
+        {
+            self.unwatch(fd);
+        }
+        if let Some(registration) = self.registration.take()
             && !fork::forked()
         {
-            registration.end(fd.as_fd());
+            registration.end();
         }
     }
 }
@@ -388,7 +478,7 @@ impl Descriptor {
 fn poll(fd: BorrowedFd<'_>, direction: Direction, time: Duration) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec};
     let flags = match direction {
-        Direction::Read => super::system::READABLE,
+        Direction::Read => system::READABLE,
         Direction::Write => PollFlags::OUT,
     };
     let time = Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
@@ -425,7 +515,7 @@ mod tests {
     use super::*;
     use crate::{Runtime, net::unix::UnixStream, scope};
 
-    /// Each descriptor that was waited for is counted at one poller, and at none when it is closed or given out.
+    /// Each descriptor that was waited for is counted at one poller, and at none when it is dropped, given out or closed.
     #[test]
     fn nt_24_the_pollers_counts_return_to_zero() {
         let runtime = Runtime::builder().workers(2).build().unwrap();
@@ -462,6 +552,22 @@ mod tests {
             for (_, (near, _far)) in given {
                 std::os::unix::net::UnixStream::try_from(near).unwrap();
             }
+            assert_eq!(counted(), 0);
+
+            // Those that are closed though handles live, and duplicates, which keep them in a poller that has not been told.
+            let pipes: Vec<_> = (0..20).map(|_| crate::io::pipe().unwrap()).collect();
+            let duplicates: Vec<_> =
+                pipes.iter().map(|(reader, _)| reader.as_fd().try_clone_to_owned().unwrap()).collect();
+            scope(|s| {
+                let waiting: Vec<_> = pipes.iter().map(|(reader, _)| s.go(|| (&mut &*reader).read(&mut [0]))).collect();
+                expect(20);
+                pipes.iter().for_each(|(reader, _)| reader.close().unwrap());
+                assert_eq!(counted(), 0);
+                waiting.into_iter().for_each(|waiting| drop(waiting.join().unwrap().unwrap_err()));
+            });
+            // Nobody registers them again.
+            pipes.iter().for_each(|(reader, _)| drop(reader.readable().unwrap_err()));
+            drop((pipes, duplicates));
             assert_eq!(counted(), 0);
         });
     }

@@ -379,6 +379,7 @@ macro_rules! conversions {
             ///
             /// `ResourceBusy` while there are other handles, made by `try_clone`: their calls would block their threads, and the goroutines
             /// that live there. Drop them first, or give up this one and convert the last. `std`'s type has a `try_clone` of its own.
+            /// `NotConnected` when it is closed.
             ///
             /// # Blocking
             ///
@@ -410,7 +411,10 @@ macro_rules! listens {
             /// [`incoming`](Self::incoming) gives that error once and ends.
             #[doc = $closed]
             ///
-            /// It is the socket that stops: so do duplicates of its descriptor, in other processes too.
+            /// Connections that nobody has accepted end, and the address is free for others; [`local_addr`](Self::local_addr) goes on telling it. It is the
+            /// socket that stops: so do duplicates of its descriptor, in other processes too.
+            ///
+            #[doc = $crate::net::methods::given_back!()]
             ///
             /// # Errors
             ///
@@ -502,17 +506,20 @@ macro_rules! try_clone {
     };
 }
 
-/// `close`, for handles that share their descriptor, with what is known when the last of them is dropped.
+/// `close`, for handles that share their descriptor, with what comes of it.
 macro_rules! close {
-    ($type:ty, $last:literal) => {
+    ($type:ty, $then:literal) => {
         impl $type {
             /// Closes it, for all handles: whoever waits is woken with an error, and later calls fail at once.
             ///
-            #[doc = $last]
+            #[doc = $then]
+            ///
+            #[doc = $crate::net::methods::given_back!()]
             ///
             /// # Errors
             ///
-            /// `NotConnected` when it was closed before; that is also what operations on it give from now on.
+            /// `NotConnected` when it was closed before; that is also what operations on it give from now on, and what turning it into the type of
+            /// `std` gives.
             ///
             /// # Blocking
             ///
@@ -521,6 +528,17 @@ macro_rules! close {
                 self.descriptor.close()
             }
         }
+    };
+}
+
+/// What every `close` does.
+macro_rules! given_back {
+    () => {
+        "The system has it back at once, though handles live; if an operation of another thread is just under way, a moment later, when that leaves \
+         the system. Duplicates that others have of the descriptor, as children that have inherited it, keep it. The descriptor's number stays taken \
+         until the last handle is dropped, so nobody who has borrowed it meets what others open; what is done with it fails. (Where the limit of \
+         descriptors left no room for that when the first runtime started, or has been lowered since, the system has it back with the last \
+         handle's drop.)"
     };
 }
 
@@ -534,7 +552,7 @@ macro_rules! take_error {
             ///
             /// When the system cannot tell.
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
-                socket2::SockRef::from(self).take_error()
+                self.descriptor.option(|socket| socket.take_error())
             }
         }
     };
@@ -544,13 +562,13 @@ macro_rules! take_error {
 macro_rules! addresses {
     (local $type:ty, $address:ty, $convert:path) => {
         impl $type {
-            /// This end's address.
+            /// This end's address, also after a `close`.
             ///
             /// # Errors
             ///
             /// When the system cannot tell.
             pub fn local_addr(&self) -> std::io::Result<$address> {
-                $convert($crate::net::system::own_address(self)?)
+                $convert(self.descriptor.own_address()?)
             }
         }
     };
@@ -564,7 +582,7 @@ macro_rules! addresses {
             ///
             /// `NotConnected` when there is none.
             pub fn peer_addr(&self) -> std::io::Result<$address> {
-                $convert(rustix::net::getpeername(self)?)
+                $convert(self.descriptor.told(rustix::net::getpeername(self))?)
             }
         }
     };
@@ -588,6 +606,6 @@ macro_rules! debug_with_addresses {
 }
 
 pub(crate) use {
-    addresses, close, conversions, deadline, debug_with_addresses, descriptor_handle, listens, read_limits, reads,
-    take_error, try_clone, with_ctx, write_limits, writes,
+    addresses, close, conversions, deadline, debug_with_addresses, descriptor_handle, given_back, listens, read_limits,
+    reads, take_error, try_clone, with_ctx, write_limits, writes,
 };

@@ -145,7 +145,7 @@ impl TcpListener {
     ///
     /// When the system cannot tell.
     pub fn ttl(&self) -> io::Result<u32> {
-        SockRef::from(&self.descriptor).ttl_v4()
+        self.descriptor.option(|socket| socket.ttl_v4())
     }
 
     /// Sets the time-to-live of packets.
@@ -154,7 +154,7 @@ impl TcpListener {
     ///
     /// When the system refuses.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        SockRef::from(&self.descriptor).set_ttl_v4(ttl)
+        self.descriptor.option(|socket| socket.set_ttl_v4(ttl))
     }
 }
 

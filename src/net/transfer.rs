@@ -14,10 +14,9 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendAncillaryBuffer, SocketAddrAny},
 };
-use socket2::SockRef;
 
 use super::{
-    descriptor::{Descriptor, Direction},
+    descriptor::{Descriptor, Direction, listener_closed},
     system,
 };
 use crate::{
@@ -38,11 +37,6 @@ pub(crate) fn how_much((written, end): Written) -> io::Result<usize> {
         Err(error) if written == 0 => Err(error),
         _ => Ok(written),
     }
-}
-
-/// What a listener that has been closed answers.
-fn listener_closed() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "listener closed")
 }
 
 impl Descriptor {
@@ -183,7 +177,7 @@ impl Descriptor {
 
     /// `shutdown` of connected sockets.
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let result = SockRef::from(self).shutdown(how);
+        let result = self.option(|socket| socket.shutdown(how));
         if how != Shutdown::Write {
             self.shut();
         }
@@ -223,9 +217,8 @@ impl Descriptor {
         if !self.shut() {
             return Err(listener_closed());
         }
-        // Refuses whoever connects from now on, and frees a port for others; systems that cannot do this to a listener do it when the last
-        // handle is dropped.
-        let _ = SockRef::from(self).shutdown(Shutdown::Both);
+        // Refuses whoever connects from now on and whoever waits to be accepted, and frees the address for others.
+        self.give_back();
         self.signal(Direction::Read);
         Ok(())
     }
@@ -244,7 +237,7 @@ impl Descriptor {
             let text = "other handles of it, made by try_clone, are still there: drop them first, and clone what this gives instead";
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
         };
-        let fd = descriptor.into_fd();
+        let fd = descriptor.into_fd()?;
         rustix::io::ioctl_fionbio(&fd, false)?;
         Ok(fd)
     }

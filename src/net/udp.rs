@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::net::{RecvFlags, connect, recv, recvfrom, send, sendto};
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, Type};
 
 use super::{
     descriptor::{Descriptor, Direction},
@@ -71,7 +71,7 @@ impl UdpSocket {
     ///
     /// Parks the goroutine while a name is looked up.
     pub fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
-        each_address(addr.resolve()?, |address| Ok(connect(self, &address)?))
+        each_address(addr.resolve()?, |address| self.descriptor.told(connect(self, &address)))
     }
 
     /// Receives a packet and tells who sent it. What does not fit is lost.
@@ -283,7 +283,7 @@ macro_rules! options {
             ///
             /// When the system cannot tell.
             pub fn $get(&self) -> io::Result<$value> {
-                SockRef::from(self).$system_get()
+                self.descriptor.option(|socket| socket.$system_get())
             }
 
             #[doc = concat!("Sets ", $what, ".")]
@@ -292,7 +292,7 @@ macro_rules! options {
             ///
             /// When the system refuses.
             pub fn $set(&self, value: $value) -> io::Result<()> {
-                SockRef::from(self).$system_set(value)
+                self.descriptor.option(|socket| socket.$system_set(value))
             }
         )*}
     };
@@ -316,7 +316,7 @@ impl UdpSocket {
     ///
     /// When the system refuses.
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        SockRef::from(self).join_multicast_v4(group, interface)
+        self.descriptor.option(|socket| socket.join_multicast_v4(group, interface))
     }
 
     /// Leaves what [`join_multicast_v4`](Self::join_multicast_v4) has joined.
@@ -325,7 +325,7 @@ impl UdpSocket {
     ///
     /// When the system refuses.
     pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
-        SockRef::from(self).leave_multicast_v4(group, interface)
+        self.descriptor.option(|socket| socket.leave_multicast_v4(group, interface))
     }
 
     /// Joins an IPv6 group on the interface with that index; zero: any.
@@ -334,7 +334,7 @@ impl UdpSocket {
     ///
     /// When the system refuses.
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        SockRef::from(self).join_multicast_v6(group, interface)
+        self.descriptor.option(|socket| socket.join_multicast_v6(group, interface))
     }
 
     /// Leaves what [`join_multicast_v6`](Self::join_multicast_v6) has joined.
@@ -343,14 +343,14 @@ impl UdpSocket {
     ///
     /// When the system refuses.
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
-        SockRef::from(self).leave_multicast_v6(group, interface)
+        self.descriptor.option(|socket| socket.leave_multicast_v6(group, interface))
     }
 }
 
 addresses!(UdpSocket, SocketAddr, from_system);
 take_error!(UdpSocket);
 try_clone!(UdpSocket);
-close!(UdpSocket, "The system takes it back, and its port is free, when the last handle is dropped.");
+close!(UdpSocket, "Its port is free; [`local_addr`](Self::local_addr) goes on telling it.");
 read_limits!(UdpSocket);
 write_limits!(UdpSocket);
 deadline!(UdpSocket);

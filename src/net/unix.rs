@@ -223,7 +223,7 @@ impl UnixListener {
     }
 }
 
-listens!(UnixListener, UnixStream, "The path stays.");
+listens!(UnixListener, UnixStream, "The path stays; an abstract name is free.");
 addresses!(local UnixListener, SocketAddr, from_system);
 take_error!(UnixListener);
 debug_with_addresses!(UnixListener, "addr" = local_addr);
@@ -477,7 +477,7 @@ impl UnixDatagram {
     ///
     /// Never parks.
     pub fn connect<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
-        Ok(connect(self, &path_to_system(path.as_ref())?)?)
+        self.descriptor.told(connect(self, &path_to_system(path.as_ref())?))
     }
 
     /// Like [`connect`](Self::connect), but takes an address in place of a path.
@@ -490,7 +490,7 @@ impl UnixDatagram {
     ///
     /// Never parks.
     pub fn connect_addr(&self, address: &SocketAddr) -> io::Result<()> {
-        Ok(connect(self, &to_system(address)?)?)
+        self.descriptor.told(connect(self, &to_system(address)?))
     }
 
     /// Receives a message and tells who sent it. What does not fit is lost.
@@ -646,7 +646,8 @@ impl UnixDatagram {
 
     fn send_to_system(&self, buf: &[u8], address: &SocketAddrUnix, ctx: Option<&Context>) -> io::Result<usize> {
         // Linux wakes senders to a full queue only when they are connected to it.
-        until_peer_has_room(self.descriptor.limit(Direction::Write, ctx), || sendto(self, buf, system::SEND, address))
+        let limit = self.descriptor.limit(Direction::Write, ctx);
+        self.descriptor.told(until_peer_has_room(limit, || sendto(self, buf, system::SEND, address)))
     }
 
     /// Sends a message to the peer that [`connect`](Self::connect) has set.
@@ -696,7 +697,7 @@ impl UnixDatagram {
     fn send_within(&self, buf: &[u8], ctx: Option<&Context>) -> io::Result<usize> {
         let limit = self.descriptor.limit(Direction::Write, ctx);
         if !system::TELLS_OF_ROOM {
-            return until_peer_has_room(limit, || send(self, buf, system::SEND));
+            return self.descriptor.told(until_peer_has_room(limit, || send(self, buf, system::SEND)));
         }
         self.descriptor.perform(Direction::Write, Reason::Write, limit, |fd| Ok(send(fd, buf, system::SEND)?))
     }
@@ -721,7 +722,10 @@ impl UnixDatagram {
 addresses!(UnixDatagram, SocketAddr, from_system);
 take_error!(UnixDatagram);
 try_clone!(UnixDatagram);
-close!(UnixDatagram, "The system takes it back when the last handle is dropped. Its file, if it has one, stays.");
+close!(
+    UnixDatagram,
+    "Those who send to it get `ConnectionRefused`. Its file, if it has one, stays; an abstract name is free."
+);
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
 deadline!(UnixDatagram);

@@ -1,5 +1,5 @@
 //! Small tools that know nothing of goroutines: locks that never park, a back-off, prefetching, threads that
-//! the process needs once, and words to standard error.
+//! the process needs once, words to standard error, and descriptors without a file.
 
 pub(crate) mod backoff;
 pub(crate) mod biased;
@@ -9,6 +9,8 @@ pub(crate) mod prefetch;
 mod service;
 #[cfg(not(loom))]
 pub(crate) mod stderr;
+#[cfg(not(loom))]
+pub(crate) mod vacant;
 
 pub(crate) use lock::{BiasedLock, Lock};
 #[cfg(not(loom))]

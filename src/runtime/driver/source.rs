@@ -24,7 +24,7 @@
 //!   waits again.
 //! - D3: sources are never freed, and used again with a new generation. An event that was fetched before its descriptor was deregistered
 //!   carries the old generation and does nothing; one that passes the check in the last moment costs its new owner one look.
-//! - D4: a descriptor is deregistered before it is closed.
+//! - D4: a descriptor is deregistered before it is closed, or before another file takes its number; its source is given back when nobody can wait any more.
 //! - D5: *a descriptor outlives the worker that watches it.* A worker that ends first says so and then counts an event on all sources
 //!   it watched. Whoever waits asks after R1 whether the source is watched, and has its own worker adopt it if not. One who was told that
 //!   it is watched, and parks all the same, has read the tick before that event, and is woken by it (D1).
@@ -310,7 +310,7 @@ mod table {
         woken.wake();
     }
 
-    /// A source that watches one descriptor. [`Registration::end`] comes before the descriptor is closed (D4).
+    /// A source that watches one descriptor. [`Registration::unwatch`] comes before the descriptor is closed, and then [`Registration::end`] (D4).
     #[derive(Debug)]
     pub(crate) struct Registration {
         source: &'static Source,
@@ -386,11 +386,15 @@ mod table {
             Ok(())
         }
 
-        /// D4.
-        pub(crate) fn end(&self, fd: BorrowedFd<'_>) {
+        /// D4: nobody polls for it any more. Those who wait have to be told by the caller. Called once, and not while it is adopted.
+        pub(crate) fn unwatch(&self, fd: BorrowedFd<'_>) {
             let processor = self.watcher();
             processor.poller().remove(fd);
             processor.sockets_changed(-1);
+        }
+
+        /// D4: nobody waits any more.
+        pub(crate) fn end(&self) {
             give_back(self.source);
         }
     }

@@ -30,6 +30,7 @@ use crate::{
         task::TaskRef,
         threads::Tid,
     },
+    util::vacant,
 };
 
 /// See the module.
@@ -144,6 +145,8 @@ impl Processor {
             return Ok(spare);
         }
         let deque = Deque::new_lifo();
+        // While there is room in the table of descriptors.
+        vacant::prepare();
         Ok(Box::leak(Box::new(Self {
             inbox: CachePadded::new(Inbox::new()),
             doze: CachePadded::new(Doze::new()),
