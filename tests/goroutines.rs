@@ -841,7 +841,9 @@ fn the_test_attribute_finds_leaks_and_where_they_are() {
     let output = child("leaves_one_behind");
     let text = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(101), "{text}");
-    for words in ["1 goroutine that this test started is still alive", "[leaked]: chan receive", "waits_here"] {
+    // Frames are not told where AddressSanitizer watches the stacks.
+    let frame = if cfg!(oxigo_asan) { "" } else { "waits_here" };
+    for words in ["1 goroutine that this test started is still alive", "[leaked]: chan receive", frame] {
         assert!(text.contains(words), "{words} is missing in: {text}");
     }
 }
