@@ -197,22 +197,21 @@ fn dg_05_equal_traces_are_grouped_and_no_worker_stands_still() {
 #[test]
 fn dg_01_names_are_told_also_of_those_that_are_alike() {
     rt(1, || {
-        let start = |name: Option<String>| {
-            let builder = name.into_iter().fold(Builder::new(), Builder::name);
-            builder.spawn(oxigo::park).unwrap()
-        };
-        let named: Vec<_> = (0..30).map(|n| start(Some(format!("the {n}th")))).collect();
-        let nameless = start(None);
+        // The last one has no name.
+        let names = (0..=30).map(|n| (n < 30).then(|| format!("the {n}th")));
+        let all: Vec<_> = names
+            .map(|name| name.into_iter().fold(Builder::new(), Builder::name).spawn(oxigo::park).unwrap())
+            .collect();
         common::quiesce();
         let text = dump();
         assert!(text.contains("and 30 more like it: goroutines"), "{text}");
         for n in 0..30 {
             assert!(text.contains(&format!("[the {n}th]")), "the {n}th is missing: {text}");
         }
-        let id = format!(" {}, for ", nameless.goroutine().id());
+        let id = format!(" {}, for ", all[30].goroutine().id());
         assert!(text.contains(&id), "{id} is missing: {text}");
-        named.iter().chain([&nameless]).for_each(|handle| handle.goroutine().unpark());
-        named.into_iter().chain([nameless]).for_each(|handle| handle.join().unwrap());
+        all.iter().for_each(|handle| handle.goroutine().unpark());
+        all.into_iter().for_each(|handle| handle.join().unwrap());
     });
 }
 
