@@ -231,19 +231,12 @@ impl JoinState {
 /// result that is read without having been published a race, both of which loom reports.
 #[cfg(all(test, loom))]
 mod loom_end {
-    use std::time::Instant;
-
-    use loom::{
-        cell::UnsafeCell,
-        sync::{Arc, Mutex},
-        thread,
-    };
+    use loom::{cell::UnsafeCell, sync::Arc, thread};
 
     use super::*;
     use crate::runtime::{
-        interrupt::Interrupt,
         park::Wake,
-        unit::Ticket,
+        until::model::{Cancel, now, waits_for_nobody},
         wait::{Reason, Wait},
     };
 
@@ -353,54 +346,6 @@ mod loom_end {
         }
     }
 
-    /// The next wait after a join is nobody's to end: who was to end the join is past that.
-    fn waits_for_nobody() {
-        let unit = park::current();
-        let ticket = unit.arm();
-        assert!(unit.try_claim(ticket), "a wait was ended that nobody knew of");
-    }
-
-    fn now() -> Until<'static> {
-        Until::deadline(Some(Instant::now()))
-    }
-
-    /// As a context is: ends the wait that was registered, or those to come.
-    struct Cancel(Mutex<(bool, Option<(&'static Unit, Ticket)>)>);
-
-    impl Cancel {
-        fn new() -> Arc<Self> {
-            Arc::new(Self(Mutex::new((false, None))))
-        }
-
-        fn cancel(&self) {
-            let waits = {
-                let mut state = self.0.lock().unwrap();
-                state.0 = true;
-                state.1.take()
-            };
-            if let Some((unit, ticket)) = waits
-                && unit.try_claim(ticket)
-            {
-                unit.wake(Wake::Queue);
-            }
-        }
-    }
-
-    impl Interrupt for Cancel {
-        fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
-            let mut state = self.0.lock().unwrap();
-            if state.0 {
-                return None;
-            }
-            state.1 = Some((unit, ticket));
-            Some(0)
-        }
-
-        fn unwatch(&self, _key: u64) {
-            self.0.lock().unwrap().1 = None;
-        }
-    }
-
     fn run(task: &Arc<Task>) -> thread::JoinHandle<()> {
         let task = task.clone();
         thread::spawn(move || task.run())
@@ -443,7 +388,7 @@ mod loom_end {
                 move || cancel.cancel()
             });
             if let Err(handle) = handle.join_until(Until::interrupt(&*cancel)) {
-                assert!(cancel.0.lock().unwrap().0, "nothing else ends it");
+                assert!(cancel.has_come(), "nothing else ends it");
                 handle.join();
             }
             canceller.join().unwrap();

@@ -82,14 +82,15 @@ impl Token {
 
 #[cfg(all(loom, test))]
 mod loom_models {
-    use std::time::Instant;
-
-    use loom::sync::{Arc, Mutex, atomic::AtomicUsize};
+    use loom::sync::{Arc, atomic::AtomicUsize};
 
     use super::*;
     use crate::{
         facade::thread,
-        runtime::{interrupt::Interrupt, wait::Reason},
+        runtime::{
+            until::model::{Cancel, now, waits_for_nobody},
+            wait::Reason,
+        },
     };
 
     const WAIT: Wait = Wait { reason: Reason::Park, object: 0 };
@@ -131,54 +132,6 @@ mod loom_models {
                 }
             }
             waits_for_nobody();
-        }
-    }
-
-    /// The next wait is nobody's to end.
-    fn waits_for_nobody() {
-        let unit = park::current();
-        let ticket = unit.arm();
-        assert!(unit.try_claim(ticket), "a wait was ended that nobody knew of");
-    }
-
-    fn now() -> Until<'static> {
-        Until::deadline(Some(Instant::now()))
-    }
-
-    /// As a context is: ends the wait that was registered, or those to come.
-    struct Cancel(Mutex<(bool, Option<(&'static Unit, Ticket)>)>);
-
-    impl Cancel {
-        fn new() -> Arc<Self> {
-            Arc::new(Self(Mutex::new((false, None))))
-        }
-
-        fn cancel(&self) {
-            let waits = {
-                let mut state = self.0.lock().unwrap();
-                state.0 = true;
-                state.1.take()
-            };
-            if let Some((unit, ticket)) = waits
-                && unit.try_claim(ticket)
-            {
-                unit.wake(Wake::Queue);
-            }
-        }
-    }
-
-    impl Interrupt for Cancel {
-        fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
-            let mut state = self.0.lock().unwrap();
-            if state.0 {
-                return None;
-            }
-            state.1 = Some((unit, ticket));
-            Some(0)
-        }
-
-        fn unwatch(&self, _key: u64) {
-            self.0.lock().unwrap().1 = None;
         }
     }
 
@@ -234,7 +187,7 @@ mod loom_models {
                 move || cancel.cancel()
             });
             if !shared.wait(Until::interrupt(&*cancel)) {
-                assert!(cancel.0.lock().unwrap().0, "nothing else ends it");
+                assert!(cancel.has_come(), "nothing else ends it");
                 assert!(shared.wait(Until::EVER), "it comes later");
             }
             assert_eq!(shared.done(), 1);

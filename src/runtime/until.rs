@@ -82,3 +82,65 @@ pub(crate) fn disarm(unit: &'static Unit, ticket: Option<Ticket>) {
         debug_assert!(unseen, "nobody has seen this ticket");
     }
 }
+
+/// What models of waits end them with.
+#[cfg(all(loom, test))]
+pub(crate) mod model {
+    use loom::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::runtime::park::{self, Wake};
+
+    /// A time that has come.
+    pub(crate) fn now() -> Until<'static> {
+        Until::deadline(Some(Instant::now()))
+    }
+
+    /// The next wait is nobody's to end: who was to end the one before is past that.
+    pub(crate) fn waits_for_nobody() {
+        let unit = park::current();
+        let ticket = unit.arm();
+        assert!(unit.try_claim(ticket), "a wait was ended that nobody knew of");
+    }
+
+    /// As a context is: ends the wait that was registered, or those to come.
+    pub(crate) struct Cancel(Mutex<(bool, Option<(&'static Unit, Ticket)>)>);
+
+    impl Cancel {
+        pub(crate) fn new() -> Arc<Self> {
+            Arc::new(Self(Mutex::new((false, None))))
+        }
+
+        pub(crate) fn cancel(&self) {
+            let waits = {
+                let mut state = self.0.lock().unwrap();
+                state.0 = true;
+                state.1.take()
+            };
+            if let Some((unit, ticket)) = waits
+                && unit.try_claim(ticket)
+            {
+                unit.wake(Wake::Queue);
+            }
+        }
+
+        pub(crate) fn has_come(&self) -> bool {
+            self.0.lock().unwrap().0
+        }
+    }
+
+    impl Interrupt for Cancel {
+        fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
+            let mut state = self.0.lock().unwrap();
+            if state.0 {
+                return None;
+            }
+            state.1 = Some((unit, ticket));
+            Some(0)
+        }
+
+        fn unwatch(&self, _key: u64) {
+            self.0.lock().unwrap().1 = None;
+        }
+    }
+}
