@@ -304,6 +304,61 @@ fn connections_are_spread_over_the_workers() {
     assert!(by_worker.values().all(|n| *n >= 90), "{by_worker:?}");
 }
 
+/// Where the first connection's handler runs: with the one that accepts, or on the other worker. A crowd of goroutines waits on one of the two.
+fn first_connection_is_handled_here(crowd_is_here: bool) -> bool {
+    let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
+    let (report, reports) = oxigo::unbounded();
+    let (listener, stop) = runtime.run(move || {
+        let (stop, stopped) = unbuffered::<()>();
+        let park = |builder: Builder| {
+            let (tell, told) = unbuffered();
+            let stopped = stopped.clone();
+            let parked = builder
+                .spawn(move || {
+                    tell.send(thread::current().id()).unwrap();
+                    let _ = stopped.recv();
+                })
+                .unwrap();
+            (told.recv().unwrap(), parked.goroutine().clone())
+        };
+        let (place, here) = park(Builder::new());
+        let there = (0..20)
+            .map(|_| park(Builder::new().spread()))
+            .find(|there| there.0 != place)
+            .expect("spread uses all workers")
+            .1;
+        for _ in 0..40 {
+            park(Builder::new().near(if crowd_is_here { &here } else { &there }));
+        }
+        let listener = oxigo::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let accepts = listener.try_clone().unwrap();
+        let server = move || {
+            let (mut connection, _) = accepts.accept().unwrap();
+            let acceptor = thread::current().id();
+            go(move || {
+                use std::io::Read;
+                report.send(thread::current().id() == acceptor).unwrap();
+                let _ = connection.read(&mut [0]);
+            });
+        };
+        Builder::new().near(&here).spawn(server).unwrap();
+        (listener, stop)
+    });
+    let _connection = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let is_here = reports.recv().unwrap();
+    drop(stop);
+    is_here
+}
+
+/// Where there are as many connections, a handler goes to the worker with fewer goroutines.
+#[test]
+fn a_connection_keeps_off_a_crowd() {
+    for crowd_is_here in [false, true] {
+        let kept_off = (0..10).filter(|_| first_connection_is_handled_here(crowd_is_here) != crowd_is_here).count();
+        assert!(kept_off >= 7, "{kept_off} of 10, a crowd with the acceptor: {crowd_is_here}");
+    }
+}
+
 #[test]
 fn near_starts_on_the_same_worker() {
     rt(4, || {

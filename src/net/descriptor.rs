@@ -229,6 +229,11 @@ impl Descriptor {
         registration.adopt(self.as_fd())
     }
 
+    /// Whether the caller's worker polls for it.
+    pub(crate) fn is_watched_here(&self) -> bool {
+        self.registration.get().is_some_and(Registration::is_watched_here)
+    }
+
     fn is_vacated(&self) -> bool {
         self.vacated.get().is_some()
     }

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     context::Context,
-    runtime::{park, wait::Reason},
+    runtime::{
+        park::{self, Accepted},
+        wait::Reason,
+    },
 };
 
 /// The kernel takes so many buffers in one call.
@@ -205,7 +208,7 @@ impl Descriptor {
         });
         match accepted {
             Ok(accepted) => {
-                park::accepted();
+                park::accepted(Accepted { listener_is_here: self.is_watched_here() });
                 Ok(accepted)
             }
             Err(error) => Err(back_off_when_full(error)),

@@ -34,6 +34,8 @@ pub(crate) use crate::runtime::scheduler::{
     WaitsOutside, WakeBatch, accepted, holds_worker, is_on_only_worker, linger, no_switch, place, place_of, spend,
     spend_call, tick, yield_now,
 };
+#[cfg(not(loom))]
+pub(crate) use crate::runtime::slot::Accepted;
 use crate::runtime::{
     thread_parker::ThreadParker,
     unit::{Ticket, Unit},

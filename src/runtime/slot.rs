@@ -36,6 +36,13 @@ use crate::{
     util::prefetch,
 };
 
+/// A connection that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted {
+    /// Whether the worker on which that was polls for the listener.
+    pub(crate) listener_is_here: bool,
+}
+
 /// Bytes in which a slot remembers the depth of its frames: a mebibyte can be told.
 const UNIT: usize = 16;
 
@@ -51,7 +58,7 @@ pub(crate) struct Slot {
     wait_object: AtomicUsize,
     wait_reason: AtomicReason,
     timed_out: Cell<bool>,
-    accepted: Cell<bool>,
+    accepted: Cell<Option<Accepted>>,
     own_stack: Cell<bool>,
     unwinds: Cell<bool>,
     /// Where the frames of a goroutine that has suspended begin: the lower bits of the address in units of `UNIT`.
@@ -80,7 +87,7 @@ impl Metadata for Slot {
             wait_object: AtomicUsize::new(0),
             wait_reason: AtomicReason::default(),
             timed_out: Cell::new(false),
-            accepted: Cell::new(false),
+            accepted: Cell::new(None),
             own_stack: Cell::new(false),
             unwinds: Cell::new(false),
             frames: Cell::new(0),
@@ -286,9 +293,9 @@ impl Slot {
         &self.timed_out
     }
 
-    /// Whether this goroutine has just accepted a connection whose handler it has not started yet.
+    /// That this goroutine has just accepted a connection whose handler it has not started yet.
     #[inline]
-    pub(crate) fn accepted(&self) -> &Cell<bool> {
+    pub(crate) fn accepted(&self) -> &Cell<Option<Accepted>> {
         &self.accepted
     }
 

@@ -37,7 +37,7 @@ mod native {
         },
         runtime::{
             park::{Parked, Wake},
-            slot::Slot,
+            slot::{Accepted, Slot},
             task::TaskRef,
             unit::{Ticket, Unit},
             wait::{Reason, Wait},
@@ -359,9 +359,9 @@ mod native {
     }
 
     /// Tells the scheduler that the calling goroutine has accepted a connection: the goroutine it starts next is its handler.
-    pub(crate) fn accepted() {
+    pub(crate) fn accepted(connection: Accepted) {
         if let Some(slot) = current_slot() {
-            slot.accepted().set(true);
+            slot.accepted().set(Some(connection));
         }
     }
 

@@ -12,7 +12,7 @@
 //!   those (and at once when one yields that is alone, unless another worker has time), unless it has a crowd (B4, [`shed`](super::shed)). If those
 //!   were not quick, somebody is woken. What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
-//!   connections.
+//!   connections, of those that have as many to the one with the fewest goroutines, and rather stays than goes.
 
 use std::{
     sync::atomic::Ordering::Relaxed,
@@ -30,6 +30,7 @@ use crate::{
     runtime::{
         clock,
         scheduler::processor::{Processor, count, count_many},
+        slot::Accepted,
         task::TaskRef,
     },
 };
@@ -118,8 +119,8 @@ impl Worker {
     #[inline]
     pub(crate) fn push_fresh(&self, task: TaskRef) {
         count(&self.processor.published.spawned);
-        if self.running_or_panicking().is_some_and(|slot| slot.accepted().take()) {
-            return self.place_connection(task);
+        if let Some(connection) = self.running_or_panicking().and_then(|slot| slot.accepted().take()) {
+            return self.place_connection(task, &connection);
         }
         self.fresh_came();
         self.fresh.push(task);
@@ -135,12 +136,14 @@ impl Worker {
 
     /// B3.
     #[cold]
-    fn place_connection(&self, task: TaskRef) {
-        // Those that were given away and have not started yet count as well.
-        let sockets = |p: &Processor| p.sockets() + p.given.len() as i64;
-        let processors = self.runtime.processors().iter().copied();
-        let least = processors.min_by_key(|p| sockets(p)).expect("a runtime has a worker");
-        if sockets(least) >= sockets(self.processor) + self.fresh.len() as i64 {
+    fn place_connection(&self, task: TaskRef, connection: &Accepted) {
+        // Those that have not started yet count as well.
+        let yet = |p: &Processor| p.given.len() as u64;
+        let load = |p: &Processor| (p.sockets() + yet(p) as i64, p.live() + yet(p));
+        let least = self.runtime.processors().iter().copied().min_by_key(|p| load(p)).expect("a runtime has a worker");
+        let (sockets, living) = load(self.processor);
+        let others = i64::from(connection.listener_is_here);
+        if load(least) >= (sockets - others + self.fresh.len() as i64, living) {
             self.fresh.push(task);
         } else {
             self.runtime.place(least, task);
