@@ -6,9 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, nap, resident,
-};
+use crate::{BURSTS, CROWD, ECHO_BUFFER, HOG, Options, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, nap, resident};
 
 /// The sending end of a channel.
 pub trait Tx<T>: Clone + Send + 'static {
@@ -288,9 +286,9 @@ pub fn stages<B: Blocking>(n: u64, iterations: u64) {
     join_all::<B, ()>(stages);
 }
 
-/// Starts what makes an echo server a `hog`.
-pub fn compute_half_the_time<B: Blocking>() {
-    B::go(|| {
+/// Starts what makes an echo server a `hog`, by something that computes for so long.
+pub fn compute_half_the_time<B: Blocking>(compute_for: fn(Duration)) {
+    B::go(move || {
         loop {
             B::sleep(HOG.1);
             compute_for(HOG.0);

@@ -12,7 +12,7 @@ use may::{
 use oxigo_bench::{
     CROWD, Options,
     blocking::{self, Blocking},
-    leak, serve_until_eof,
+    compute_for, leak, serve_until_eof,
 };
 
 fn main() {
@@ -103,7 +103,7 @@ fn echo(hog: bool) {
         }
     });
     if hog {
-        blocking::compute_half_the_time::<May>();
+        blocking::compute_half_the_time::<May>(compute_for);
     }
     serve_until_eof(address);
 }

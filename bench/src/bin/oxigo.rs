@@ -13,7 +13,7 @@ use oxigo::{
 use oxigo_bench::{
     CROWD, Options, PENDING, RPC,
     blocking::{self, Blocking},
-    far, leak, mix, nap, nth_prime, resident, serve_until_eof,
+    compute_for, far, leak, mix, nap, nth_prime, resident, serve_until_eof,
 };
 
 fn main() {
@@ -51,8 +51,9 @@ fn main() {
         "pool" => o.share(|n, iterations| runtime.run(|| blocking::pool::<Oxigo>(n, iterations))),
         "forks" => o.share(|n, iterations| runtime.run(|| blocking::forks::<Oxigo>(n, iterations))),
         "stages" => o.share(|n, iterations| runtime.run(|| blocking::stages::<Oxigo>(n, iterations))),
-        "echo" => echo(&runtime, false),
-        "hog" => echo(&runtime, true),
+        "echo" => echo(&runtime, None),
+        "hog" => echo(&runtime, Some(compute_for)),
+        "hog_blocking" => echo(&runtime, Some(|time| oxigo::blocking(|| compute_for(time)))),
         _ => o.none(),
     }
 }
@@ -353,8 +354,8 @@ fn sleepers(n: u64) {
     all.wait();
 }
 
-/// Serves until standard input ends; with `hog`, one goroutine computes half the time.
-fn echo(runtime: &Runtime, hog: bool) {
+/// Serves until standard input ends; with `hog`, one goroutine computes so half the time.
+fn echo(runtime: &Runtime, hog: Option<fn(Duration)>) {
     oxigo_bench::raise_descriptor_limit();
     let listener = runtime.run(|| TcpListener::bind("127.0.0.1:0")).expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -365,8 +366,8 @@ fn echo(runtime: &Runtime, hog: bool) {
             go(move || blocking::answer(connection));
         }
     });
-    if hog {
-        runtime.run(blocking::compute_half_the_time::<Oxigo>);
+    if let Some(compute_for) = hog {
+        runtime.run(move || blocking::compute_half_the_time::<Oxigo>(compute_for));
     }
     serve_until_eof(address);
 }

@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use oxigo_bench::{
     CROWD, Options,
     blocking::{self, Blocking},
-    leak, serve_until_eof,
+    compute_for, leak, serve_until_eof,
 };
 
 fn main() {
@@ -114,7 +114,7 @@ fn echo(hog: bool) {
         }
     });
     if hog {
-        blocking::compute_half_the_time::<Threads>();
+        blocking::compute_half_the_time::<Threads>(compute_for);
     }
     serve_until_eof(address);
 }

@@ -19,7 +19,7 @@ use tokio::{
     runtime::{self, Runtime},
     select, spawn,
     sync::{Mutex, Notify},
-    task::yield_now,
+    task::{spawn_blocking, yield_now},
     time,
 };
 
@@ -68,8 +68,9 @@ fn main() {
         "pool" => o.share(|n, iterations| runtime.block_on(runtime.spawn(pool(n, iterations))).expect("no panic")),
         "forks" => o.share(|n, iterations| runtime.block_on(runtime.spawn(forks(n, iterations))).expect("no panic")),
         "stages" => o.share(|n, iterations| runtime.block_on(runtime.spawn(stages(n, iterations))).expect("no panic")),
-        "echo" => echo(&runtime, false),
-        "hog" => echo(&runtime, true),
+        "echo" => echo(&runtime, None),
+        "hog" => echo(&runtime, Some(Hog::Here)),
+        "hog_blocking" => echo(&runtime, Some(Hog::Blocking)),
         _ => o.none(),
     }
 }
@@ -518,7 +519,14 @@ async fn stages(n: u64, iterations: u64) {
     while received.recv().await.is_ok() {}
 }
 
-fn echo(runtime: &Runtime, hog: bool) {
+/// Where what makes a server a `hog` computes.
+#[derive(Clone, Copy)]
+enum Hog {
+    Here,
+    Blocking,
+}
+
+fn echo(runtime: &Runtime, hog: Option<Hog>) {
     oxigo_bench::raise_descriptor_limit();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -528,11 +536,14 @@ fn echo(runtime: &Runtime, hog: bool) {
             spawn(answer(connection));
         }
     });
-    if hog {
-        runtime.spawn(async {
+    if let Some(place) = hog {
+        runtime.spawn(async move {
             loop {
                 time::sleep(HOG.1).await;
-                compute_for(HOG.0);
+                match place {
+                    Hog::Here => compute_for(HOG.0),
+                    Hog::Blocking => spawn_blocking(|| compute_for(HOG.0)).await.expect("only computes"),
+                }
             }
         });
     }
