@@ -242,26 +242,35 @@ mod table {
 
     fn take() -> io::Result<&'static Source> {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(source) = free.0.pop() {
-            return Ok(source);
+        if free.0.is_empty() {
+            let sources = new_chunk(free.1)?;
+            free.1 += 1;
+            free.0.extend(sources);
         }
-        let chunk = free.1;
+        Ok(free.0.pop().expect("a chunk has sources"))
+    }
+
+    /// Made in the heap and by a function of its own: an array of them in the caller's frame would cost every goroutine that registers a descriptor five
+    /// more pages of stack.
+    #[cold]
+    #[inline(never)]
+    fn new_chunk(chunk: usize) -> io::Result<&'static [Source]> {
         if chunk == CHUNKS {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "too many descriptors are registered"));
         }
-        let sources = std::array::from_fn(|i| Source {
+        let source = |i| Source {
             index: (chunk * CHUNK + i) as u32,
             generation: AtomicU32::new(0),
             watcher: AtomicPtr::new(ptr::null_mut()),
             read: Side::new(),
             write: Side::new(),
-        });
-        let sources: &'static [Source; CHUNK] = Box::leak(Box::new(sources));
+        };
+        let sources: Box<[Source; CHUNK]> =
+            (0..CHUNK).map(source).collect::<Box<[_]>>().try_into().expect("so many were made");
+        let sources: &'static [Source; CHUNK] = Box::leak(sources);
         // ORDERING: Release. Pairs with the Acquire in `dispatch`.
         TABLE[chunk].store(ptr::from_ref(sources).cast_mut(), Release);
-        free.1 += 1;
-        free.0.extend(&sources[1..]);
-        Ok(&sources[0])
+        Ok(sources)
     }
 
     /// The source that the key of an event names.
