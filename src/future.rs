@@ -114,7 +114,7 @@ use std::{
 use crate::{
     context::{Context, ContextError},
     runtime::{
-        park, present,
+        fork, park, present,
         token::Token,
         unit::Unit,
         until::Until,
@@ -274,6 +274,8 @@ fn drive<F: Future>(future: F, until: Until<'_>, is_over: impl Fn() -> bool) -> 
         if is_last {
             return None;
         }
+        // Here, since the caller's unit is known from before the poll, which may have forked.
+        fork::check();
         if signal.token.take() {
             // Woken while it was polled, by itself perhaps: the others come first.
             park::yield_now();

@@ -4,14 +4,16 @@
 mod common;
 
 use std::{
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     process,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Runtime, WaitGroup, bounded, go, net::TcpListener, sync::Mutex, unbuffered};
+use oxigo::{Runtime, WaitGroup, bounded, future::block_on, go, net::TcpListener, sync::Mutex, unbuffered};
 
 /// Runs `body` in a forked child and returns how that ended: its exit code, or the signal that killed it, negative.
 fn forked(body: impl FnOnce() -> i32) -> i32 {
@@ -148,6 +150,60 @@ fn a_forked_child_of_a_goroutine_is_told() {
         while unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {}
         assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT);
     });
+    process::exit(0);
+}
+
+/// Whoever waits for a future was known before it was polled: one that forks in its poll is told all the same, where the child would wait,
+/// and where it would poll again after others.
+#[test]
+fn a_future_that_forks_is_told() {
+    if alone("a_future_that_forks_is_told") {
+        return;
+    }
+    static RAN: AtomicBool = AtomicBool::new(false);
+    fn forks(wakes_itself: bool) {
+        let mut child = None;
+        let told = panics(|| {
+            block_on(poll_fn(|cx| {
+                let forked = *child.get_or_insert_with(|| {
+                    // SAFETY: as in `forked`.
+                    let pid = unsafe { libc::fork() };
+                    if pid == 0 {
+                        // SAFETY: without preconditions.
+                        unsafe { libc::alarm(10) };
+                    }
+                    pid
+                });
+                if wakes_itself {
+                    cx.waker().wake_by_ref();
+                }
+                if forked == 0 { Poll::Pending } else { Poll::Ready(()) }
+            }));
+        });
+        let pid = child.unwrap();
+        if pid == 0 {
+            // SAFETY: runs nothing of the program's any more.
+            unsafe { libc::_exit(i32::from(!told) + 2 * i32::from(RAN.load(SeqCst))) };
+        }
+        assert!(pid > 0);
+        let mut status = 0;
+        // SAFETY: the child is ours, and the pointer is valid.
+        while unsafe { libc::waitpid(pid, &raw mut status, 0) } != pid {}
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "wakes itself: {wakes_itself}, {status:#x}");
+    }
+    go(|| ()).join().unwrap();
+    for wakes_itself in [false, true] {
+        forks(wakes_itself);
+        rt(1, || {
+            RAN.store(false, SeqCst);
+            // Ready, and its turn comes with the first switch.
+            let other = go(|| RAN.store(true, SeqCst));
+            forks(wakes_itself);
+            assert!(!RAN.load(SeqCst), "it had its turn too early for this test");
+            other.join().unwrap();
+            RAN.store(false, SeqCst);
+        });
+    }
     process::exit(0);
 }
 
