@@ -16,11 +16,12 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::{at_1_2_4, child, everywhere, is_child, rt, stderr};
 use oxigo::{
+    context::Context,
     go,
     io::{PipeReader, PipeWriter, pipe},
     net::{
@@ -255,6 +256,51 @@ fn nt_02_those_who_wait_to_be_accepted_are_told_of_the_close() {
     let _ = std::fs::remove_file(&path);
 }
 
+/// A loop that looks at something now and then, whenever its time limit has passed, would go round for ever.
+#[test]
+fn nt_02_a_close_comes_before_a_limit_that_has_passed() {
+    everywhere(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_deadline(Some(Instant::now())).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::TimedOut);
+        let (ctx, cancel) = Context::background().with_cancel();
+        cancel.cancel();
+        assert_eq!(listener.accept_ctx(&ctx).unwrap_err().kind(), ErrorKind::Other);
+        listener.close().unwrap();
+        is_listener_closed(listener.accept());
+        is_listener_closed(listener.accept_ctx(&ctx));
+        let told: Vec<_> = listener.incoming().collect();
+        assert_eq!(told.len(), 1);
+        told.into_iter().for_each(is_listener_closed);
+
+        let (reader, _writer) = pipe().unwrap();
+        reader.set_read_deadline(Some(Instant::now())).unwrap();
+        reader.close().unwrap();
+        is_closed((&reader).read(&mut [0]));
+        is_closed(reader.with_ctx(&ctx).read(&mut [0]));
+    });
+}
+
+/// What is closed by a socket's name stops in every hand that holds a duplicate; dropping it leaves theirs as it is.
+#[test]
+fn nt_04_duplicates_of_a_socket_are_stopped() {
+    let to = udp();
+    let address = to.local_addr().unwrap();
+    for closes in [false, true] {
+        let (socket, (near, _far)) = (udp(), UnixDatagram::pair().unwrap());
+        let packets = std::net::UdpSocket::from(socket.as_fd().try_clone_to_owned().unwrap());
+        let messages = std_unix::UnixDatagram::from(near.as_fd().try_clone_to_owned().unwrap());
+        if closes {
+            socket.close().unwrap();
+            near.close().unwrap();
+        } else {
+            drop((socket, near));
+        }
+        assert_eq!(packets.send_to(b"x", address).is_err(), closes);
+        assert_eq!(messages.send(b"x").is_err(), closes);
+    }
+}
+
 #[test]
 fn nt_02_the_peer_of_a_datagram_pair_is_told_of_the_close() {
     at_1_2_4(|| {
@@ -323,6 +369,11 @@ fn nt_03_every_operation_on_what_is_closed_fails() {
         is_closed(reader.readable());
         is_closed(writer.writable());
         is_closed((&writer).write_vectored(&[std::io::IoSlice::new(b"x")]));
+        // Also what there is nothing to do for.
+        is_closed((&reader).read(&mut []));
+        is_closed((&reader).read_vectored(&mut []));
+        is_closed((&writer).write(b""));
+        is_closed((&writer).write_all(b""));
         is_closed(OwnedFd::try_from(reader));
         is_closed(std::io::PipeWriter::try_from(writer));
     });

@@ -239,7 +239,7 @@ impl Descriptor {
     }
 
     /// An error when it is closed.
-    fn check_open(&self) -> io::Result<()> {
+    pub(super) fn check_open(&self) -> io::Result<()> {
         if self.read.values().closed {
             return Err(closed());
         }

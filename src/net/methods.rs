@@ -458,7 +458,9 @@ macro_rules! listens {
                     return None;
                 }
                 let accepted = self.listener.accept();
-                self.over = accepted.is_err() && self.listener.descriptor.is_shut();
+                let told = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotConnected;
+                // Another one that came just before the close is not the last.
+                self.over = accepted.as_ref().is_err_and(told) && self.listener.descriptor.is_shut();
                 Some(accepted.map(|(stream, _)| stream))
             }
         }

@@ -65,7 +65,7 @@ impl Descriptor {
     ) -> io::Result<usize> {
         if empty {
             park::spend();
-            return Ok(0);
+            return self.check_open().map(|()| 0);
         }
         let limit = self.limit(Direction::Read, ctx);
         let read = |fd: BorrowedFd<'_>| if self.is_shut() { Ok(0) } else { read(fd) };
@@ -85,6 +85,9 @@ impl Descriptor {
         if total == 0 {
             // A turn that is free is all that this takes.
             park::spend();
+            if let Err(error) = self.check_open() {
+                return (0, Err(error));
+            }
         }
         let limit = self.limit(Direction::Write, ctx);
         let _turn = match self.writers.take(Reason::Write, limit.interrupt(), || limit.check()) {
@@ -211,6 +214,8 @@ impl Descriptor {
                 park::accepted(Accepted { listener_is_here: self.is_watched_here() });
                 Ok(accepted)
             }
+            // Not that a time limit has passed as well: who goes on after that would do so for ever.
+            Err(_) if self.is_shut() => Err(listener_closed()),
             Err(error) => Err(back_off_when_full(error)),
         }
     }

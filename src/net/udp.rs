@@ -350,7 +350,11 @@ impl UdpSocket {
 addresses!(UdpSocket, SocketAddr, from_system);
 take_error!(UdpSocket);
 try_clone!(UdpSocket);
-close!(UdpSocket, "Its port is free; [`local_addr`](Self::local_addr) goes on telling it.");
+close!(
+    UdpSocket,
+    "Its port is free; [`local_addr`](Self::local_addr) goes on telling it. It is the socket that stops: so do duplicates of its descriptor, in \
+     other processes too. (A drop of the last handle leaves them as they are.)"
+);
 read_limits!(UdpSocket);
 write_limits!(UdpSocket);
 deadline!(UdpSocket);

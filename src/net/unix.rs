@@ -724,7 +724,8 @@ take_error!(UnixDatagram);
 try_clone!(UnixDatagram);
 close!(
     UnixDatagram,
-    "Those who send to it get `ConnectionRefused`. Its file, if it has one, stays; an abstract name is free."
+    "Those who send to it get `ConnectionRefused`. Its file, if it has one, stays; an abstract name is free. It is the socket that stops: so do \
+     duplicates of its descriptor, in other processes too. (A drop of the last handle leaves them as they are.)"
 );
 read_limits!(UnixDatagram);
 write_limits!(UnixDatagram);
