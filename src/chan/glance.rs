@@ -31,8 +31,10 @@ impl Glance {
     /// The end of a receive that finds nothing and does not wait.
     #[inline]
     pub(super) fn look(&self) -> Option<Ended> {
-        // ORDERING: SeqCst. As a lock would, it orders those who write something, and then look for what the other one writes: of a flag and a send on
-        // one side, and this look and one at the flag on the other, one sees the other. For ENDED Acquire is enough: pairs with the Release below.
+        // ORDERING: SeqCst. Of two who each write something and then look for what the other one writes, one by a send and one by this look, one
+        // finds it, if what the other writes, and the look for it, is SeqCst too, such as another channel; the lock would do so for any flag. Who
+        // sends and finds UNKNOWN there writes nothing, but comes after the store that put it there. For ENDED Acquire is enough: pairs with the
+        // Release below.
         match self.0.load(SeqCst) {
             EMPTY => Some(Ended::WouldBlock),
             ENDED => Some(Ended::Closed),
@@ -50,7 +52,7 @@ impl Glance {
     /// Under the lock: nothing was found, and the channel is closed.
     #[inline]
     pub(super) fn has_ended(&self) {
-        // ORDERING: Release. Passes on what the one who closed the channel had done before (HB-06), which this one knows by the lock.
+        // ORDERING: Release. Passes on what the one who closed the channel had done before (HB-03), which this one knows by the lock.
         self.0.store(ENDED, Release);
     }
 

@@ -151,7 +151,7 @@ fn loom_polls_see_what_was_given_back() {
     });
 }
 
-/// HB-06, C9: who is told of the end sees what was done before it, also by one who was told before.
+/// HB-03, C9: who is told of the end sees what was done before it, also by one who was told before.
 #[test]
 fn loom_polls_of_an_end_see_what_was_before_it() {
     loom::model(|| {
