@@ -19,7 +19,7 @@ use oxigo::{
     context::{
         CancelHandle, Context, ContextError, ContextError::Canceled, ContextError::DeadlineExceeded, merge, scope_ctx,
     },
-    go, unbounded, unbuffered,
+    go, synctest, unbounded, unbuffered,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -358,6 +358,24 @@ fn cx_09_a_deadline_comes_while_a_goroutine_holds_the_worker() {
             assert!(begin.elapsed() < Duration::from_secs(20));
             std::hint::spin_loop();
         }
+    });
+}
+
+/// Sleep and deadline were timers of their own, of which either could come first: a sleep of a millisecond below a deadline of a tenth of one
+/// was a success now and then, on a machine with much to do.
+#[test]
+fn cx_09_a_sleep_that_reaches_the_deadline_ends_with_it() {
+    synctest::test(|| {
+        for _ in 0..100 {
+            let (ctx, _c) = Context::background().with_timeout(ms(5));
+            assert_eq!(ctx.sleep(ms(2)), Ok(()));
+            assert_eq!(ctx.sleep(ms(3)), Err(DeadlineExceeded));
+            assert_eq!(ctx.err(), Some(DeadlineExceeded));
+        }
+        let (parent, cancel) = Context::background().with_cancel();
+        let (ctx, _c) = parent.with_timeout(ms(5));
+        oxigo::time::after_func(ms(2), move || cancel.cancel());
+        assert_eq!(ctx.sleep(LONG), Err(Canceled));
     });
 }
 

@@ -349,6 +349,8 @@ impl Context {
 
     /// Waits for `duration`, or until the context ends.
     ///
+    /// A sleep that reaches the context's deadline ends with it, however late the clock is and also when both are due at the same time.
+    ///
     /// # Errors
     ///
     /// Why the context has ended; also for a duration of zero.
@@ -357,6 +359,12 @@ impl Context {
     ///
     /// Parks the goroutine, or blocks the thread.
     pub fn sleep(&self, duration: Duration) -> Result<(), ContextError> {
+        let end = present::after(duration);
+        if self.deadline().is_some_and(|deadline| end.is_none_or(|end| deadline <= end)) {
+            // Its own time would be told by the worker, the deadline by another thread, and either may be late.
+            let _ = self.done().recv();
+            return Err(self.why_ended());
+        }
         match self.done().recv_timeout(duration) {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             _ => self.check(),
