@@ -6,7 +6,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use common::{at_1_2_4, rt};
 use oxigo::{
-    Chan, Receiver, Sender, go, select, select_biased,
+    Chan, Receiver, Sender, bounded, go, select, select_biased,
     sync::Mutex,
     time::{Instant, Ticker, Timer},
     unbuffered, yield_now,
@@ -140,4 +140,21 @@ fn se_01_an_operand_may_be_what_dereferences_to_an_end() {
     let chan: Box<dyn Deref<Target = Chan<u8>>> = Box::new(Arc::new(Chan::bounded(1)));
     select! { send(chan, 7) -> result => assert!(result.is_ok()) }
     select! { recv(chan) -> seven => assert_eq!(seven, Ok(7)) }
+}
+
+/// A pattern with alternatives, and a block with no comma after it, were refused when a macro had taken them as fragments.
+#[test]
+fn arms_may_be_made_of_what_a_macro_was_given() {
+    macro_rules! received {
+        ($rx:expr, $pattern:pat => $body:block, $otherwise:block) => {
+            select! {
+                recv($rx) -> $pattern => $body
+                default => $otherwise
+            }
+        };
+    }
+    let (tx, rx) = bounded(1);
+    assert_eq!(received!(rx, Ok(_) | Err(_) => { 1 }, { 2 }), 2);
+    tx.send(()).unwrap();
+    assert_eq!(received!(rx, Ok(_) | Err(_) => { 1 }, { 2 }), 1);
 }

@@ -411,3 +411,33 @@ fn slots_of_one_name_are_told_apart() {
     assert_eq!(slot, None);
     assert!(rx.try_iter().eq(["the caller's", "the macro's"]));
 }
+
+/// It was taken for a value that begins with the word `from`, and did not compile.
+#[test]
+fn a_slot_may_be_an_expression_that_a_macro_was_given() {
+    struct Offer {
+        slot: Option<&'static str>,
+    }
+    macro_rules! offer {
+        ($slot:expr, $full:expr, $tx:expr) => {
+            select! {
+                send($full, from $slot) -> _ => unreachable!(),
+                send($tx, from $slot) -> r => r.unwrap(),
+            }
+        };
+    }
+    macro_rules! offer_its {
+        ($offer:expr, $tx:expr) => {
+            select! { send($tx, from $offer.slot) -> r => r.unwrap() }
+        };
+    }
+    let ((tx, rx), (full, _keep)) = (unbounded(), bounded(0));
+    let mut slot = Some("a variable");
+    offer!(slot, full, tx);
+    let mut offer = Offer { slot: Some("a field") };
+    offer!(offer.slot, full, tx);
+    assert_eq!((slot, offer.slot), (None, None));
+    offer.slot = Some("a field of an expression");
+    offer_its!(offer, tx);
+    assert!(rx.try_iter().eq(["a variable", "a field", "a field of an expression"]));
+}

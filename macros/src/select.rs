@@ -125,6 +125,8 @@ fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
         [TokenTree::Ident(from), rest @ ..] if from.to_string() == "from" => match rest {
             [TokenTree::Ident(word), ..] => word.to_string() != "as",
             [TokenTree::Punct(star), TokenTree::Ident(_) | TokenTree::Group(_), ..] => star.as_char() == '*',
+            // What a macro of the user's has taken as `$slot:expr`. The parentheses of a call are another kind of group.
+            [TokenTree::Group(fragment), ..] => fragment.delimiter() == Delimiter::None,
             _ => false,
         },
         _ => false,
@@ -138,6 +140,20 @@ fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
         return Ok(Kind::SendFrom(sender, value.into_iter().skip(1).collect()));
     }
     Ok(Kind::Send(sender, value.into_iter().collect()))
+}
+
+/// The tokens of what a macro of the user's has taken as one piece, such as `$slot:expr`, which comes in a group without delimiters.
+fn bare(token: &TokenTree) -> Vec<TokenTree> {
+    match token {
+        TokenTree::Group(fragment) if fragment.delimiter() == Delimiter::None => {
+            fragment.stream().into_iter().flat_map(|token| bare(&token)).collect()
+        }
+        token => vec![token.clone()],
+    }
+}
+
+fn is_block(token: &TokenTree) -> bool {
+    matches!(bare(token).as_slice(), [TokenTree::Group(block)] if block.delimiter() == Delimiter::Brace)
 }
 
 fn is_punct(token: Option<&TokenTree>, character: char) -> bool {
@@ -179,7 +195,7 @@ fn pattern(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStrea
     }
     let pattern: TokenStream = tokens[start..*at].iter().cloned().collect();
     // `let` wants alternatives in parentheses.
-    if tokens[start..*at].iter().any(|token| is_punct(Some(token), '|')) {
+    if tokens[start..*at].iter().flat_map(bare).any(|token| is_punct(Some(&token), '|')) {
         return Ok(TokenTree::from(Group::new(Delimiter::Parenthesis, pattern)).into());
     }
     Ok(pattern)
@@ -193,8 +209,7 @@ fn body(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, 
     *at += 2;
     let start = *at;
     // A block, alone: a comma may follow.
-    if let Some(TokenTree::Group(block)) = tokens.get(*at)
-        && block.delimiter() == Delimiter::Brace
+    if tokens.get(*at).is_some_and(is_block)
         && (tokens.get(*at + 1).is_none_or(|next| is_punct(Some(next), ',')) || begins_arm(tokens, *at + 1))
     {
         *at += 1;
@@ -263,7 +278,13 @@ fn is_operation(tokens: &[TokenTree], at: usize) -> bool {
 /// Only a span's debug form says where an identifier is resolved (`#3 bytes(5..9)`). Should it read otherwise one day, slots have no names and
 /// arms do not share them, which the borrow checker then reports; no arm ever takes another one's slot.
 fn slot_name(slot: &TokenStream) -> Option<String> {
-    let tokens: Vec<TokenTree> = slot.clone().into_iter().collect();
+    let mut tokens: Vec<TokenTree> = slot.clone().into_iter().collect();
+    // All of it or nothing: a group inside, such as `*pointer` before a field, binds its tokens.
+    while let [TokenTree::Group(fragment)] = tokens.as_slice()
+        && fragment.delimiter() == Delimiter::None
+    {
+        tokens = fragment.stream().into_iter().collect();
+    }
     let place = tokens.iter().position(|token| !is_punct(Some(token), '*'))?;
     let is_path = tokens[place..].iter().enumerate().all(|(i, token)| match token {
         TokenTree::Ident(_) => i % 2 == 0,
