@@ -28,7 +28,8 @@ use crate::{
 /// What leads to an end `E`: the end itself, a two-way channel, a timer or a ticker, or what dereferences to one of them.
 #[diagnostic::on_unimplemented(
     message = "this arm of `select!` wants `{E}`, not `{Self}`",
-    label = "no `{E}`, no `Chan`, and no reference to one"
+    label = "no `{E}`, no `Chan`, and no reference to one",
+    note = "a context is waited for through its `done()`; what a goroutine returns, through a channel that it sends it into"
 )]
 pub trait LeadsTo<E> {
     #[doc(hidden)]
