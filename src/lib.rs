@@ -166,6 +166,25 @@ pub use sync::WaitGroup;
 ///
 /// A closed channel can always go on, with an error, and a channel closes with its last sender: in a loop, set such a receiver to `never()`.
 ///
+/// With a plain `default` it never lets others run, and nothing preempts a goroutine. So a loop that polls, as Go's
+/// `for { select { case <-stop: return; default: } … }` does, calls [`yield_now`] in each round unless it waits for something else there:
+///
+/// ```
+/// let (stop, stopped) = oxigo::unbuffered::<()>();
+/// let rounds = oxigo::go(move || {
+///     let mut rounds = 0_u64;
+///     loop {
+///         oxigo::select! {
+///             recv(stopped) -> _ => return rounds,
+///             default => oxigo::yield_now(),
+///         }
+///         rounds += 1; // some work
+///     }
+/// });
+/// drop(stop);
+/// println!("{} rounds", rounds.join().unwrap());
+/// ```
+///
 /// An operand is an end of a channel, a two-way [`Chan`], a [`Timer`](time::Timer) or a [`Ticker`](time::Ticker), or what dereferences to one, such
 /// as a reference or an `Arc`.
 ///

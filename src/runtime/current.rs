@@ -60,7 +60,7 @@ pub(super) fn give_up_handle() {
 
 /// Lets other goroutines run; on a plain thread, other threads.
 ///
-/// The caller goes to the end of its worker's run queue.
+/// The caller goes to the end of its worker's run queue. Nothing preempts a goroutine: one that computes for long, or polls, calls this now and then.
 ///
 /// # Examples
 ///
