@@ -94,7 +94,31 @@ impl Drop for EndOnFailure<'_> {
     }
 }
 
-/// Where goroutines of a [`scope_ctx`] are started. Clones are the same scope, for goroutines that start others.
+/// Where goroutines of a [`scope_ctx`] are started.
+///
+/// Clones are the same scope. A goroutine that starts others takes one with it, and with it the [`context`](Self::context); it cannot borrow the
+/// scope, as it can that of [`scope`](crate::scope()). What it is to borrow beside that is named by reference:
+///
+/// ```
+/// use oxigo::context::{Context, scope_ctx};
+///
+/// let words = ["borrowed", "words"];
+/// let result = scope_ctx(&Context::background(), |s| {
+///     let (words, inner) = (&words, s.clone());
+///     s.go(move || {
+///         for word in words {
+///             let ctx = inner.context();
+///             inner.go(move || {
+///                 ctx.check().map_err(|error| error.to_string())?;
+///                 word.chars().all(char::is_alphabetic).then_some(()).ok_or_else(|| format!("{word} is no word"))
+///             });
+///         }
+///         Ok(())
+///     });
+///     Ok(())
+/// });
+/// assert_eq!(result, Ok(()));
+/// ```
 pub struct ContextScope<'scope, 'env: 'scope, E> {
     scope: &'scope Scope<'scope, 'env>,
     shared: Arc<Shared<E>>,

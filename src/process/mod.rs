@@ -280,7 +280,8 @@ pub struct Child {
     pidfd: Option<Descriptor>,
     /// What the process reads, when that was [`Stdio::piped`].
     pub stdin: Option<PipeWriter>,
-    /// What the process writes, when that was [`Stdio::piped`].
+    /// What the process writes, when that was [`Stdio::piped`]. Another process reads it from its standard input as
+    /// [`Command::stdin`] shows: by `std::io::PipeReader::try_from(stdout)`.
     pub stdout: Option<PipeReader>,
     /// What the process writes to its standard error, when that was [`Stdio::piped`].
     pub stderr: Option<PipeReader>,
