@@ -820,6 +820,20 @@ fn cx_26_operations_go_on_while_the_context_does() {
 }
 
 #[test]
+fn cx_26_one_function_may_wait_for_the_time_and_for_a_value() {
+    fn later(ctx: &Context, rx: &Receiver<u8>) -> Result<u8, RecvCtxError> {
+        ctx.sleep(ms(1))?;
+        rx.recv_ctx(ctx)
+    }
+    let (tx, rx) = bounded(1);
+    tx.send(5).unwrap();
+    let (ctx, cancel) = Context::background().with_cancel();
+    assert_eq!(later(&ctx, &rx), Ok(5));
+    cancel.cancel();
+    assert_eq!(later(&ctx, &rx), Err(RecvCtxError::Context(Canceled)));
+}
+
+#[test]
 fn cx_27_the_first_failure_ends_the_scopes_context() {
     at_1_2_4(|| {
         let ended = AtomicUsize::new(0);

@@ -126,6 +126,12 @@ impl fmt::Display for RecvCtxError {
 
 impl Error for RecvCtxError {}
 
+impl From<ContextError> for RecvCtxError {
+    fn from(error: ContextError) -> Self {
+        Self::Context(error)
+    }
+}
+
 impl From<RecvError> for RecvCtxError {
     fn from(_: RecvError) -> Self {
         Self::Disconnected
