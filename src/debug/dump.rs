@@ -9,6 +9,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write},
     panic::Location,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -302,14 +303,28 @@ impl Function {
 
     /// Whether it is this crate's, or that of the guards of its locks.
     fn is_ours(&self) -> bool {
+        self.is_ours_below(sources())
+    }
+
+    fn is_ours_below(&self, sources: &str) -> bool {
         let name = self.name.trim_start_matches('<');
-        name.starts_with("lock_api::") || (name.starts_with("oxigo::") && self.is_in("/"))
+        if name.starts_with("lock_api::") || self.file.contains("/lock_api-") {
+            return true;
+        }
+        if self.file.is_empty() {
+            // Without debug information the name has its whole path. One that begins with a type may be another crate's, for a type of ours.
+            return self.name.starts_with("oxigo::");
+        }
+        // Where this crate is a dependency its path tells enough. Its own tests and examples are below `src/` as other crates' sources are.
+        self.is_below(sources, "/") && (name.starts_with("oxigo::") || Path::new(sources).is_absolute())
     }
 
     /// Whether it is in this file of ours, or one of this directory if that ends in a slash; alone it means all.
     fn is_in(&self, path: &str) -> bool {
-        // As the compiler was given it: the debug information has it behind the directory in which it ran.
-        let Some(sources) = file!().strip_suffix("debug/dump.rs") else { return false };
+        self.is_below(sources(), path)
+    }
+
+    fn is_below(&self, sources: &str, path: &str) -> bool {
         match self.file.rfind(sources) {
             Some(at) => {
                 let inside = &self.file[at + sources.len()..];
@@ -317,5 +332,38 @@ impl Function {
             }
             None => false,
         }
+    }
+}
+
+/// Where this crate's sources are, as the compiler was given it: the debug information has it behind the directory in which it ran.
+fn sources() -> &'static str {
+    file!().strip_suffix("debug/dump.rs").expect("the path of this file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Function;
+
+    fn is_ours(name: &str, file: &str, sources: &str) -> bool {
+        Function { name: name.into(), file: file.into(), place: String::new() }.is_ours_below(sources)
+    }
+
+    /// Below the operation that the program called, a dump listed all functions that this one had called where debug information has no
+    /// paths in its names, or where there is none.
+    #[test]
+    fn functions_of_this_crate_are_told_by_path_or_name() {
+        let sources = "/home/me/oxigo/src/";
+        assert!(is_ours("oxigo::chan::ends::Receiver<T>::recv", "/home/me/oxigo/src/chan/ends.rs", sources));
+        assert!(is_ours("receive_waiting<u32>", "/home/me/oxigo/src/chan/core.rs", sources));
+        assert!(is_ours("lock<oxigo::sync::RawMutex, ()>", "/registry/lock_api-0.4.14/src/mutex.rs", sources));
+        assert!(!is_ours("program::main", "/home/me/program/src/main.rs", sources));
+        assert!(!is_ours("<oxigo::Receiver<T> as program::Stream>::map", "/home/me/program/src/main.rs", sources));
+
+        assert!(is_ours("oxigo::chan::ends::Receiver<T>::recv", "/home/me/oxigo/src/chan/ends.rs", "src/"));
+        assert!(!is_ours("receive", "/home/me/oxigo/src/main.rs", "src/"));
+
+        assert!(is_ours("oxigo::chan::ends::Receiver<T>::recv", "", sources));
+        assert!(!is_ours("<oxigo::Receiver<T> as program::Stream>::map", "", sources));
+        assert!(!is_ours("program::main", "", sources));
     }
 }
