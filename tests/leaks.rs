@@ -513,6 +513,23 @@ fn dg_06_leak_check_nests_and_panics_when_dropped() {
     });
 }
 
+/// Lists and dumps are kept by whoever likes: a goroutine that has ended since is no leak.
+#[test]
+fn dg_06_a_list_that_is_kept_is_no_leak() {
+    at_1_2_4(|| {
+        let outer = debug::leak_check().grace(Duration::from_millis(30));
+        let inner = debug::leak_check().grace(Duration::from_millis(1));
+        let _label = debug::label("kept", "yes");
+        let (tx, rx) = unbuffered::<()>();
+        let waits = go(move || rx.recv());
+        let kept = inner.end().unwrap_err();
+        drop(tx);
+        waits.join().unwrap().unwrap_err();
+        outer.end().unwrap();
+        assert_eq!(kept.iter().next().unwrap().label("kept"), Some("yes"));
+    });
+}
+
 #[test]
 fn dg_06_leak_check_works_on_threads_and_over_runtimes() {
     let check = debug::leak_check().grace(Duration::from_millis(30));

@@ -9,11 +9,16 @@
 use std::{
     collections::HashMap,
     panic::Location,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
-use super::{heritage::Heritage, leaks::Bond, memory::Hidden, suspects::Stake};
+use super::{
+    heritage::{Heritage, Marks},
+    leaks::Bond,
+    memory::Hidden,
+    suspects::Stake,
+};
 use crate::{
     coroutine::Trace,
     runtime::{
@@ -57,7 +62,9 @@ pub(crate) struct CensusEntry {
     pub(crate) started_at: &'static Location<'static>,
     pub(crate) trace: Trace,
     pub(crate) bond: Bond,
-    pub(crate) heritage: Option<Arc<Heritage>>,
+    pub(crate) marks: Option<Arc<Marks>>,
+    /// As long as it has not ended.
+    pub(crate) heritage: Weak<Heritage>,
     pub(crate) stake: Option<Stake>,
 }
 
@@ -144,7 +151,8 @@ impl Request {
                     started_at: task.location(),
                     trace: if self.traces == Traces::Taken { slot.trace() } else { Vec::new() },
                     bond: Bond::of(slot, task),
-                    heritage: task.heritage(),
+                    marks: task.marks(),
+                    heritage: task.heritage().map_or_else(Weak::new, |heritage| Arc::downgrade(&heritage)),
                     stake: (self.traces == Traces::Stakes).then(|| Stake::of(slot, task)),
                 });
             }

@@ -137,9 +137,8 @@ fn render(entries: Vec<CensusEntry>, text: &mut String) {
     let stuck = leaks::never_end(entries.iter());
     let mut groups: HashMap<Group, Vec<CensusEntry>> = HashMap::new();
     for mut entry in entries {
-        let heritage = entry.heritage.as_ref();
-        let parent =
-            heritage.and_then(|heritage| heritage.ancestors().first()).and_then(|parent: &Ancestor| parent.started_at);
+        let marks = entry.marks.as_ref();
+        let parent = marks.and_then(|marks| marks.ancestors().first()).and_then(|parent: &Ancestor| parent.started_at);
         // Who is told from the others by the place where it waits needs no name.
         let name = entry.name.clone().filter(|_| entry.trace.is_empty());
         let key = (
@@ -147,8 +146,8 @@ fn render(entries: Vec<CensusEntry>, text: &mut String) {
             std::mem::take(&mut entry.trace),
             entry.wait.reason,
             std::ptr::from_ref(entry.started_at),
-            heritage.map_or_else(Vec::new, |heritage| {
-                heritage.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+            marks.map_or_else(Vec::new, |marks| {
+                marks.labels().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
             }),
             stuck.contains(&entry.id),
             parent.map(std::ptr::from_ref),

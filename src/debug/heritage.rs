@@ -4,7 +4,8 @@
 //! - F2: it is kept with the goroutine's (or thread's) locals, so a program that uses none of this pays nothing for it: no field in a
 //!   task, and one look at [`hooks`] for each `go`. Where there is something to inherit, whoever starts the goroutine makes its store of locals.
 //! - F3: a goroutine gives up its heritage at its end, before its end can be seen by whoever joins it. So a leak check is referred to by
-//!   its own guard and by goroutines that have not ended.
+//!   its own guard and by goroutines that have not ended. What a list or a dump keeps of a goroutine, perhaps for long after that one's end, are its
+//!   [`Marks`], which refer to no check.
 
 use std::{
     fmt,
@@ -22,9 +23,15 @@ use crate::runtime::{goroutine::Id, locals, scheduler::Worker, slot::Slot, task:
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heritage {
+    marks: Arc<Marks>,
+    checks: Vec<Arc<Check>>,
+}
+
+/// What is told of a goroutine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Marks {
     /// The innermost last.
     labels: Vec<Entry>,
-    checks: Vec<Arc<Check>>,
     ancestors: Vec<Ancestor>,
 }
 
@@ -65,6 +72,21 @@ impl fmt::Display for Ancestor {
 }
 
 impl Heritage {
+    pub(crate) fn marks(&self) -> &Arc<Marks> {
+        &self.marks
+    }
+
+    /// To be changed before anybody else has this heritage.
+    fn marks_mut(&mut self) -> &mut Marks {
+        Arc::make_mut(&mut self.marks)
+    }
+
+    pub(crate) fn has(&self, check: &Arc<Check>) -> bool {
+        self.checks.iter().any(|one| Arc::ptr_eq(one, check))
+    }
+}
+
+impl Marks {
     /// Keys with their values, in the order in which they were set; the innermost value of each.
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let is_innermost = move |at: usize| self.labels[at + 1..].iter().all(|inner| inner.key != self.labels[at].key);
@@ -78,10 +100,6 @@ impl Heritage {
 
     pub(crate) fn ancestors(&self) -> &[Ancestor] {
         &self.ancestors
-    }
-
-    pub(crate) fn has(&self, check: &Arc<Check>) -> bool {
-        self.checks.iter().any(|one| Arc::ptr_eq(one, check))
     }
 }
 
@@ -135,8 +153,9 @@ pub(crate) fn pass_on(task: &TaskRef) {
     let caller = caller();
     let parent = Ancestor { id: caller.map(|task| task.id()), started_at: caller.map(|task| task.location()) };
     let mut heritage = own.map_or_else(Heritage::default, |own| Heritage::clone(&own));
-    heritage.ancestors.insert(0, parent);
-    heritage.ancestors.truncate(depth);
+    let ancestors = &mut heritage.marks_mut().ancestors;
+    ancestors.insert(0, parent);
+    ancestors.truncate(depth);
     task.inherit(Arc::new(heritage));
 }
 
@@ -174,7 +193,7 @@ pub fn label(key: impl Into<String>, value: impl Into<String>) -> Label {
     // ORDERING: Relaxed. Numbers need only differ.
     let guard = NEXT.fetch_add(1, Relaxed);
     let entry = Entry { guard, key: key.into(), value: value.into() };
-    change(|heritage| heritage.labels.push(entry));
+    change(|heritage| heritage.marks_mut().labels.push(entry));
     Label { guard, not_send: PhantomData }
 }
 
@@ -191,7 +210,7 @@ pub fn label_value(key: &str) -> Option<String> {
     if !hooks::on(hooks::HERITAGE) {
         return None;
     }
-    current()?.label(key).map(str::to_owned)
+    current()?.marks().label(key).map(str::to_owned)
 }
 
 /// Takes its label away when it is dropped; made by [`label`]. Of several of one key, the last of those that are left counts.
@@ -205,6 +224,6 @@ pub struct Label {
 
 impl Drop for Label {
     fn drop(&mut self) {
-        change(|heritage| heritage.labels.retain(|entry| entry.guard != self.guard));
+        change(|heritage| heritage.marks_mut().labels.retain(|entry| entry.guard != self.guard));
     }
 }

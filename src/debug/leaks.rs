@@ -230,7 +230,7 @@ impl<'a> GoroutineInfo<'a> {
 
     /// The value of one of its [labels](super::label()).
     pub fn label(&self, key: &str) -> Option<&'a str> {
-        self.0.heritage.as_ref()?.label(key)
+        self.0.marks.as_ref()?.label(key)
     }
 }
 
@@ -255,7 +255,7 @@ impl fmt::Display for Heading<'_> {
             write!(f, " [{name}]")?;
         }
         let mut before = " {";
-        for (key, value) in self.0.heritage.iter().flat_map(|heritage| heritage.labels()) {
+        for (key, value) in self.0.marks.iter().flat_map(|marks| marks.labels()) {
             write!(f, "{before}{key}={value}")?;
             before = ", ";
         }
@@ -280,7 +280,7 @@ impl CensusEntry {
     /// Where it was started, and by whom if that is kept.
     pub(crate) fn fmt_start(&self, f: &mut impl fmt::Write) -> fmt::Result {
         writeln!(f, "    started at {}", self.started_at)?;
-        for ancestor in self.heritage.iter().flat_map(|heritage| heritage.ancestors()) {
+        for ancestor in self.marks.iter().flat_map(|marks| marks.ancestors()) {
             writeln!(f, "    {ancestor}")?;
         }
         Ok(())
@@ -428,7 +428,7 @@ impl LeakCheck {
             if begin.elapsed() >= self.grace {
                 // That some are left is known without a look.
                 let mut left = all_entries().unwrap_or_default();
-                left.retain(|entry| entry.heritage.as_ref().is_some_and(|heritage| heritage.has(&self.check)));
+                left.retain(|entry| entry.heritage.upgrade().is_some_and(|heritage| heritage.has(&self.check)));
                 let references = Arc::strong_count(&self.check);
                 if references == 1 {
                     // The last has ended meanwhile.

@@ -27,7 +27,7 @@ use std::{
     panic::Location,
     ptr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -39,7 +39,7 @@ use std::{
 
 use super::{
     census::{self, CensusEntry},
-    heritage::Heritage,
+    heritage::Marks,
     leaks::Bond,
 };
 use crate::runtime::{
@@ -118,7 +118,7 @@ struct SlotWords {
     /// The id of the goroutine whose end it waits for, or 0.
     joins: AtomicU64,
     /// A counted reference, or null (G7).
-    heritage: AtomicPtr<Heritage>,
+    marks: AtomicPtr<Marks>,
 }
 
 /// Questions that were taken and not answered in time (G2).
@@ -271,7 +271,7 @@ impl SlotWords {
             object: AtomicUsize::new(0),
             since: AtomicU32::new(0),
             joins: AtomicU64::new(0),
-            heritage: AtomicPtr::new(ptr::null_mut()),
+            marks: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -282,8 +282,8 @@ impl SlotWords {
         self.object.store(object, Relaxed);
         self.since.store(self.slot.wait_since(), Relaxed);
         self.joins.store(self.slot.joins().unwrap_or(0), Relaxed);
-        if labels && let Some(heritage) = task.heritage() {
-            self.heritage.store(Arc::into_raw(heritage).cast_mut(), Relaxed);
+        if labels && let Some(marks) = task.marks() {
+            self.marks.store(Arc::into_raw(marks).cast_mut(), Relaxed);
         }
         self.task.write(task);
     }
@@ -301,22 +301,23 @@ impl SlotWords {
             trace: Vec::new(),
             // Nothing is claimed of it: whether the wait has a time limit, or somebody has a handle, was not asked.
             bond: Bond::Open,
-            heritage: self.take_heritage(),
+            marks: self.take_marks(),
+            heritage: Weak::new(),
             stake: None,
         })
     }
 
-    fn take_heritage(&self) -> Option<Arc<Heritage>> {
-        let heritage = self.heritage.swap(ptr::null_mut(), Relaxed);
+    fn take_marks(&self) -> Option<Arc<Marks>> {
+        let marks = self.marks.swap(ptr::null_mut(), Relaxed);
         // SAFETY: from `Arc::into_raw` in `write`, and taken out once.
-        (!heritage.is_null()).then(|| unsafe { Arc::from_raw(heritage) })
+        (!marks.is_null()).then(|| unsafe { Arc::from_raw(marks) })
     }
 }
 
 /// Of an answer that came too late.
 impl Drop for SlotWords {
     fn drop(&mut self) {
-        drop(self.take_heritage());
+        drop(self.take_marks());
     }
 }
 

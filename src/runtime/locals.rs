@@ -11,7 +11,7 @@
 use std::{any::Any, cell::RefCell, rc::Rc, sync::Arc};
 
 use crate::{
-    debug::heritage::Heritage,
+    debug::heritage::{Heritage, Marks},
     runtime::{panics, scheduler::Worker, slot::Slot},
 };
 
@@ -56,6 +56,10 @@ impl Locals {
 
     pub(crate) fn heritage(&self) -> Option<Arc<Heritage>> {
         self.heritage.borrow().clone()
+    }
+
+    pub(crate) fn marks(&self) -> Option<Arc<Marks>> {
+        self.heritage.borrow().as_ref().map(|heritage| Arc::clone(heritage.marks()))
     }
 
     /// Sets what is inherited; what was there before.

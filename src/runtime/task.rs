@@ -42,7 +42,7 @@ use std::{
 };
 
 use crate::{
-    debug::heritage::Heritage,
+    debug::heritage::{Heritage, Marks},
     runtime::{
         fork,
         goroutine::Goroutine,
@@ -280,12 +280,22 @@ impl TaskRef {
         f(unsafe { &*locals })
     }
 
-    /// What the goroutine has inherited. Called on its thread, by itself or while it is suspended; in a handler as G7 of `debug::question` says.
+    /// What the goroutine has inherited. Called on its thread, by itself or while it is suspended.
     pub(crate) fn heritage(&self) -> Option<Arc<Heritage>> {
+        self.own_locals()?.heritage()
+    }
+
+    /// What is told of that. Called as [`heritage`](Self::heritage); in a handler as G7 of `debug::question` says.
+    pub(crate) fn marks(&self) -> Option<Arc<Marks>> {
+        self.own_locals()?.marks()
+    }
+
+    /// The store of goroutine-locals, if there is one. Called on the goroutine's thread, for no longer than it is suspended or the caller itself.
+    fn own_locals(&self) -> Option<&Locals> {
         // ORDERING: Relaxed, as in `with_locals`.
         let locals = self.header().locals.load(Relaxed);
         // SAFETY: as in `with_locals`: only this thread frees it.
-        unsafe { locals.as_ref() }?.heritage()
+        unsafe { locals.as_ref() }
     }
 
     /// Gives the goroutine its heritage. Called before it can start, by the one who makes it.

@@ -66,7 +66,7 @@ fn dg_01_what_is_told_of_a_goroutine_is_its_own() {
             assert_eq!(entry.joins.is_some(), reason == Reason::Join, "{entry:?}");
             assert!(entry.joins.is_none_or(|joins| joins != entry.id), "{entry:?}");
             assert!(entry.started_at.file().ends_with("question/tests.rs"), "{entry:?}");
-            let label = entry.heritage.as_ref().and_then(|heritage| heritage.label("of"));
+            let label = entry.marks.as_ref().and_then(|marks| marks.label("of"));
             // What another kind has started has that one's.
             let inherits = |label: &str| match kind {
                 "send" => label.starts_with("recv "),
