@@ -6,6 +6,7 @@
 //! - R2: the counters under `published` are written by the owner alone, with plain stores; others read them as hints.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Mutex, PoisonError,
         atomic::{
@@ -14,7 +15,7 @@ use std::{
             fence,
         },
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_deque::{Injector, Stealer, Worker as Deque};
@@ -48,7 +49,7 @@ pub(crate) struct Processor {
     /// The owner's end of the deque, while no worker uses this processor.
     deque: Mutex<Option<Deque<TaskRef>>>,
     /// What other threads want this worker to look at between two goroutines; code of this crate only.
-    errands: Mutex<Vec<Errand>>,
+    errands: Mutex<VecDeque<Errand>>,
     has_errands: AtomicBool,
     /// The worker's thread is about to be moved to another worker's core, and has to restore its mask then (`worker::lend_core`).
     #[cfg(target_os = "linux")]
@@ -69,6 +70,9 @@ pub(crate) struct Processor {
     /// What a trace keeps of this worker.
     pub(crate) recorder: Recorder,
 }
+
+/// For how long a worker runs errands before it comes to goroutines: each ends soon, but there may be many.
+const ERRANDS: Duration = Duration::from_millis(2);
 
 /// Runs on the worker's own stack (P5: no user code).
 pub(crate) type Errand = Box<dyn FnOnce(&Worker) + Send>;
@@ -155,7 +159,7 @@ impl Processor {
             given: Injector::new(),
             stealer: deque.stealer(),
             deque: Mutex::new(Some(deque)),
-            errands: Mutex::new(Vec::new()),
+            errands: Mutex::new(VecDeque::new()),
             has_errands: AtomicBool::new(false),
             #[cfg(target_os = "linux")]
             lent: AtomicBool::new(false),
@@ -306,7 +310,7 @@ impl Processor {
 
     /// Has the worker run `errand` soon; never, when its worker has ended.
     pub(crate) fn ask(&self, errand: Errand) {
-        self.errands.lock().unwrap_or_else(PoisonError::into_inner).push(errand);
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner).push_back(errand);
         // ORDERING: Relaxed. `notify` fences; the lock carries the errand.
         self.has_errands.store(true, Relaxed);
         self.notify();
@@ -318,10 +322,21 @@ impl Processor {
         self.has_errands.load(Relaxed)
     }
 
+    /// Those that wait, the oldest first, for a while.
     pub(crate) fn run_errands(&self, worker: &Worker) {
-        self.has_errands.store(false, Relaxed);
-        let errands = std::mem::take(&mut *self.errands.lock().unwrap_or_else(PoisonError::into_inner));
-        errands.into_iter().for_each(|errand| errand(worker));
+        let begin = Instant::now();
+        loop {
+            let mut errands = self.errands.lock().unwrap_or_else(PoisonError::into_inner);
+            let errand = errands.pop_front();
+            // ORDERING: Relaxed. Under the lock: whoever puts in more after this says so after this.
+            self.has_errands.store(!errands.is_empty(), Relaxed);
+            drop(errands);
+            let Some(errand) = errand else { return };
+            errand(worker);
+            if begin.elapsed() >= ERRANDS {
+                return;
+            }
+        }
     }
 
     /// Goroutines that have started here and not ended.
