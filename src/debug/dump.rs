@@ -105,12 +105,15 @@ fn gather_one(runtime: &Arc<RuntimeInner>, program: Program, text: &mut String) 
 
 /// A worker that could not be asked for back traces. `listed`: who has been told of.
 fn gather_held(processor: &'static Processor, program: Program, listed: &mut HashSet<u64>, text: &mut String) {
-    let _ = write!(text, "worker thread {} is held", processor.thread());
+    let thread = processor.thread();
     let Some(Told { holder, mut others }) = question::all(processor, program) else {
-        text.push_str(" and could not be asked\n\n");
+        // It may have ended, after all of its goroutines, before it came to what it was asked.
+        if processor.live() != 0 {
+            let _ = writeln!(text, "worker thread {thread} is held and could not be asked\n");
+        }
         return;
     };
-    text.push_str("; its goroutines without back traces:\n");
+    let _ = writeln!(text, "worker thread {thread} is held; its goroutines without back traces:");
     if let Some(Holder { id, name, started_at }) = holder {
         let name = name.map(|name| format!(" [{name}]")).unwrap_or_default();
         let _ = writeln!(text, "goroutine {id}{name}: running\n    started at {started_at}\n");
@@ -341,7 +344,8 @@ fn sources() -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::Function;
+    use super::*;
+    use crate::Runtime;
 
     fn is_ours(name: &str, file: &str, sources: &str) -> bool {
         Function { name: name.into(), file: file.into(), place: String::new() }.is_ours_below(sources)
@@ -364,5 +368,21 @@ mod tests {
         assert!(is_ours("oxigo::chan::ends::Receiver<T>::recv", "", sources));
         assert!(!is_ours("<oxigo::Receiver<T> as program::Stream>::map", "", sources));
         assert!(!is_ours("program::main", "", sources));
+    }
+
+    /// It was asked when it had goroutines, and ended before it came to the errand.
+    #[test]
+    fn a_worker_that_has_ended_is_not_called_held() {
+        let runtime = Runtime::builder().workers(1).build().unwrap();
+        let shared = Arc::clone(runtime.shared());
+        runtime.run(|| ());
+        drop(runtime);
+        let processor = shared.processors()[0];
+        while processor.thread() != 0 {
+            std::thread::yield_now();
+        }
+        let mut text = String::new();
+        gather_held(processor, Program::GoesOn, &mut HashSet::new(), &mut text);
+        assert_eq!(text, "");
     }
 }
