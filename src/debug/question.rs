@@ -138,12 +138,16 @@ pub(crate) fn all(processor: &'static Processor, program: Program) -> Option<Tol
             slots.push(slot);
         }
     });
-    let once = program == Program::GoesOn && threads::is_blocked(processor.thread()) != Some(false);
-    let lots = slots.chunks(LOT).chain(slots.is_empty().then_some(&[][..]));
+    let thread = processor.thread();
+    let mut lots = slots.chunks(LOT).chain(slots.is_empty().then_some(&[][..]));
     let end = Instant::now() + PATIENCE;
-    let mut answers = lots.take(if once { 1 } else { usize::MAX }).map_while(|lot| ask(processor, lot, end));
-    let mut told = answers.next()?;
-    for more in answers {
+    let mut told = ask(processor, lots.next()?, end)?;
+    for lot in lots {
+        // It may be blocked by now in what the last question has interrupted already.
+        if program == Program::GoesOn && threads::is_blocked(thread) != Some(false) {
+            break;
+        }
+        let Some(more) = ask(processor, lot, end) else { break };
         // Whoever runs now may be listed already.
         told.holder = told.holder.or(more.holder);
         told.others.extend(more.others);
@@ -162,9 +166,11 @@ fn ask(processor: &Processor, slots: &[&'static Slot], end: Instant) -> Option<T
     if !until(end, put) {
         return None;
     }
-    let sent = urgent::interrupt(processor.thread());
+    let thread = processor.thread();
+    let sent = urgent::interrupt(thread);
     let done = || question.is_done();
-    if sent && until(end, done) {
+    // A worker that has ended answers nothing.
+    if sent && until(end, || done() || processor.thread() != thread) && done() {
         return Some(question.read());
     }
     // ORDERING: Relaxed. Nothing was written to it if it comes back.

@@ -129,6 +129,55 @@ fn a_thread_that_does_not_answer_costs_patience_only() {
     deaf.join().unwrap();
 }
 
+/// Of a program that goes on: also where the thread was not blocked yet when the first of many questions was put.
+#[test]
+fn a_call_that_blocks_is_interrupted_once() {
+    const OTHERS: usize = 20 * LOT;
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let processor = runtime.shared().processors()[0];
+    let (begun, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (tx, rx) = unbuffered::<()>();
+    let blocks = runtime.run({
+        let (begun, asked) = (Arc::clone(&begun), Arc::clone(&asked));
+        move || {
+            let wait = |rx: crate::Receiver<()>| move || _ = rx.recv();
+            (0..OTHERS).for_each(|_| _ = crate::go(wait(rx.clone())));
+            while debug::metrics().parked < OTHERS {
+                crate::yield_now();
+            }
+            crate::go(move || {
+                begun.store(true, Relaxed);
+                while !asked.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+                let (mut interrupted, end) = (0, Instant::now() + Duration::from_secs(2));
+                while Instant::now() < end {
+                    // SAFETY: without descriptors.
+                    interrupted += u32::from(unsafe { libc::poll(ptr::null_mut(), 0, 500) } < 0);
+                }
+                interrupted
+            })
+        }
+    });
+    while !begun.load(Relaxed) {
+        thread::yield_now();
+    }
+    let told = thread::scope(|s| {
+        s.spawn(|| {
+            while processor.watch.mailbox.load(Relaxed).is_null() && !asked.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+            asked.store(true, Relaxed);
+        });
+        let told = all(processor, Program::GoesOn);
+        asked.store(true, Relaxed);
+        told
+    });
+    assert!(blocks.join().unwrap() <= 1);
+    assert!(told.is_some());
+    drop(tx);
+}
+
 /// The bound lies in the middle of a character.
 #[test]
 fn a_long_name_is_cut() {
