@@ -140,6 +140,44 @@ fn a_goroutine_that_holds_its_worker_is_named_once() {
     assert!(quiet.status.success() && !stderr(&quiet).contains("the busy one"));
 }
 
+/// What the watchdog says of a goroutine that `before` precedes and that runs for so long, in a process of its own.
+#[cfg(target_os = "linux")]
+fn told_of_one_that_holds(name: &str, before: impl FnOnce() + Send + 'static, time: Duration) -> Option<String> {
+    if is_child(name) {
+        let held = Builder::new().name("the busy one".into()).spawn(move || {
+            before();
+            burn(time);
+        });
+        held.unwrap().join().unwrap();
+        return None;
+    }
+    let output = child(name);
+    assert!(output.status.success(), "{}", stderr(&output));
+    Some(stderr(&output))
+}
+
+/// Whoever cannot answer when it is asked for the first time, for want of a core for one, is asked again.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_goroutine_that_answers_late_is_named() {
+    const NAME: &str = "a_goroutine_that_answers_late_is_named";
+    let deaf_for_a_while = || {
+        let mut urgent = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: empties the set.
+        unsafe { libc::sigemptyset(urgent.as_mut_ptr()) };
+        // SAFETY: a set that was emptied.
+        unsafe { libc::sigaddset(urgent.as_mut_ptr(), libc::SIGURG) };
+        // SAFETY: a valid set.
+        let mask = |how| unsafe { libc::pthread_sigmask(how, urgent.as_ptr(), std::ptr::null_mut()) };
+        assert_eq!(mask(libc::SIG_BLOCK), 0);
+        burn(Duration::from_millis(250));
+        assert_eq!(mask(libc::SIG_UNBLOCK), 0);
+    };
+    if let Some(text) = told_of_one_that_holds(NAME, deaf_for_a_while, Duration::from_millis(1000)) {
+        assert_eq!(text.matches("[the busy one]").count(), 1, "{text}");
+    }
+}
+
 #[test]
 fn metrics_count_goroutines() {
     const NAME: &str = "metrics_count_goroutines";

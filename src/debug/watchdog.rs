@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -28,6 +28,8 @@ use crate::{
 /// Ticks for which a goroutine may hold its worker, and the processor time of which it is then accused, in nanoseconds.
 const HELD: u64 = 100;
 const HELD_CPU: u64 = 98_000_000;
+/// How often the latter is doubled at most, where nobody answers: to a quarter of an hour.
+const MOST_DOUBLINGS: u32 = 13;
 /// Ticks from which on a worker that is held is looked at more closely.
 const SUSPECT: u64 = 2;
 /// The processor time after which one that is held is no reason to let others wait, in nanoseconds, and the ticks, for one that has to
@@ -50,6 +52,8 @@ pub(crate) struct Watch {
     /// The thread's processor time soon after that, and 0 before.
     cpu: AtomicU64,
     asked: AtomicBool,
+    /// How often the worker was asked who holds it, and did not answer.
+    unanswered: AtomicU32,
     /// The most ticks without a scheduling point.
     longest: AtomicU64,
     /// Ticks without one, at the last look.
@@ -75,6 +79,7 @@ impl Watch {
             word.store(0, Relaxed);
         }
         self.asked.store(false, Relaxed);
+        self.unanswered.store(0, Relaxed);
     }
 }
 
@@ -87,6 +92,7 @@ pub(crate) fn look(processor: &Processor, now: u64) {
         watch.since.store(now, Relaxed);
         watch.cpu.store(0, Relaxed);
         watch.asked.store(false, Relaxed);
+        watch.unanswered.store(0, Relaxed);
         watch.held.store(0, Relaxed);
         return;
     }
@@ -137,9 +143,14 @@ fn suspect(processor: &Processor, held: u64) {
     let Some(cpu) = threads::cpu_time(thread) else { return };
     if before == 0 {
         watch.cpu.store(cpu.max(1), Relaxed);
-    } else if cpu.saturating_sub(before) >= HELD_CPU {
-        watch.asked.store(true, Relaxed);
-        report(processor, held);
+    } else if cpu.saturating_sub(before) >= HELD_CPU << watch.unanswered.load(Relaxed) {
+        let answered = report(processor, held);
+        watch.asked.store(answered, Relaxed);
+        // One that waits for a core answers late, and one that blocks the signal never: it is asked again, after twice the time.
+        if !answered {
+            watch.cpu.store(cpu, Relaxed);
+            watch.unanswered.store((watch.unanswered.load(Relaxed) + 1).min(MOST_DOUBLINGS), Relaxed);
+        }
     }
 }
 
@@ -159,16 +170,17 @@ fn report_blocked(thread: Tid, held: u64) {
     ));
 }
 
-fn report(processor: &Processor, held: u64) {
+/// False when the worker has not told who holds it.
+fn report(processor: &Processor, held: u64) -> bool {
     static REPORTED: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
     if !is_on() {
-        return;
+        return true;
     }
-    let Some(holder) = question::holder(processor) else { return };
+    let Some(holder) = question::holder(processor) else { return false };
     let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
     let reported = reported.get_or_insert_default();
     if reported.len() >= MOST_REPORTS || !reported.insert(holder.id) {
-        return;
+        return true;
     }
     debug::write_error(&format!(
         "oxigo: goroutine {}{}, started at {}, has held its worker for {held} ms without a scheduling point; every goroutine of that \
@@ -178,6 +190,7 @@ fn report(processor: &Processor, held: u64) {
         holder.name.map(|name| format!(" [{name}]")).unwrap_or_default(),
         holder.started_at,
     ));
+    true
 }
 
 /// `OXIGO_WATCHDOG=off`, looked up once.
