@@ -239,6 +239,29 @@ fn g_11_an_overflow_is_reported_and_ends_the_process() {
     }
 }
 
+/// As programs do that take all signals by `sigwait`: threads inherit it.
+#[test]
+#[cfg(target_os = "linux")]
+fn g_11_an_overflow_is_reported_where_the_program_blocks_all_signals() {
+    const NAME: &str = "g_11_an_overflow_is_reported_where_the_program_blocks_all_signals";
+    #[allow(unconditional_recursion, reason = "the point of the test")]
+    fn endless(n: u64) -> u64 {
+        std::hint::black_box(endless(n + 1)) + std::hint::black_box(n)
+    }
+    if is_child(NAME) {
+        common::block_all_signals();
+        oxigo::run(|| {
+            let _ = Builder::new().name("deep".into()).spawn(|| endless(0)).unwrap().join();
+        });
+        unreachable!();
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
+    assert!(text.contains("[deep]") && text.contains("stack overflow"), "{text}");
+}
+
 /// The thread is one of a pool: whose call it ran is what matters.
 #[test]
 #[cfg(target_os = "linux")]

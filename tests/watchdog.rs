@@ -156,6 +156,19 @@ fn told_of_one_that_holds(name: &str, before: impl FnOnce() + Send + 'static, ti
     Some(stderr(&output))
 }
 
+/// As programs do that take all signals by `sigwait`: workers would inherit it.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_blocks_all_signals_has_its_watchdog() {
+    const NAME: &str = "a_program_that_blocks_all_signals_has_its_watchdog";
+    if is_child(NAME) {
+        common::block_all_signals();
+    }
+    if let Some(text) = told_of_one_that_holds(NAME, || (), Duration::from_millis(400)) {
+        assert!(text.contains("[the busy one]"), "{text}");
+    }
+}
+
 /// Whoever cannot answer when it is asked for the first time, for want of a core for one, is asked again.
 #[test]
 #[cfg(target_os = "linux")]

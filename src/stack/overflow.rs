@@ -299,11 +299,23 @@ impl Drop for AltStack {
 }
 
 /// Keeps asynchronous signals away from the calling thread, so that a program's handlers run on threads of its own. Faults still
-/// arrive, and so do SIGPROF, for profilers, and SIGURG, by which the watchdog asks.
+/// arrive, and so do SIGPROF, for profilers, and SIGURG, by which the watchdog asks. A program may have had its threads block all signals, which those
+/// that they start inherit: what this crate has handlers for is let in all the same.
 pub(crate) fn block_asynchronous_signals() {
     let set = asynchronous_signals();
     // SAFETY: a valid set.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+    let mut handled = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: empties the set.
+    unsafe { libc::sigemptyset(handled.as_mut_ptr()) };
+    // SAFETY: emptied above.
+    let mut handled = unsafe { handled.assume_init() };
+    for signal in SIGNALS.into_iter().chain([libc::SIGURG]) {
+        // SAFETY: a valid set and signal.
+        unsafe { libc::sigaddset(&raw mut handled, signal) };
+    }
+    // SAFETY: a valid set.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const handled, ptr::null_mut()) };
 }
 
 /// Whether the calling thread blocks the signals that [`block_asynchronous_signals`] keeps away, and no others.

@@ -142,6 +142,16 @@ pub(crate) fn is_child(name: &str) -> bool {
     is_child
 }
 
+/// Has the calling thread, and those that it starts, block all signals.
+#[cfg(target_os = "linux")]
+pub(crate) fn block_all_signals() {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: fills the set.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: a set that was filled.
+    assert_eq!(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut()) }, 0);
+}
+
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
