@@ -191,6 +191,26 @@ fn a_goroutine_that_answers_late_is_named() {
     }
 }
 
+/// A handler that the program sets for the signal, after the watchdog has used it, is the program's alone.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_handler_that_is_set_later_is_not_called() {
+    use std::sync::atomic::AtomicUsize;
+    const NAME: &str = "a_handler_that_is_set_later_is_not_called";
+    static CALLED: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn counts(_: libc::c_int) {
+        CALLED.fetch_add(1, SeqCst);
+    }
+    if is_child(NAME) {
+        assert!(told_of_one_that_holds(NAME, || (), Duration::from_millis(400)).is_none());
+        // SAFETY: the handler only counts.
+        unsafe { libc::signal(libc::SIGURG, counts as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+    let text = told_of_one_that_holds(NAME, || (), Duration::from_millis(400));
+    assert!(text.is_none_or(|text| text.matches("[the busy one]").count() == 1));
+    assert_eq!(CALLED.load(SeqCst), 0);
+}
+
 #[test]
 fn metrics_count_goroutines() {
     const NAME: &str = "metrics_count_goroutines";

@@ -1,12 +1,10 @@
 //! SIGURG: what other threads want of a worker's thread at once, in the middle of a goroutine.
 //!
 //! The handler allocates nothing, takes no lock and calls nothing of the user's (G1 of `debug::question`). It is installed at the first use, and
-//! only where the program has none of its own for this signal, whose default is to do nothing.
+//! only where the program has none of its own for this signal, whose default is to do nothing. Where the program sets one later, nobody is
+//! interrupted any more: that one would run on a goroutine's stack.
 
-use std::sync::{
-    Once,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::Once;
 
 use crate::{
     debug::{question, sigaction},
@@ -30,12 +28,14 @@ fn send(_thread: Tid) -> bool {
     false
 }
 
-/// Installs the handler.
+/// One address, to be told by.
+static HANDLER: extern "C" fn(libc::c_int) = handle;
+
+/// Installs the handler, once; whether it is still there.
 fn is_ours() -> bool {
     static ONCE: Once = Once::new();
-    static OURS: AtomicBool = AtomicBool::new(false);
-    ONCE.call_once(|| OURS.store(sigaction::install(libc::SIGURG, handle), Relaxed));
-    OURS.load(Relaxed)
+    ONCE.call_once(|| _ = sigaction::install(libc::SIGURG, HANDLER));
+    sigaction::action(libc::SIGURG) == Some(HANDLER as libc::sighandler_t)
 }
 
 extern "C" fn handle(_signal: libc::c_int) {
