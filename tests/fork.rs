@@ -231,6 +231,24 @@ fn a_forked_child_takes_nothing_from_its_parent() {
     accepts.join().unwrap().unwrap();
 }
 
+/// SIGQUIT that is sent to a child ends the child: the pipe by which the signal is told of is the parent's as well.
+#[test]
+fn sg_03_sigquit_of_a_forked_child_leaves_its_parent_alone() {
+    if alone("sg_03_sigquit_of_a_forked_child_leaves_its_parent_alone") {
+        return;
+    }
+    assert_eq!(go(|| 1).join().unwrap(), 1);
+    let code = forked(|| {
+        // SAFETY: without preconditions.
+        unsafe { libc::raise(libc::SIGQUIT) };
+        7
+    });
+    assert_eq!(code, -libc::SIGQUIT);
+    // The thread that would print the dump has had its time.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(go(|| 2).join().unwrap(), 2);
+}
+
 /// Whoever forks before anything was started has a whole process.
 #[test]
 fn a_fork_before_the_first_runtime_is_none_of_our_affairs() {

@@ -3,6 +3,8 @@
 //! The handler writes to a pipe; a thread of ours reads from it and does the rest, so that nothing is looked at in a handler. Both are
 //! made by the first runtime, and only if the program has said nothing of its own about the signal. Once the program has subscribed to it
 //! through [`signal`](mod@crate::signal), whose handler calls this one, that module decides what it does.
+//!
+//! A forked child has the handler and the pipe, whose other end is the parent's: there the signal does what it did before.
 
 use std::{
     io::{self, Read},
@@ -17,7 +19,7 @@ use std::{
 
 use crate::{
     debug::{self, deadlock, dump, sigaction},
-    runtime::{lifecycle, scheduler, threads::Ours},
+    runtime::{fork, lifecycle, scheduler, threads::Ours},
     util::Service,
 };
 
@@ -81,6 +83,13 @@ fn quit() -> ! {
 extern "C" fn handler(_signal: libc::c_int) {
     // ORDERING: Acquire. Its partner is in `subscribed`.
     if SUBSCRIBED.load(Acquire) {
+        return;
+    }
+    if fork::forked() {
+        // SAFETY: the default action; async-signal-safe.
+        unsafe { libc::signal(libc::SIGQUIT, libc::SIG_DFL) };
+        // SAFETY: async-signal-safe; it arrives when the handler has returned.
+        unsafe { libc::raise(libc::SIGQUIT) };
         return;
     }
     // ORDERING: Relaxed, as in `install`.
