@@ -23,7 +23,7 @@ use oxigo::{
     },
     select,
     sync::{Barrier, Condvar, ErrGroup, Mutex, MutexCtx, Once, OnceLock, RwLock, RwLockCtx, Semaphore, SingleFlight},
-    time, unbuffered,
+    time, unbounded, unbuffered,
 };
 
 /// Go's TestGoroutineParallelism: as many as there are workers make progress at once, by turns that nobody yields in.
@@ -504,6 +504,77 @@ fn s_10_work_from_outside_is_not_starved_by_a_busy_queue() {
     }
     stop.store(true, SeqCst);
     busy.into_iter().for_each(|handle| handle.join().unwrap());
+}
+
+/// Closures that are placed with their worker, each of which starts the next one, are always there.
+#[test]
+fn s_10_work_from_outside_is_not_starved_by_what_is_placed() {
+    fn next(left: u32, stop: Arc<AtomicBool>, stopped: oxigo::Sender<bool>) {
+        if left == 0 || stop.load(SeqCst) {
+            return stopped.send(left > 0).unwrap();
+        }
+        Builder::new().stack_size(128 << 10).spawn(move || next(left - 1, stop, stopped)).unwrap();
+    }
+    let runtime = oxigo::Runtime::builder().workers(1).build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (tx, rx) = unbounded();
+    runtime.run(|| {
+        next(50_000, Arc::clone(&stop), tx);
+        // The worker waits for the thread, and both closures for the worker.
+        let from_outside = || drop(runtime.go(move || stop.store(true, SeqCst)));
+        thread::scope(|scope| scope.spawn(from_outside).join().unwrap());
+    });
+    assert!(rx.recv().unwrap(), "a closure from outside has waited for 50,000 others");
+}
+
+/// A worker that helps one with more to do, closure by closure, each as long as a tick, runs its own goroutines in between.
+#[test]
+fn s_08_who_is_ready_does_not_wait_for_what_is_taken_from_others() {
+    const TURN: Duration = Duration::from_micros(1500);
+    let most = rt(2, || {
+        let (stop, between, most) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let (tx, rx) = unbounded();
+        let (stopped, beside, longest) = (Arc::clone(&stop), Arc::clone(&between), Arc::clone(&most));
+        let ready = Builder::new().spread().spawn(move || {
+            tx.send(thread::current().id()).unwrap();
+            while !stopped.load(SeqCst) {
+                longest.fetch_max(beside.swap(0, SeqCst), SeqCst);
+                compute(TURN);
+                oxigo::yield_now();
+            }
+        });
+        let home = rx.recv().unwrap();
+        let me = oxigo::current();
+        let busy: Vec<_> = (0..3)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                let computes = move || {
+                    while !stop.load(SeqCst) {
+                        compute(TURN);
+                        oxigo::yield_now();
+                    }
+                };
+                Builder::new().near(&me).spawn(computes).unwrap()
+            })
+            .collect();
+        let closures: Vec<_> = (0..100)
+            .map(|_| {
+                let between = Arc::clone(&between);
+                go(move || {
+                    between.fetch_add(u32::from(thread::current().id() == home), SeqCst);
+                    compute(TURN);
+                })
+            })
+            .collect();
+        while !closures.iter().all(|closure| closure.is_finished()) {
+            oxigo::yield_now();
+        }
+        stop.store(true, SeqCst);
+        busy.into_iter().chain(ready).for_each(|handle| handle.join().unwrap());
+        most.load(SeqCst)
+    });
+    assert!(most <= 8, "{most} closures between two turns of a goroutine that is ready");
 }
 
 /// Workers that are never out of work, one of them less loaded: many closures that have waited start on the worker that has them, since the other

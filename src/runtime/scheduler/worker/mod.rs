@@ -113,8 +113,10 @@ pub(crate) struct Worker {
     slice_start: Cell<u64>,
     rounds: Cell<u32>,
     last_look: Cell<u64>,
-    /// Whether the next of those looks is also at what others have placed or injected.
-    looks_outside: Cell<bool>,
+    /// Counts those looks, which have their turns: see `look_around`.
+    looks: Cell<u8>,
+    /// The round in which one of them has last found a closure to start.
+    look_found: Cell<u32>,
     /// The tick in which it last looked whether another worker is more loaded, and the round.
     helped: Cell<u64>,
     helped_rounds: Cell<u32>,
@@ -195,7 +197,8 @@ impl Worker {
             slice_start: Cell::new(0),
             rounds: Cell::new(0),
             last_look: Cell::new(0),
-            looks_outside: Cell::new(false),
+            looks: Cell::new(0),
+            look_found: Cell::new(0),
             helped: Cell::new(0),
             helped_rounds: Cell::new(0),
             fresh_since: Cell::new(0),
@@ -541,6 +544,7 @@ impl Worker {
         if rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get() {
             self.last_look.set(now);
             if let Some(task) = self.look_around(rounds) {
+                self.look_found.set(rounds);
                 return Some(Next::Fresh(task));
             }
         }
@@ -640,14 +644,21 @@ impl Worker {
         if let Some(task) = self.stalled.take() {
             return Some(task);
         }
-        // What was placed here or comes from outside starts even while this worker is busy, but one at a time.
-        let outside = !self.looks_outside.get();
-        self.looks_outside.set(outside);
-        if outside {
-            let task = steal(|| self.processor.given.steal()).or_else(|| self.take_injected());
-            if task.is_some() {
-                return task;
-            }
+        // Where turns are as long as ticks this is called before each. Who is ready has every other one of those then.
+        if rounds.wrapping_sub(self.look_found.get()) == 1 && !self.queue.is_empty() {
+            return None;
+        }
+        // What was placed here or comes from outside starts even while this worker is busy, but one at a time, and neither keeps the other waiting.
+        let look = self.looks.get().wrapping_add(1);
+        self.looks.set(look);
+        let placed = || steal(|| self.processor.given.steal());
+        let task = match look % 4 {
+            1 => placed().or_else(|| self.take_injected()),
+            3 => self.take_injected().or_else(placed),
+            _ => None,
+        };
+        if task.is_some() {
+            return task;
         }
         let now = clock::now();
         let (ticks, since) = (now.wrapping_sub(self.helped.get()), rounds.wrapping_sub(self.helped_rounds.get()));
