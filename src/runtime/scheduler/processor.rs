@@ -88,6 +88,8 @@ pub(crate) struct Published {
     pub(crate) looks: AtomicU64,
     /// The owner has passed a scheduling point and left fresh closures behind: many, or such as others may take however few they are (B1, B4).
     pub(crate) fresh_left: AtomicBool,
+    /// See [`takes_one_more`](Processor::takes_one_more).
+    one_more: AtomicBool,
     /// Goroutines started through this worker's `go`, ended on it, and started on it.
     pub(crate) spawned: AtomicU64,
     pub(crate) ended: AtomicU64,
@@ -182,6 +184,7 @@ impl Processor {
         let p = &self.published;
         p.load.store(0, Relaxed);
         p.fresh_left.store(false, Relaxed);
+        p.one_more.store(false, Relaxed);
         for counter in [&p.spawned, &p.ended, &p.started, &p.looks, &p.steals, &p.polls, &p.remote_wakes] {
             counter.store(0, Relaxed);
         }
@@ -306,6 +309,20 @@ impl Processor {
     pub(crate) fn leaves_fresh(&self) -> bool {
         // ORDERING: Relaxed. A hint; the steal decides.
         self.published.fresh_left.load(Relaxed) && !self.stealer.is_empty()
+    }
+
+    /// Whether the owner, when it looked last, had a few that compute, so that it takes a closure from whoever has one more to run (B1).
+    pub(crate) fn takes_one_more(&self) -> bool {
+        // ORDERING: Relaxed. A hint.
+        self.published.one_more.load(Relaxed)
+    }
+
+    pub(crate) fn set_takes_one_more(&self, takes: bool) {
+        let word = &self.published.one_more;
+        // ORDERING: Relaxed. One writer (R2). Others read it, so it is written when it changes.
+        if word.load(Relaxed) != takes {
+            word.store(takes, Relaxed);
+        }
     }
 
     /// Has the worker run `errand` soon; never, when its worker has ended.

@@ -2,10 +2,10 @@
 //!
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
 //!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
-//!   takes them when it is out of work, and one now and then when it never is, and one that a goroutine has held for so long does not count. What
-//!   nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same; beside more than `LEFT_LOAD` others that are
-//!   ready only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`. Where there are a few that compute, one more makes a
-//!   difference: then whoever has fewer looks at each tick.
+//!   takes them when it is out of work, and one now and then when it never is and has clearly less to do, and one that a goroutine has held for so long
+//!   does not count. What nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same; beside more than
+//!   `LEFT_LOAD` others that are ready only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`. Where there are a few that
+//!   compute, one more makes a difference: then whoever has fewer looks at each tick.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
@@ -264,7 +264,7 @@ impl Worker {
         let too_long = waited >= LEFT_TICKS || self.fresh.len() > LEFT_MOST;
         // What starts here stays here, and a crowd of it would hold up whoever makes more.
         let leaves = !too_long || (mine > LEFT_LOAD && waited < LEFT_LONGEST && self.thieves_come());
-        if leaves && self.others().any(|p| p.ready() < mine && self.will_come(p)) {
+        if leaves && self.others().any(|p| less_loaded(p, mine, now) && self.will_come(p)) {
             self.runtime.wake_one();
             return None;
         }
@@ -289,9 +289,8 @@ impl Worker {
     /// B1, seen from the other side: one, from a worker that has more to run and leaves fresh closures behind; clearly more, if there are not just a
     /// few.
     pub(super) fn take_from_more_loaded(&self, few: bool) -> Option<TaskRef> {
-        let mine = self.queue.len();
-        let clearly = if few { 0 } else { 2 };
-        let more = |p: &&'static Processor| p.leaves_fresh() && p.ready() > mine + clearly;
+        let enough = self.queue.len() + difference(few);
+        let more = |p: &&'static Processor| p.leaves_fresh() && p.ready() > enough;
         let victim = self.others().filter(more).max_by_key(|p| p.ready())?;
         let task = steal(|| victim.stealer.steal())?;
         self.note_steal(&task, victim, 0);
@@ -403,6 +402,19 @@ impl Worker {
     }
 }
 
+/// Whether it is less loaded than a worker with `mine` ready, as it sees that itself: one that is never out of work does not come for a small
+/// difference (`take_from_more_loaded`).
+fn less_loaded(other: &Processor, mine: u32, now: u64) -> bool {
+    let rests = other.is_out_of_work() || other.last_rest() + LEFT_TICKS >= now;
+    other.ready() + if rests { 0 } else { difference(other.takes_one_more()) } < mine
+}
+
+/// By more than so much another worker has to be more loaded for one that is never out of work to take from it: by any, where there are a few that
+/// compute, and otherwise clearly.
+fn difference(few: bool) -> u32 {
+    if few { 0 } else { 2 }
+}
+
 /// Repeats a steal that lost a race; the race was won by another, so this ends.
 #[inline]
 pub(crate) fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskRef> {
@@ -412,5 +424,34 @@ pub(crate) fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskR
             Steal::Empty => return None,
             Steal::Retry => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody leaves closures to a worker that does not come for them: one that is never out of work and has only a little less to do.
+    #[test]
+    fn b1_who_is_a_little_less_loaded_comes_if_it_rests_or_has_a_few_that_compute() {
+        const NOW: u64 = 100;
+        let other = Processor::acquire().unwrap();
+        // Not begun: out of work.
+        assert!(less_loaded(other, 1, NOW));
+        other.doze().wake_up();
+        // One that runs.
+        assert_eq!(other.ready(), 1);
+        let least = || (0..10).find(|mine| less_loaded(other, *mine, NOW));
+        assert_eq!(least(), Some(4));
+        other.set_takes_one_more(true);
+        assert_eq!(least(), Some(2));
+        other.set_takes_one_more(false);
+        other.rests(NOW - LEFT_TICKS);
+        other.ends_rest();
+        assert_eq!(least(), Some(2));
+        other.rests(NOW - LEFT_TICKS - 1);
+        other.ends_rest();
+        assert_eq!(least(), Some(4));
+        other.release();
     }
 }

@@ -667,6 +667,7 @@ impl Worker {
         if rounds.is_multiple_of(HELP_OUT) || ticks >= if few { 1 } else { HELP_OUT_TICKS } {
             self.helped.set(now);
             self.helped_rounds.set(rounds);
+            self.processor.set_takes_one_more(few);
             return self.take_from_more_loaded(few);
         }
         None
