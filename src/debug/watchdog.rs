@@ -40,6 +40,8 @@ const HELD_LONG: u64 = 20;
 const MOST_REPORTS: usize = 1000;
 /// Ticks for which a goroutine may block its thread while others live there. Longer than one may compute: blocking code that is short is no mistake.
 const BLOCKED: u64 = 1000;
+/// Looks after which a worker that was notified and does not get up is late: its thread has no core.
+const LATE: u64 = 10;
 
 /// What the clock thread remembers of one worker; written by that thread alone, except for `thread` and `mailbox`.
 #[derive(Debug, Default)]
@@ -58,6 +60,8 @@ pub(crate) struct Watch {
     longest: AtomicU64,
     /// Ticks without one, at the last look.
     held: AtomicU64,
+    /// Looks in a row that have found it notified and not got up.
+    late: AtomicU64,
     /// The thread's processor time when `is_held` was last asked.
     ran: AtomicU64,
     /// What the worker's thread is asked (G2 of `question`).
@@ -74,8 +78,15 @@ impl Watch {
         self.held.load(Relaxed)
     }
 
+    /// Whether the worker had been notified long before the last look, and had not got up.
+    pub(crate) fn late(&self) -> bool {
+        self.late.load(Relaxed) >= LATE
+    }
+
     pub(crate) fn reset(&self) {
-        for word in [&self.thread, &self.rounds, &self.since, &self.held, &self.ran, &self.cpu, &self.longest] {
+        for word in
+            [&self.thread, &self.rounds, &self.since, &self.held, &self.late, &self.ran, &self.cpu, &self.longest]
+        {
             word.store(0, Relaxed);
         }
         self.asked.store(false, Relaxed);
@@ -87,6 +98,13 @@ impl Watch {
 pub(crate) fn look(processor: &Processor, now: u64) {
     let watch = &processor.watch;
     let rounds = processor.rounds();
+    // Getting up counts as a scheduling point.
+    let late = if processor.doze().is_notified() && rounds == watch.rounds.load(Relaxed) {
+        watch.late.load(Relaxed) + 1
+    } else {
+        0
+    };
+    watch.late.store(late, Relaxed);
     if processor.doze().is_resting() || rounds != watch.rounds.load(Relaxed) {
         watch.rounds.store(rounds, Relaxed);
         watch.since.store(now, Relaxed);

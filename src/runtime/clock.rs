@@ -65,6 +65,14 @@ pub(crate) fn active() {
     }
 }
 
+/// Called by who has ended a worker's sleep. The worker says so itself when it gets up; if it has no core for that, the clock thread is to notice.
+pub(crate) fn expect_active() {
+    // ORDERING: Relaxed. A hint: if it goes to sleep at this moment, a worker that is late is not noticed.
+    if ASLEEP.load(Relaxed) {
+        active();
+    }
+}
+
 /// The tick that passes now, also while the clock sleeps. Reads a precise clock.
 pub(crate) fn precisely() -> u64 {
     1 + u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)

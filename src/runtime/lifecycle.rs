@@ -42,8 +42,8 @@ use crate::{
     stack::{self, Metadata, Pool},
 };
 
-/// Ticks without a scheduling point after which the clock thread polls in a worker's place.
-const POLLED_FOR: u64 = 2;
+/// Ticks without a scheduling point after which the clock thread polls in a worker's place, and no longer counts on those who search.
+const HELD_FOR: u64 = 2;
 
 /// What the workers of a runtime and its handles share.
 pub(crate) struct RuntimeInner {
@@ -57,6 +57,8 @@ pub(crate) struct RuntimeInner {
     cores: usize,
     /// B5.
     pub(crate) first_turns: FirstTurns,
+    /// Whether there were closures from outside when the clock thread looked last.
+    left_outside: AtomicBool,
     /// Workers that a goroutine held when the clock thread looked last; counted where there are more workers than cores.
     held: AtomicUsize,
     stacks: &'static Pool<Slot>,
@@ -108,6 +110,7 @@ impl RuntimeInner {
             spawned_outside: AtomicU64::new(0),
             cores,
             first_turns: FirstTurns::default(),
+            left_outside: AtomicBool::new(false),
             held: AtomicUsize::new(0),
             stacks,
             options,
@@ -229,6 +232,23 @@ impl RuntimeInner {
         }
     }
 
+    /// Wakes a sleeper if a worker that stands still has left closures behind, or somebody outside. Whoever searches finds them, unless it stands still
+    /// as well, which shows when they are there for the second time.
+    fn look_for_left(&self) {
+        let has = |p: &Processor| !(p.stealer.is_empty() && p.given.is_empty());
+        let leaves = |p: &&'static Processor| (p.is_late() || !p.doze().is_resting()) && has(p);
+        let outside = !self.injector.is_empty();
+        // ORDERING: Relaxed. The clock thread's own.
+        let again = self.left_outside.swap(outside, Relaxed) && outside;
+        let stands_still = |p: &Processor| p.watch.held() >= HELD_FOR || p.is_late();
+        let left = self.processors.iter().copied().filter(leaves);
+        if again || left.clone().any(stands_still) {
+            self.wake_sleeper();
+        } else if outside || left.count() > 0 {
+            self.wake_one();
+        }
+    }
+
     /// Counts a closure placed from outside by a hint.
     pub(crate) fn count_outside(&self) {
         // ORDERING: Relaxed, as in `inject`.
@@ -321,25 +341,24 @@ pub(crate) fn supervise(events: &mut Events) -> bool {
     let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     for runtime in runtimes.iter().filter_map(|(_, runtime)| runtime.upgrade()) {
         let workers = runtime.processors.len();
-        let sleeping = runtime.idle.sleeping();
-        if sleeping < workers {
+        // One that was notified and has not got up may have no core. What it was notified of must not wait for that.
+        if runtime.awake() > 0 {
             awake = true;
             let now = clock::now();
             for processor in &runtime.processors {
                 watchdog::look(processor, now);
-                if processor.watch.held() >= POLLED_FOR {
+                if processor.watch.held() >= HELD_FOR {
                     processor.poll_in_place(events);
                 }
             }
             if workers > runtime.cores {
+                let held = |p: &&&Processor| watchdog::is_held(p) || p.is_late();
                 // ORDERING: Relaxed. A hint.
-                runtime.held.store(runtime.processors.iter().filter(|p| watchdog::is_held(p)).count(), Relaxed);
+                runtime.held.store(runtime.processors.iter().filter(held).count(), Relaxed);
             }
             // A worker that stands still may have left closures behind, or those from outside: let a sleeper look.
-            let leaves = |p: &Processor| !(p.doze().is_resting() || p.stealer.is_empty() && p.given.is_empty());
-            let left = || !runtime.injector.is_empty() || runtime.processors.iter().any(|p| leaves(p));
-            if sleeping > 0 && left() {
-                runtime.wake_one();
+            if runtime.idle.sleeping() > 0 {
+                runtime.look_for_left();
             }
         }
     }
@@ -681,5 +700,40 @@ impl RuntimeBuilder {
     pub fn build(self) -> io::Result<Runtime> {
         self.options.check()?;
         Ok(Runtime { shared: RuntimeInner::start(self.options)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// One worker is held, the other sleeps, and a third seems to search: it has lost its core. The clock thread does not count on it for long.
+    #[test]
+    fn s_10_closures_do_not_wait_for_one_who_searches_and_does_not_come() {
+        let runtime = Runtime::builder().workers(2).name("test").build().unwrap();
+        let (held, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (holds, until) = (Arc::clone(&held), Arc::clone(&done));
+        let holder = runtime.go(move || {
+            holds.store(true, SeqCst);
+            let begin = Instant::now();
+            while !until.load(SeqCst) && begin.elapsed() < Duration::from_secs(20) {
+                std::hint::spin_loop();
+            }
+            until.load(SeqCst)
+        });
+        let shared = runtime.shared();
+        // The other one has ended its naps: it does not look any more.
+        let polls = || -> u64 { shared.processors().iter().map(|p| p.published.polls.load(Relaxed)).sum() };
+        let mut seen = u64::MAX;
+        while !held.load(SeqCst) || shared.idle().sleeping() == 0 || std::mem::replace(&mut seen, polls()) != polls() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(shared.idle().begin_search(2));
+        runtime.go(move || done.store(true, SeqCst));
+        let started = holder.join().unwrap();
+        shared.idle().end_search();
+        assert!(started, "a closure waits beside a sleeper");
     }
 }

@@ -109,6 +109,13 @@ impl Doze {
         self.0.load(Relaxed) != AWAKE
     }
 
+    /// Whether the worker was notified and has not got up, or has not begun.
+    #[cfg(not(loom))]
+    pub(crate) fn is_notified(&self) -> bool {
+        // ORDERING: Relaxed. A hint.
+        self.0.load(Relaxed) == NOTIFIED
+    }
+
     #[cfg(not(loom))]
     pub(crate) fn has_ended(&self) -> bool {
         // ORDERING: Relaxed. A hint.
@@ -175,6 +182,14 @@ impl Idle {
     pub(crate) fn wants_waking(&self) -> bool {
         // ORDERING: Relaxed, after the caller's fence.
         self.sleeping.load(Relaxed) > 0 && self.searching.load(Relaxed) == 0
+    }
+
+    /// As [`wants_waking`](Self::wants_waking), with the fence, for all that the caller has published.
+    #[inline]
+    pub(crate) fn must_wake(&self) -> bool {
+        // Fence W2.
+        fence(SeqCst);
+        self.wants_waking()
     }
 
     /// Whether a worker sleeps, searches, or has not begun.

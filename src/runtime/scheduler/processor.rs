@@ -263,6 +263,7 @@ impl Processor {
         #[cfg(target_os = "linux")]
         self.notified_on.store(rustix::thread::sched_getcpu(), Relaxed);
         self.poller.notify();
+        clock::expect_active();
     }
 
     /// The core on which somebody last ended the worker's sleep; no core's number before.
@@ -309,6 +310,11 @@ impl Processor {
     pub(crate) fn leaves_fresh(&self) -> bool {
         // ORDERING: Relaxed. A hint; the steal decides.
         self.published.fresh_left.load(Relaxed) && !self.stealer.is_empty()
+    }
+
+    /// Whether the owner was notified and does not get up, or has not begun: its thread has no core. What was placed here is better taken by others.
+    pub(crate) fn is_late(&self) -> bool {
+        self.doze.is_notified() && self.watch.late()
     }
 
     /// Whether the owner, when it looked last, had a few that compute, so that it takes a closure from whoever has one more to run (B1).

@@ -10,7 +10,8 @@
 //!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
 //!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
 //!   those (and at once when one yields that is alone, unless another worker has time), unless it has a crowd (B4, [`shed`](super::shed)). If those
-//!   were not quick, somebody is woken. What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`).
+//!   were not quick, somebody is woken. What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`), or was
+//!   notified and does not get up ([`Processor::is_late`]).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
 //!   connections, of those that have as many to the one with the fewest goroutines, and rather stays than goes.
 
@@ -344,7 +345,7 @@ impl Worker {
                 if stall >= STALL {
                     (found, more) = self.steal_some(victim);
                 }
-                if found.is_none() && stall >= STALL_PLACED {
+                if found.is_none() && (stall >= STALL_PLACED || victim.is_late()) {
                     found = steal(|| victim.given.steal());
                 }
             }

@@ -34,11 +34,7 @@ use std::{
     ptr,
     sync::{
         Arc,
-        atomic::{
-            AtomicPtr,
-            Ordering::{Relaxed, SeqCst},
-            fence,
-        },
+        atomic::{AtomicPtr, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -80,6 +76,8 @@ const SLICE: u64 = 3;
 const CALL: u32 = BUDGET / 32;
 /// Rounds after which a worker looks at everything else first, as Go's scheduler does.
 const LOOK_AROUND: u32 = 61;
+/// The same for one whose only goroutine yields, which is a much shorter round.
+const LOOK_AROUND_ALONE: u32 = 64 * LOOK_AROUND;
 /// Rounds after which a worker that is never out of work takes a closure from one that is more loaded, and the ticks, for long rounds. Seldom: what
 /// waits can still go to whoever is out of work first, and what has started cannot (`unequal`: 0.98 of the cores busy, and 0.79 when half of the
 /// difference was taken each tick).
@@ -462,8 +460,11 @@ impl Worker {
         let now = clock::now();
         self.budget.set(BUDGET);
         self.slice_start.set(now);
-        let rounds = self.count_round();
-        rounds.is_multiple_of(LOOK_AROUND) || now != self.last_look.get()
+        if self.count_round().is_multiple_of(LOOK_AROUND_ALONE) {
+            // The clock thread may have no core.
+            self.last_look.set(u64::MAX);
+        }
+        now != self.last_look.get()
     }
 
     /// Whether the slice lasts for one more operation.
@@ -725,9 +726,14 @@ impl Worker {
 impl RuntimeInner {
     /// Wakes one sleeper to search, unless somebody searches already or there is no core for it. Call after publishing.
     pub(crate) fn wake_one(&self) {
-        // Fence W2 of `idle`, for all that the caller has published.
-        fence(SeqCst);
-        if !self.idle().wants_waking() || !self.has_free_core() {
+        if self.idle().must_wake() {
+            self.wake_sleeper();
+        }
+    }
+
+    /// Wakes a sleeper, if there is one and a core for it, whoever searches.
+    pub(crate) fn wake_sleeper(&self) {
+        if !self.has_free_core() {
             return;
         }
         // Where there are more of them than cores, best one whose goroutines talk to those of others already.
