@@ -53,8 +53,9 @@ impl Held {
             fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap).find(is_named).expect("a thread of this name");
         let thread: libc::pid_t = task.file_name().to_str().unwrap().parse().unwrap();
         GO_ON.store(false, SeqCst);
+        let process = std::process::id().cast_signed();
         // SAFETY: a signal that has a handler.
-        assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGPROF) }, 0);
+        assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGPROF) }, 0);
         while HOLDS.load(SeqCst) == 0 {
             thread::yield_now();
         }

@@ -2,7 +2,7 @@
 //!
 //! - L1: a runtime's shared part lives as long as one of its workers; its processors are never freed, and serve another runtime only after
 //!   the last worker of this one has ended.
-//! - L2: giving a runtime up sets `closed` and wakes the workers, and never waits. From then on nothing new starts: closures that
+//! - L2: giving a runtime up marks it closed ([`closing`](super::scheduler::closing)) and wakes the workers, and never waits. From then on nothing new starts: closures that
 //!   were waiting are dropped, each on a goroutine of its own, since their `Drop` is user code (P5). A worker ends when nothing is
 //!   left that could run on it. It never ends while it owns a suspended goroutine: that goroutine may have lent thread-locals.
 //! - L3: every closure that waits to start has a stack reserved, so that a shortage of address space or mappings is an error of
@@ -15,7 +15,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release, SeqCst},
+            Ordering::{Relaxed, SeqCst},
             fence,
         },
     },
@@ -34,7 +34,7 @@ use crate::{
         fork,
         options::{Deadlock, Options, PanicPolicy},
         panics,
-        scheduler::{FirstTurns, Processor, Worker, idle::Idle},
+        scheduler::{FirstTurns, Processor, Worker, closing::Closing, idle::Idle},
         slot::Slot,
         task::TaskRef,
         threads::{self, Ours},
@@ -52,7 +52,7 @@ pub(crate) struct RuntimeInner {
     processors: Box<[&'static Processor]>,
     injector: Injector<TaskRef>,
     idle: Idle,
-    closed: AtomicBool,
+    closing: Closing,
     spawned_outside: AtomicU64,
     cores: usize,
     /// B5.
@@ -106,7 +106,7 @@ impl RuntimeInner {
             processors: processors.into_boxed_slice(),
             injector: Injector::new(),
             idle: Idle::new(workers),
-            closed: AtomicBool::new(false),
+            closing: Closing::new(),
             spawned_outside: AtomicU64::new(0),
             cores,
             first_turns: FirstTurns::default(),
@@ -198,14 +198,17 @@ impl RuntimeInner {
 
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        // ORDERING: Acquire. Pairs with the Release in `close`.
-        self.closed.load(Acquire)
+        self.closing.is_closed()
+    }
+
+    pub(crate) fn closing(&self) -> &Closing {
+        &self.closing
     }
 
     /// L2.
     pub(crate) fn close(&self) {
-        // ORDERING: Release; `notify` fences before it looks for sleepers.
-        self.closed.store(true, Release);
+        self.closing.close();
+        // Each with a fence before it looks whether the worker sleeps.
         for processor in &self.processors {
             processor.notify();
         }
@@ -222,10 +225,9 @@ impl RuntimeInner {
     /// Places a closure with one worker. The caller is on a worker of this runtime, or keeps the runtime open.
     pub(crate) fn place(&self, processor: &Processor, task: TaskRef) {
         processor.give(task);
-        // Partner of the fence in `Worker::may_end`: either that worker sees the closure, or we see `closed` and take back what it may have
-        // left behind; the caller's own worker looks at the injector before it ends.
-        fence(SeqCst);
-        if self.is_closed() {
+        // Either that worker sees the closure, or we take back what it may have left behind; the caller's own worker looks at the injector before
+        // it ends.
+        if self.closing.is_too_late() {
             while let Some(task) = super::scheduler::steal(|| processor.given.steal()) {
                 self.injector.push(task);
             }

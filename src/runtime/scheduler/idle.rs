@@ -166,14 +166,41 @@ impl Idle {
         self.searching.fetch_sub(1, AcqRel) == 1
     }
 
-    pub(crate) fn sleeps(&self) {
+    /// S1 and S2 for directed and undirected wakes: who sees the worker asleep by its word sees it by the count as well.
+    #[inline]
+    pub(crate) fn announce(&self, doze: &Doze) {
         // ORDERING: Release, followed by the fence in `Doze::announce`.
         self.sleeping.fetch_add(1, Release);
+        doze.announce();
     }
 
-    pub(crate) fn wakes(&self) {
+    /// The end of sleep, or of the attempt. True when somebody notified us meanwhile.
+    #[inline]
+    pub(crate) fn wake_up(&self, doze: &Doze) -> bool {
+        let notified = doze.wake_up();
         // ORDERING: Release. A count for others' decisions.
         self.sleeping.fetch_sub(1, Release);
+        notified
+    }
+
+    /// A worker ends, and counts as one that sleeps.
+    #[inline]
+    pub(crate) fn end(&self, doze: &Doze) {
+        // ORDERING: as in `announce`.
+        self.sleeping.fetch_add(1, Release);
+        doze.end();
+    }
+
+    /// What the last searcher does that has found something, when there is more, which `left` tells: true when it has to wake a sleeper.
+    #[inline]
+    pub(crate) fn end_search_with_more(&self, left: impl FnOnce() -> bool) -> bool {
+        let last = self.end_search();
+        if !last {
+            return false;
+        }
+        // Partner of the fence of a publisher: either it sees that nobody searches any more, or what it has published is seen below.
+        fence(SeqCst);
+        left()
     }
 
     /// Whether a publisher has somebody to wake. Call after the publishing push and a SeqCst fence; without the fence the answer
@@ -223,6 +250,20 @@ mod loom_idle {
         eventfd: Notify,
     }
 
+    impl World {
+        /// As a closure is injected.
+        fn publish(&self) {
+            self.work.store(true, Release);
+            self.wake_one();
+        }
+
+        fn wake_one(&self) {
+            if self.idle.must_wake() && self.doze.notify_fenced() {
+                self.eventfd.notify();
+            }
+        }
+    }
+
     fn world() -> Arc<World> {
         Arc::new(World { doze: Doze::new(), idle: Idle::new(1), work: AtomicBool::new(false), eventfd: Notify::new() })
     }
@@ -240,13 +281,11 @@ mod loom_idle {
                     return;
                 }
             }
-            world.idle.sleeps();
-            world.doze.announce();
+            world.idle.announce(&world.doze);
             if !world.work.load(Relaxed) {
                 world.eventfd.wait();
             }
-            world.doze.wake_up();
-            world.idle.wakes();
+            world.idle.wake_up(&world.doze);
         }
     }
 
@@ -272,14 +311,51 @@ mod loom_idle {
             let world = world();
             let publisher = world.clone();
             let other = thread::spawn(move || {
-                publisher.work.store(true, Release);
-                fence(SeqCst);
-                if publisher.idle.wants_waking() && publisher.doze.notify_fenced() {
-                    publisher.eventfd.notify();
-                }
+                publisher.publish();
             });
             sleeper(&world, true);
             other.join().unwrap();
+        });
+    }
+
+    /// While one searches the publisher leaves its closure to that one. If an answer ends the search, and whoever was answered has something else to do,
+    /// it is left to the one that goes to sleep.
+    #[test]
+    fn a_search_that_an_answer_ends_leaves_no_closure_beside_a_sleeper() {
+        loom::model(|| {
+            let world = world();
+            assert!(world.idle.begin_search(2));
+            let (publisher, searcher) = (world.clone(), world.clone());
+            let publisher = thread::spawn(move || publisher.publish());
+            let searcher = thread::spawn(move || {
+                if searcher.idle.end_search_with_more(|| searcher.work.load(Relaxed)) {
+                    searcher.wake_one();
+                }
+            });
+            sleeper(&world, false);
+            publisher.join().unwrap();
+            searcher.join().unwrap();
+        });
+    }
+
+    /// The same with the look before the end of the search must be caught.
+    #[test]
+    #[should_panic]
+    fn a_search_that_looks_before_it_ends_is_caught() {
+        loom::model(|| {
+            let world = world();
+            assert!(world.idle.begin_search(2));
+            let (publisher, searcher) = (world.clone(), world.clone());
+            let publisher = thread::spawn(move || publisher.publish());
+            let searcher = thread::spawn(move || {
+                let left = searcher.work.load(Relaxed);
+                if searcher.idle.end_search() && left {
+                    searcher.wake_one();
+                }
+            });
+            sleeper(&world, false);
+            publisher.join().unwrap();
+            searcher.join().unwrap();
         });
     }
 
@@ -292,15 +368,13 @@ mod loom_idle {
             let (publisher, seen) = (world.clone(), ending.clone());
             let publisher = thread::spawn(move || {
                 publisher.work.store(true, Release);
-                fence(SeqCst);
-                if publisher.idle.wants_waking() && !seen.notify_fenced() && publisher.doze.notify_fenced() {
+                if publisher.idle.must_wake() && !seen.notify_fenced() && publisher.doze.notify_fenced() {
                     publisher.eventfd.notify();
                 }
             });
             let (other, ends) = (world.clone(), ending);
             let ends = thread::spawn(move || {
-                other.idle.sleeps();
-                ends.end();
+                other.idle.end(&ends);
             });
             sleeper(&world, false);
             publisher.join().unwrap();
@@ -329,14 +403,12 @@ mod loom_idle {
                     // For the model's end only.
                     return crowd.eventfds[other].notify();
                 }
-                crowd.idle.sleeps();
-                crowd.dozes[me].announce();
+                crowd.idle.announce(&crowd.dozes[me]);
                 let left = crowd.work.load(Relaxed) && other_awake() < CORES;
                 if !left && !crowd.taken.load(Relaxed) {
                     crowd.eventfds[me].wait();
                 }
-                crowd.dozes[me].wake_up();
-                crowd.idle.wakes();
+                crowd.idle.wake_up(&crowd.dozes[me]);
             }
         }
 
@@ -353,9 +425,8 @@ mod loom_idle {
             let publisher = crowd.clone();
             let publisher = thread::spawn(move || {
                 publisher.work.store(true, Release);
-                fence(SeqCst);
-                let awake = publisher.dozes.iter().filter(|doze| !doze.is_asleep()).count();
-                if publisher.idle.wants_waking() && awake < CORES {
+                if publisher.idle.must_wake() && publisher.dozes.iter().filter(|doze| !doze.is_asleep()).count() < CORES
+                {
                     for (doze, eventfd) in publisher.dozes.iter().zip(&publisher.eventfds) {
                         if doze.notify_fenced() {
                             return eventfd.notify();

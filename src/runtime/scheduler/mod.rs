@@ -4,6 +4,7 @@
 //! goroutine belongs to that worker's OS thread. So there is no state between running and parked: a waker may publish a wake while
 //! the goroutine is still on its way to park, since only its own worker can run it, and is busy running it.
 
+pub(crate) mod closing;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 #[cfg(not(loom))]

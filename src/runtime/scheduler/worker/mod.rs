@@ -274,8 +274,7 @@ impl Worker {
             }
         }
         // To the others a worker that has ended is one that sleeps.
-        self.runtime.idle().sleeps();
-        self.processor.doze().end();
+        self.runtime.idle().end(self.processor.doze());
         self.processor.watch.thread.store(0, Relaxed);
         CURRENT.set(std::ptr::null());
         self.processor.stop_polling();

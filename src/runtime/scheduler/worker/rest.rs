@@ -3,10 +3,7 @@
 //! The steps S1 to S3 are those of [`idle`](crate::runtime::scheduler::idle).
 
 use std::{
-    sync::atomic::{
-        Ordering::{Relaxed, SeqCst},
-        fence,
-    },
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
@@ -49,12 +46,8 @@ const TRIM_DEEP_PAUSE: u64 = 16;
 
 impl Worker {
     pub(super) fn may_end(&self) -> bool {
-        if !self.runtime.is_closed() {
-            return false;
-        }
-        // Partner of the fence in `RuntimeInner::place`: what was placed here before its caller saw `closed` is seen below.
-        fence(SeqCst);
-        self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work()
+        let nothing_left = || self.processor.live() == 0 && self.stalled.get().is_none() && !self.has_work();
+        self.runtime.closing().may_end(nothing_left)
     }
 
     /// Whether there is anything for this worker to do now.
@@ -214,20 +207,25 @@ impl Worker {
             None => (limit / 2).max(SEARCH_MIN),
         });
         if everywhere {
-            let last = self.runtime.idle().end_search();
-            if let Some(answered) = found
-                && last
-            {
-                // Partner of the fence in `wake_one`: either a publisher sees that nobody searches any more, or its closure is seen below
-                // or in `take_injected`.
-                fence(SeqCst);
-                // Others may sleep beside more of the same. Who was answered does not come to what was injected so soon.
-                if self.others_leave_work() || (answered && !self.runtime.injector().is_empty()) {
-                    self.runtime.wake_one();
+            let idle = self.runtime.idle();
+            match found {
+                None => _ = idle.end_search(),
+                // Others may sleep beside more of the same. Who has something of its own does not come to what was injected so soon; who has not
+                // sees it in `take_injected`.
+                Some(answered) => {
+                    let injected = || self.has_more_urgent(answered) && !self.runtime.injector().is_empty();
+                    if idle.end_search_with_more(|| self.others_leave_work() || injected()) {
+                        self.runtime.wake_one();
+                    }
                 }
             }
         }
         found.is_some()
+    }
+
+    /// Whether there is something that comes before what was injected.
+    fn has_more_urgent(&self, answered: bool) -> bool {
+        answered || !self.processor.inbox().is_empty() || !self.processor.given.is_empty()
     }
 
     /// Looks at the inbox for a short while, since that is where goroutines of other workers answer.
@@ -246,12 +244,11 @@ impl Worker {
         let mut naps = 0;
         loop {
             let pause = self.give_back_pages();
-            self.runtime.idle().sleeps();
-            self.processor.doze().announce();
+            self.runtime.idle().announce(self.processor.doze());
             // S3: the last look.
             let left = self.others_leave_work();
             self.found_left.set(left);
-            let work = left || self.has_own_work() || (self.runtime.is_closed() && self.may_end());
+            let work = left || self.has_own_work() || self.may_end();
             let mut napping = false;
             if !work {
                 let (timeout, is_nap) = self.sleep_time(naps);
@@ -263,8 +260,7 @@ impl Worker {
             // Getting up is a scheduling point: thieves count from here (B2).
             self.count_round();
             self.processor.rests(clock::now());
-            let notified = self.processor.doze().wake_up();
-            self.runtime.idle().wakes();
+            let notified = self.runtime.idle().wake_up(self.processor.doze());
             if notified && !work {
                 self.measure_wake();
                 self.lend_core.leave_to_notifier(self.processor, self.runtime.processors(), clock::now());
