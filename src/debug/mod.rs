@@ -21,11 +21,15 @@ pub mod trace;
 pub(crate) mod watchdog;
 
 use std::{
-    io::Write,
-    os::fd::AsFd,
+    io,
     sync::Arc,
     thread,
     time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, write},
 };
 
 pub use self::dump::dump;
@@ -67,10 +71,19 @@ fn born_watched(task: &TaskRef) {
     }
 }
 
-/// Writes to standard error without its lock, which a goroutine that waits may hold.
+/// Writes to standard error without its lock, which a goroutine that waits may hold, and without a descriptor of its own: the table may be full.
+/// If somebody has made that a pipe that does not block, who reads from it is given time when it is full.
 pub(crate) fn write_error(text: &str) {
-    if let Ok(descriptor) = std::io::stderr().as_fd().try_clone_to_owned() {
-        // There is nobody to tell of an error.
-        let _ = std::fs::File::from(descriptor).write_all(text.as_bytes());
+    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let (stderr, mut rest) = (io::stderr(), text.as_bytes());
+    let room = || poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&PATIENCE));
+    while !rest.is_empty() {
+        match write(&stderr, rest) {
+            Ok(written @ 1..) => rest = &rest[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if matches!(room(), Ok(1) | Err(Errno::INTR)) => {}
+            // There is nobody to tell of an error.
+            _ => return,
+        }
     }
 }
