@@ -3,12 +3,28 @@
 #![cfg(target_os = "linux")]
 
 mod common;
+#[path = "common/filter.rs"]
+mod filter;
 
-use std::{fs as std_fs, io as std_io, time::Duration};
+use std::{
+    fs as std_fs,
+    io::{self as std_io, Read, Write},
+    thread,
+    time::Duration,
+};
 
-use common::{child, is_child, stderr};
-use oxigo::{Deadlock, Runtime, unbuffered};
+use common::{child, is_child, rt, stderr};
+use oxigo::{Deadlock, Runtime, fs, io, net::unix::UnixStream, unbuffered};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+
+/// Runs `body` in a process of its own, which has to end well.
+fn alone(name: &str, body: impl FnOnce()) {
+    if is_child(name) {
+        return body();
+    }
+    let output = child(name);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
 
 /// Fills the table of descriptors; it is full for as long as the result lives.
 fn full_table() -> Vec<std_fs::File> {
@@ -75,4 +91,47 @@ fn a_report_is_whole_on_a_standard_error_that_does_not_block() {
     for n in 0..2000 {
         assert!(stderr(&output).contains(&format!("[one of many {n:0100}]")), "{n}");
     }
+}
+
+/// A copy takes a pipe of its own if there is one to be had; where there was none it failed, though a buffer does as well.
+#[test]
+fn a_copy_needs_no_room_in_the_table_of_descriptors() {
+    alone("a_copy_needs_no_room_in_the_table_of_descriptors", || {
+        rt(1, || {
+            let ((near, mut far), (mut reader, writer)) = (UnixStream::pair().unwrap(), io::pipe().unwrap());
+            far.write_all(b"passed on").unwrap();
+            drop(far);
+            let full = full_table();
+            assert_eq!(io::copy(&near, &writer).unwrap(), 9);
+            drop((full, writer));
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "passed on");
+        });
+    });
+}
+
+/// Filters most often answer with `EPERM`.
+#[test]
+fn a_copy_goes_through_a_buffer_where_a_filter_refuses_the_calls() {
+    alone("a_copy_goes_through_a_buffer_where_a_filter_refuses_the_calls", || {
+        for error in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
+            thread::spawn(move || filtered_copy(error)).join().unwrap();
+        }
+    });
+}
+
+fn filtered_copy(error: i32) {
+    filter::refuse_here(&[(libc::SYS_splice, error), (libc::SYS_sendfile, error)]);
+    let ((near, mut far), (mut reader, writer)) = (UnixStream::pair().unwrap(), io::pipe().unwrap());
+    far.write_all(b"passed on").unwrap();
+    drop(far);
+    assert_eq!(io::copy(&near, &writer).unwrap(), 9);
+    // All of it has room in the pipe.
+    let manifest = fs::read("Cargo.toml").unwrap();
+    assert_eq!(io::copy(&fs::File::open("Cargo.toml").unwrap(), &writer).unwrap(), manifest.len() as u64);
+    drop(writer);
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    assert_eq!((&bytes[..9], &bytes[9..]), (&b"passed on"[..], &manifest[..]));
 }

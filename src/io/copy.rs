@@ -2,7 +2,7 @@
 //!
 //! - Stream to stream: `splice` into a pipe of our own and out again, so the bytes never come to user space.
 //! - File to stream: `sendfile`, on a thread of the blocking pool, since it may wait for the disk.
-//! - Everything else, other systems, and what the kernel refuses (`InvalidInput` before the first byte): through a buffer.
+//! - Everything else, other systems, and what the kernel or a filter of system calls refuses before the first byte: through a buffer.
 
 use std::io::{self, Read, Write};
 
@@ -194,7 +194,8 @@ mod kernel {
 
     /// None when the kernel cannot do it for these.
     pub(super) fn splice_all(from: &Descriptor, to: &Descriptor) -> io::Result<Option<u64>> {
-        let (out, into) = system::pipe()?;
+        // The table of descriptors may be full. A buffer takes no place there.
+        let Ok((out, into)) = system::pipe() else { return Ok(None) };
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let mut total = 0;
         loop {
@@ -231,7 +232,9 @@ mod kernel {
         }
     }
 
+    /// Whether the kernel cannot do it for these, or a filter of system calls lets nobody ask. An error that was meant comes again.
     fn is_refusal(error: &io::Error) -> bool {
-        matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
+        use Errno as E;
+        matches!(Errno::from_io_error(error), Some(E::INVAL | E::NOSYS | E::OPNOTSUPP | E::PERM | E::ACCESS))
     }
 }
