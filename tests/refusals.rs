@@ -7,14 +7,19 @@ mod common;
 mod filter;
 
 use std::{
+    error::Error,
     fs as std_fs,
-    io::{self as std_io, Read, Write},
+    io::{self as std_io, ErrorKind, Read, Write},
     thread,
     time::Duration,
 };
 
 use common::{child, is_child, rt, stderr};
-use oxigo::{Deadlock, Runtime, fs, io, net::unix::UnixStream, unbuffered};
+use oxigo::{
+    Deadlock, Runtime, fs, io,
+    net::{TcpListener, TcpStream, unix::UnixStream},
+    unbuffered,
+};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 /// Runs `body` in a process of its own, which has to end well.
@@ -134,4 +139,36 @@ fn filtered_copy(error: i32) {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).unwrap();
     assert_eq!((&bytes[..9], &bytes[9..]), (&b"passed on"[..], &manifest[..]));
+}
+
+/// The system says of a descriptor that cannot be watched that no space is left on a device.
+#[test]
+fn the_limit_of_watched_descriptors_is_named() {
+    alone("the_limit_of_watched_descriptors_is_named", || {
+        rt(1, || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let (near, mut far) = UnixStream::pair().unwrap();
+            filter::refuse_everywhere(&[(libc::SYS_epoll_ctl, libc::ENOSPC)]);
+            let told = |error: std_io::Error| {
+                assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+                assert!(error.to_string().contains("fs.epoll.max_user_watches"), "{error}");
+                let source = error.source().and_then(|source| source.downcast_ref::<std_io::Error>());
+                assert_eq!(source.and_then(std_io::Error::raw_os_error), Some(libc::ENOSPC));
+            };
+            told((&near).read(&mut [0]).unwrap_err());
+            let refused = Runtime::builder().workers(2).build().unwrap_err();
+            assert!(refused.to_string().contains("fs.epoll.max_user_watches"), "{refused}");
+            let begin = std::time::Instant::now();
+            told(listener.accept().unwrap_err());
+            assert!(begin.elapsed() >= Duration::from_millis(10), "a loop that tries again would spin");
+            // What need not wait is done.
+            far.write_all(&[7]).unwrap();
+            let mut byte = [0];
+            (&near).read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [7]);
+            let _queued = std::net::TcpStream::connect(address).unwrap();
+            drop::<TcpStream>(listener.accept().unwrap().0);
+        });
+    });
 }

@@ -1,8 +1,6 @@
 //! What is done through a descriptor, whatever it is: reading, whole writes in turn, accepting; and how one is taken over and given out.
 
 use std::{
-    error::Error,
-    fmt,
     io::{self, IoSlice, IoSliceMut},
     net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -25,6 +23,7 @@ use crate::{
         park::{self, Accepted},
         wait::Reason,
     },
+    util::limit_reached,
 };
 
 /// The kernel takes so many buffers in one call.
@@ -258,28 +257,13 @@ fn back_off_when_full(error: io::Error) -> io::Error {
         Some(Errno::MFILE) => "this process's limit of descriptors (ulimit -n)",
         Some(Errno::NFILE) => "the system's limit of descriptors (fs.file-max)",
         Some(Errno::NOBUFS | Errno::NOMEM) => "the system's memory for sockets",
+        // The listener could not be watched.
+        None if error.kind() == io::ErrorKind::OutOfMemory => {
+            crate::time::sleep(PAUSE);
+            return error;
+        }
         _ => return error,
     };
     crate::time::sleep(PAUSE);
-    // The kind of the other limits of this crate.
-    io::Error::new(io::ErrorKind::OutOfMemory, LimitReached { limit, error })
-}
-
-/// Inside an `io::Error`, which has room for a text or for the system's code: the code is that of the source.
-#[derive(Debug)]
-struct LimitReached {
-    limit: &'static str,
-    error: io::Error,
-}
-
-impl fmt::Display for LimitReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is reached: {}", self.limit, self.error)
-    }
-}
-
-impl Error for LimitReached {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
+    limit_reached(limit, error)
 }

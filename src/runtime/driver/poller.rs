@@ -33,6 +33,7 @@ mod epoll {
     };
 
     use super::{Ready, dispatch};
+    use crate::util::limit_reached;
 
     /// So much of a key comes back with its events.
     pub(crate) const KEY_BITS: u32 = u64::BITS;
@@ -65,7 +66,7 @@ mod epoll {
             let epoll = epoll::create(CreateFlags::CLOEXEC)?;
             let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             // Edge-triggered: each write is one edge, so the count need not be read back.
-            epoll::add(&epoll, &wake, EventData::new_u64(NOTIFICATION), EventFlags::IN | EventFlags::ET)?;
+            add(&epoll, wake.as_fd(), NOTIFICATION, EventFlags::IN | EventFlags::ET)?;
             Ok(Self { epoll, wake })
         }
 
@@ -116,13 +117,21 @@ mod epoll {
 
         pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
             let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-            Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key), flags)?)
+            add(&self.epoll, fd, key, flags)
         }
 
         pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
             // Fails only when it was never there.
             let _ = epoll::delete(&self.epoll, fd);
         }
+    }
+
+    fn add(epoll: &OwnedFd, fd: BorrowedFd<'_>, key: u64, flags: EventFlags) -> io::Result<()> {
+        epoll::add(epoll, fd, EventData::new_u64(key), flags).map_err(|error| match error {
+            // The system's own word is about a device that is full.
+            Errno::NOSPC => limit_reached("the limit of watched descriptors (fs.epoll.max_user_watches)", error),
+            _ => error.into(),
+        })
     }
 
     fn readiness(flags: EventFlags) -> Ready {
