@@ -10,13 +10,14 @@ use std::{
     error::Error,
     fs as std_fs,
     io::{self as std_io, ErrorKind, Read, Write},
+    sync::mpsc,
     thread,
     time::Duration,
 };
 
 use common::{child, is_child, rt, stderr};
 use oxigo::{
-    Deadlock, Runtime, fs, io,
+    Deadlock, Runtime, bounded, fs, go, io,
     net::{TcpListener, TcpStream, unix::UnixStream},
     unbuffered,
 };
@@ -169,6 +170,40 @@ fn the_limit_of_watched_descriptors_is_named() {
             assert_eq!(byte, [7]);
             let _queued = std::net::TcpStream::connect(address).unwrap();
             drop::<TcpStream>(listener.accept().unwrap().0);
+        });
+    });
+}
+
+/// A call for which no thread could be started waited until one of the others had ended, though there was room for a thread again.
+#[test]
+fn a_blocking_call_does_not_wait_for_another_when_threads_can_be_had_again() {
+    alone("a_blocking_call_does_not_wait_for_another_when_threads_can_be_had_again", || {
+        rt(1, || {
+            let (goes_on, ends) = mpsc::channel::<()>();
+            let ((begun, has_begun), (done, is_done)) = (bounded(1), bounded(1));
+            let first = go(move || {
+                oxigo::blocking(move || {
+                    begun.send(()).unwrap();
+                    ends.recv().unwrap();
+                });
+            });
+            has_begun.recv().unwrap();
+            let before = getrlimit(Resource::As);
+            let pages = std_fs::read_to_string("/proc/self/statm").unwrap();
+            let now = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64;
+            setrlimit(Resource::As, Rlimit { current: Some(now + (1 << 20)), maximum: before.maximum }).unwrap();
+            let second = go(move || {
+                oxigo::blocking(|| ());
+                done.send(()).unwrap();
+            });
+            // On one worker: it waits now.
+            oxigo::yield_now();
+            assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "there was a thread for it");
+            setrlimit(Resource::As, before).unwrap();
+            is_done.recv_timeout(Duration::from_secs(30)).expect("no thread was started for it");
+            goes_on.send(()).unwrap();
+            first.join().unwrap();
+            second.join().unwrap();
         });
     });
 }

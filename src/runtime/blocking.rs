@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     io, panic,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -25,6 +28,8 @@ use crate::{
 const MOST_THREADS: usize = 512;
 /// How long a thread without work stays.
 const LINGER: Duration = Duration::from_secs(10);
+/// Ticks after which a thread that could not be started is tried again.
+const TRY_AGAIN: u64 = 10;
 
 /// Runs `f` where it may block the OS thread, and parks the goroutine until it is done.
 ///
@@ -211,26 +216,76 @@ struct State {
     idle: usize,
 }
 
+impl State {
+    /// Whether those that wait for work are too few for the jobs and so many more, and there may be more threads.
+    fn wants_thread(&self, more: usize) -> bool {
+        self.jobs.len() + more > self.idle && self.threads < MOST_THREADS
+    }
+}
+
 static POOL: Pool =
     Pool { state: Mutex::new(State { jobs: VecDeque::new(), threads: 0, idle: 0 }), work: Condvar::new() };
+
+/// A job waits that no thread could be started for, though there may be more of them. Those that there are may be busy for ever.
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// Called by the clock thread at every tick: starts what threads could not be had before. Whether some are still missing.
+pub(crate) fn relieve(now: u64) -> bool {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // ORDERING: Relaxed. The fences of C2 of `clock` order it: the clock asks once more after its own before it sleeps, and `submit` wakes it after its
+    // own. `NEXT` is the clock's alone.
+    if !SHORT.load(Relaxed) {
+        return false;
+    }
+    if now < NEXT.load(Relaxed) {
+        return true;
+    }
+    NEXT.store(now + TRY_AGAIN, Relaxed);
+    POOL.relieve()
+}
 
 impl Pool {
     fn submit(&'static self, job: Job) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.jobs.len() < state.idle || state.threads == MOST_THREADS {
+        if !state.wants_thread(1) {
             state.jobs.push_back(job);
             drop(state);
             self.work.notify_one();
             return Ok(());
         }
-        match thread::Builder::new().name("oxigo-blocking".into()).spawn(|| self.serve()) {
-            Ok(_) => state.threads += 1,
-            // Some thread will come to it.
-            Err(_) if state.threads > 0 => {}
+        let short = match self.start(&mut state) {
+            Ok(()) => false,
+            // Some thread will come to it, or be there later.
+            Err(_) if state.threads > 0 => true,
             Err(error) => return Err(error),
-        }
+        };
         state.jobs.push_back(job);
+        if short {
+            // ORDERING: Relaxed, as in `relieve`. Written under the lock.
+            SHORT.store(true, Relaxed);
+            drop(state);
+            clock::active();
+        }
         Ok(())
+    }
+
+    fn start(&'static self, state: &mut State) -> io::Result<()> {
+        thread::Builder::new().name("oxigo-blocking".into()).spawn(|| self.serve())?;
+        state.threads += 1;
+        Ok(())
+    }
+
+    /// One thread more at most. Whether others are missing.
+    fn relieve(&'static self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.wants_thread(0) {
+            // Tried again later.
+            let _ = self.start(&mut state);
+        }
+        // One that has just been started has not taken its job yet.
+        let short = state.wants_thread(0);
+        SHORT.store(short, Relaxed);
+        short
     }
 
     fn serve(&self) {

@@ -114,7 +114,8 @@ fn run() {
     loop {
         thread::sleep(TICK);
         advance();
-        let awake = super::lifecycle::supervise(&mut events);
+        let short = super::blocking::relieve(now());
+        let awake = super::lifecycle::supervise(&mut events) || short;
         let activity = ACTIVITY.load(Relaxed);
         quiet = if awake || activity != seen { 0 } else { quiet + 1 };
         seen = activity;
@@ -125,7 +126,10 @@ fn run() {
         ASLEEP.store(true, Relaxed);
         fence(SeqCst);
         let mut detector = Detector::new();
-        while ACTIVITY.load(Relaxed) == seen && !super::lifecycle::supervise(&mut events) {
+        while ACTIVITY.load(Relaxed) == seen
+            && !super::blocking::relieve(now())
+            && !super::lifecycle::supervise(&mut events)
+        {
             match detector.look() {
                 Some(pause) => thread::park_timeout(pause),
                 None => thread::park(),
