@@ -111,8 +111,9 @@ mod epoll {
 
         /// Ends the worker's wait, now or when it begins.
         pub(crate) fn notify(&self) {
-            // A full counter is as good as an increment: the descriptor is readable and an edge is due.
-            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+            // A full counter is as good as an increment: the descriptor is readable and an edge is due. Nothing interrupts a write that does not wait, but
+            // who supervises system calls may, and a wake that is lost is lost for ever.
+            while rustix::io::write(&self.wake, &1_u64.to_ne_bytes()) == Err(Errno::INTR) {}
         }
 
         pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
