@@ -10,6 +10,7 @@ use std::{
     error::Error,
     fs as std_fs,
     io::{self as std_io, ErrorKind, Read, Write},
+    os::fd::OwnedFd,
     sync::mpsc,
     thread,
     time::Duration,
@@ -19,6 +20,7 @@ use common::{child, is_child, rt, stderr};
 use oxigo::{
     Deadlock, Runtime, bounded, fs, go, io,
     net::{TcpListener, TcpStream, unix::UnixStream},
+    process::Command,
     unbuffered,
 };
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
@@ -204,6 +206,32 @@ fn a_blocking_call_does_not_wait_for_another_when_threads_can_be_had_again() {
             goes_on.send(()).unwrap();
             first.join().unwrap();
             second.join().unwrap();
+        });
+    });
+}
+
+/// Threads of ours block the signal that comes with the error. It stayed pending, and ended the process when that thread started another one.
+#[test]
+fn a_write_that_was_refused_does_not_end_the_process_later() {
+    alone("a_write_that_was_refused_does_not_end_the_process_later", || {
+        // SAFETY: an action that needs nothing.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        rt(1, || {
+            let (reader, writer) = std_io::pipe().unwrap();
+            drop(reader);
+            let refused =
+                fs::File::from(std_fs::File::from(OwnedFd::from(writer))).write_all(b"to nobody").unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::BrokenPipe);
+            assert!(Command::new("true").status().unwrap().success());
+
+            let path = std::env::temp_dir().join(format!("oxigo-refusals-{}", std::process::id()));
+            let before = getrlimit(Resource::Fsize);
+            setrlimit(Resource::Fsize, Rlimit { current: Some(1 << 16), maximum: before.maximum }).unwrap();
+            let refused = fs::write(&path, vec![0; 1 << 20]).unwrap_err();
+            setrlimit(Resource::Fsize, before).unwrap();
+            std_fs::remove_file(path).unwrap();
+            assert_eq!(refused.kind(), ErrorKind::FileTooLarge);
+            assert!(Command::new("true").status().unwrap().success());
         });
     });
 }

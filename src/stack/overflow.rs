@@ -347,6 +347,7 @@ pub(crate) fn with_asynchronous_signals<R>(f: impl FnOnce() -> R) -> R {
         }
     }
     let set = asynchronous_signals();
+    forget_refusals();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: a valid set, and room for another.
     if unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, before.as_mut_ptr()) } != 0 {
@@ -356,6 +357,25 @@ pub(crate) fn with_asynchronous_signals<R>(f: impl FnOnce() -> R) -> R {
     let _restore = Restore(unsafe { before.assume_init() });
     f()
 }
+
+/// Takes the signals that the calling thread has raised by a write that was refused: to a file that has met its limit, or to a pipe that nobody reads in a
+/// program that does not ignore that. The thread blocks them, and whoever wrote has had the error; let in, they would end the process for it.
+#[cfg(target_os = "linux")]
+fn forget_refusals() {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: fills the set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
+        // SAFETY: a set that was filled, and a valid signal.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    }
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid set and time; what is taken is told to nobody. It does not wait.
+    while unsafe { libc::sigtimedwait(set.as_ptr(), ptr::null_mut(), &raw const now) } > 0 {}
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_refusals() {}
 
 fn asynchronous_signals() -> libc::sigset_t {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
