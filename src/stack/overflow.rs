@@ -11,7 +11,7 @@
 
 use std::{
     io,
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     ptr::{self, NonNull},
     sync::{
         Once,
@@ -271,6 +271,8 @@ impl AltStack {
         let mapping = unsafe {
             mmap_anonymous(ptr::null_mut(), ALT_SIZE + page, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
         };
+        // Until the signal stack is installed.
+        let unused = Unmapped(mapping);
         // SAFETY: the first page of the new mapping becomes its guard.
         unsafe { mprotect(mapping, page, MprotectFlags::empty())? };
         let stack = libc::stack_t { ss_sp: mapping.wrapping_byte_add(page), ss_flags: 0, ss_size: ALT_SIZE };
@@ -279,6 +281,7 @@ impl AltStack {
         if unsafe { libc::sigaltstack(&raw const stack, before.as_mut_ptr()) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        mem::forget(unused);
         // SAFETY: written by the call.
         let mut before = unsafe { before.assume_init() };
         if before.ss_flags & libc::SS_DISABLE != 0 {
@@ -293,8 +296,17 @@ impl Drop for AltStack {
     fn drop(&mut self) {
         // SAFETY: what stood before on this thread.
         unsafe { libc::sigaltstack(&raw const self.before, ptr::null_mut()) };
-        // SAFETY: our mapping, which no signal uses any more.
-        let _ = unsafe { rustix::mm::munmap(self.mapping, ALT_SIZE + rustix::param::page_size()) };
+        drop(Unmapped(self.mapping));
+    }
+}
+
+/// The mapping of an [`AltStack`] that no signal uses: given back when dropped.
+struct Unmapped(*mut libc::c_void);
+
+impl Drop for Unmapped {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, whole, which nobody uses.
+        let _ = unsafe { rustix::mm::munmap(self.0, ALT_SIZE + rustix::param::page_size()) };
     }
 }
 
