@@ -437,7 +437,9 @@ fn finish() -> io::Result<()> {
     let measured = output.began.instant.elapsed();
     std::thread::sleep(Duration::from_millis(20).saturating_sub(measured));
     let scale = output.began.scale(Anchor::new());
-    written.write(output, scale)
+    let Output { file, path, began } = output;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    written.write(file, began, scale).map_err(named)
 }
 
 /// Begins the trace that the environment asks for, once; it ends with the process.
@@ -476,8 +478,7 @@ struct Written {
 }
 
 impl Written {
-    fn write(mut self, output: Output, scale: f64) -> io::Result<()> {
-        let Output { file, path, began } = output;
+    fn write(mut self, file: File, began: Anchor, scale: f64) -> io::Result<()> {
         for (_, event) in &mut self.events {
             // Both ends are rounded alike, so that what does not overlap does not begin to.
             let [at, end] =
@@ -536,7 +537,7 @@ impl Written {
             write!(out, ",\n{line}")?;
         }
         out.write_all(b"\n]}\n")?;
-        out.flush().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        out.flush()
     }
 
     /// Writes one event as an object. Writing to a string does not fail.
