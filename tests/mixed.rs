@@ -641,7 +641,7 @@ fn stacks(mut random: Random) {
     fn deep(n: usize) -> usize {
         let mut room = [0_u8; 512];
         room[n % 512] = 1;
-        if n % 16 == 0 {
+        if n.is_multiple_of(16) {
             yield_now();
         }
         std::hint::black_box(&mut room);
