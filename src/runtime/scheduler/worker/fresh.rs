@@ -403,11 +403,12 @@ impl Worker {
     }
 }
 
-/// Whether it is less loaded than a worker with `mine` ready, as it sees that itself: one that is never out of work does not come for a small
-/// difference (`take_from_more_loaded`).
+/// Whether it is less loaded than a worker with `mine` ready, about as it sees that itself: one that is never out of work does not come for a small
+/// difference (`take_from_more_loaded`). A difference that is almost enough soon is, and what waits for that can still go to either (`unequal`: 0.97 of
+/// the cores busy, and 0.94 where only those count that would come now).
 fn less_loaded(other: &Processor, mine: u32, now: u64) -> bool {
     let rests = other.is_out_of_work() || other.last_rest() + LEFT_TICKS >= now;
-    other.ready() + if rests { 0 } else { difference(other.takes_one_more()) } < mine
+    other.ready() + if rests { 0 } else { difference(other.takes_one_more()).min(1) } < mine
 }
 
 /// By more than so much another worker has to be more loaded for one that is never out of work to take from it: by any, where there are a few that
@@ -443,7 +444,7 @@ mod tests {
         // One that runs.
         assert_eq!(other.ready(), 1);
         let least = || (0..10).find(|mine| less_loaded(other, *mine, NOW));
-        assert_eq!(least(), Some(4));
+        assert_eq!(least(), Some(3));
         other.set_takes_one_more(true);
         assert_eq!(least(), Some(2));
         other.set_takes_one_more(false);
@@ -452,7 +453,7 @@ mod tests {
         assert_eq!(least(), Some(2));
         other.rests(NOW - LEFT_TICKS - 1);
         other.ends_rest();
-        assert_eq!(least(), Some(4));
+        assert_eq!(least(), Some(3));
         other.release();
     }
 }
