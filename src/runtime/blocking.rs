@@ -284,6 +284,7 @@ impl Pool {
         }
         // One that has just been started has not taken its job yet.
         let short = state.wants_thread(0);
+        // ORDERING: Relaxed, as above. Written under the lock.
         SHORT.store(short, Relaxed);
         short
     }
