@@ -11,8 +11,8 @@
 //!   whoever finds it set and is to tell of it. Readers believe it only when `done` is closed, so an error that can be seen is one whose
 //!   `done` is closed. Nothing but an end closes `done`: of a core that can no longer end the sender is kept for whoever listens (`kept_open`).
 //! - K3: once a core has a failure it takes no dependants: a child that comes too late ends at its birth, with the core's failure.
-//! - K4: a core's lists of cores are emptied only after all below it are marked and closed, and a node that is dropped meanwhile takes nothing
-//!   out that is not closed. So a second canceller, who finds the mark but not yet the end of the work, walks the same lists and does the same
+//! - K4: a core's lists of cores are emptied only after all below it are marked and closed, and neither a node that is dropped meanwhile nor one that is
+//!   being made takes out what is not closed. So a second canceller, who finds the mark but not yet the end of the work, walks the same lists and does the same
 //!   work, and returns no earlier than what it promises.
 //! - K5: one lock is held at a time, and for list operations only; but orphans move under their old parent's lock and the new one's, child
 //!   before parent, so that a walk misses none. Wakes, closures, and drops of what others own happen outside (P6). The walk is a loop
@@ -125,7 +125,9 @@ impl Node {
             node.core.state.lock().merged = Some(merged);
         }
         if node.core.failure.get().is_some() {
-            // The end may have come from one parent, before we were on the list of the other.
+            // The end may have come from one parent, before we were on the list of the other. K4: whoever marked us may not have come to closing
+            // yet, and a second canceller does not find us on the list any more.
+            let _ = node.core.close.close();
             node.leave_lists();
         }
         let node = Arc::new(node);
