@@ -4,7 +4,8 @@
 //!   to take some. Where they wait before they work, like the stages of a pipeline, all would stay here for good. So when `KEPT` of them have started
 //!   and have not ended, it deals as many of the oldest to each worker that has time as it has itself, one to each in turn. A few talk faster on one
 //!   worker, and stay; but where closures that were taken lately had long first turns, they are shared at once. So are twins, closures of one type that
-//!   were made in one place, when the first of them waits to be given work: they are a pool, or stages, and have more to do than to talk.
+//!   were made in one place, when the first of them waits to be given work, or has worked for long: they are a pool, or stages, and have more to do
+//!   than to talk.
 //!   Goroutines that make others divide their work already: then the count begins anew.
 
 use std::{
@@ -18,7 +19,7 @@ use super::{
     Worker,
     fresh::{MANY, steal},
 };
-use crate::runtime::{clock, scheduler::processor::Processor, slot::Slot, task::TaskRef};
+use crate::runtime::{clock, scheduler::processor::Processor, slot::Slot, task::TaskRef, wait::Reason};
 
 /// Goroutines started one after the other that have not ended, before the next ones are dealt. Fewer talk faster on one worker.
 const KEPT: u64 = 3;
@@ -54,8 +55,12 @@ pub(super) struct Dealing {
     asked: Cell<Option<(u64, bool)>>,
     /// Closures from elsewhere that were started since the last whose first turn was measured.
     pub(super) taken: Cell<u32>,
-    /// Whether it is looked at how the one that is started now begins, and whether its twins have been shared.
+    /// The tick in which it was looked last whether another worker has time, and the answer.
+    looked: Cell<u64>,
+    has_time: Cell<bool>,
+    /// Whether it is looked at how the one that is started now begins, when that was, and whether its twins have been shared.
     watched: Cell<bool>,
+    began: Cell<Option<Instant>>,
     shared: Cell<bool>,
 }
 
@@ -71,6 +76,7 @@ impl Worker {
     }
 
     #[cold]
+    #[inline(never)]
     fn deal_some(&self, left: usize) {
         let dealing = &self.dealing;
         // ORDERING: Relaxed. The own counters.
@@ -90,7 +96,10 @@ impl Worker {
         let wait = (started - dealing.started.get()).saturating_sub(ended - dealing.ended.get());
         let few = left < MANY && self.runtime.first_turns.known() >= self.long_turn();
         if wait < KEPT && !few {
-            dealing.watched.set(!dealing.shared.get() && self.runtime.idle().somebody_rests());
+            dealing.watched.set(
+                !dealing.shared.get()
+                    && (self.runtime.idle().somebody_rests() || (left <= TWINS && self.somebody_has_time())),
+            );
             return;
         }
         let to = self.those_with_time(wait >= KEPT);
@@ -98,6 +107,19 @@ impl Worker {
         let each = if wait >= KEPT { wait + 2 } else { left.div_ceil(to.len() + 1) as u64 };
         let dealt = in_turn(&to, dealing.dealt.get()..each, |other| self.deal_oldest(other));
         dealing.dealt.set(dealt);
+    }
+
+    /// Whether another worker has time, or had it just before; looked for once a tick.
+    fn somebody_has_time(&self) -> bool {
+        let now = clock::now();
+        if self.dealing.looked.replace(now) != now {
+            let free = self.runtime.has_free_core();
+            let has_time = |other: &Processor| {
+                (free || !other.doze().is_asleep()) && (other.is_out_of_work() || other.last_rest() + RESTED >= now)
+            };
+            self.dealing.has_time.set(self.others().any(has_time));
+        }
+        self.dealing.has_time.get()
     }
 
     /// A first turn is long when it is as long as it takes to wake a worker.
@@ -136,36 +158,53 @@ impl Worker {
     /// Starts a fresh closure.
     #[inline(always)]
     pub(super) fn start_fresh(&self, task: TaskRef) {
+        if self.dealing.watched.get() {
+            self.note_begin();
+        }
         let slot = self.start(task);
         if self.dealing.watched.get() {
             self.share_twins(slot);
         }
     }
 
-    /// When the goroutine that was started now, which has not ended, waits to be given work, so will its twins that were made with it: all workers that
-    /// have time get as many of them, neighbours together. Once for all that were made at one time.
     #[cold]
+    #[inline(never)]
+    fn note_begin(&self) {
+        self.dealing.began.set(self.somebody_has_time().then(Instant::now));
+    }
+
+    /// When the goroutine that was started now, which has not ended, waits to be given work, or has worked for long and waits for somebody to take what it
+    /// has done, so will its twins that were made with it: all workers that have time get as many of them, neighbours together. Once for all
+    /// that were made at one time.
+    #[cold]
+    #[inline(never)]
     fn share_twins(&self, slot: Option<&'static Slot>) {
         let dealing = &self.dealing;
         dealing.watched.set(false);
-        let Some(task) = slot.filter(|slot| slot.wait().reason.is_for_work()).and_then(Slot::task) else {
+        let long = dealing.began.take().is_some_and(|began| began.elapsed() >= LONG.0);
+        let for_work = |reason: Reason| reason.is_for_work() || (long && reason == Reason::ChanSend);
+        let Some(started) = slot.filter(|slot| for_work(slot.wait().reason)).and_then(Slot::task) else {
             return;
         };
         // ORDERING: Relaxed. The own counter.
         let divides = self.processor.published.spawned.load(Relaxed) != dealing.made.get();
-        let to = self.those_with_time(false);
-        if divides || to.is_empty() || dealing.shared.replace(true) {
+        let to = self.those_with_time(long);
+        if divides || to.is_empty() || dealing.shared.get() {
             return;
         }
-        let mut twins = Vec::new();
-        while twins.len() < TWINS
-            && let Some(twin) = self.fresh.pop()
+        // What was made after them, such as whoever gives them work, stays where it is.
+        let (mut above, mut twins) = (Vec::new(), Vec::new());
+        while above.len() + twins.len() < TWINS
+            && let Some(task) = self.fresh.pop()
         {
-            if !twin.is_twin_of(&task) {
-                self.fresh.push(twin);
-                break;
+            match (task.is_twin_of(&started), twins.is_empty()) {
+                (true, _) => twins.push(task),
+                (false, true) => above.push(task),
+                (false, false) => {
+                    self.fresh.push(task);
+                    break;
+                }
             }
-            twins.push(twin);
         }
         // With the one that has started.
         let each = (twins.len() + 1).div_ceil(to.len() + 1);
@@ -174,8 +213,11 @@ impl Worker {
             blocks.by_ref().take(each).for_each(|twin| self.runtime.place(other, twin));
         }
         debug_assert!(blocks.next().is_none(), "one block for each");
-        twins.into_iter().rev().for_each(|twin| self.fresh.push(twin));
-        dealing.dealt.set(each as u64);
+        twins.into_iter().rev().chain(above.into_iter().rev()).for_each(|task| self.fresh.push(task));
+        if each > 1 {
+            dealing.shared.set(true);
+            dealing.dealt.set(each as u64);
+        }
     }
 
     /// Starts a closure that was taken from elsewhere. How long its first turn is, is noted of the first after a rest, and of some others.

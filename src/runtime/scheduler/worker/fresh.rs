@@ -178,6 +178,7 @@ impl Worker {
 
     /// B2: when a few fresh closures have been passed over by a number of quick scheduling points, the newest; of many, thieves are told. Its
     /// owner would be back here long before a thief had got up, and what it talks to is here.
+    #[inline]
     pub(super) fn few_fresh(&self) -> Option<TaskRef> {
         let now = clock::now();
         if self.fresh_tick.get() != now {
@@ -189,9 +190,12 @@ impl Worker {
         if left == PATIENCE / 2 {
             self.fresh_half.set(Some(Instant::now()));
         }
-        if left > 0 {
-            return None;
-        }
+        if left > 0 { None } else { self.few_have_waited(now) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn few_have_waited(&self, now: u64) -> Option<TaskRef> {
         if self.fresh_half.get().is_some_and(|half| half.elapsed() >= STALL * (PATIENCE / 2)) {
             // These points were not quick: whoever has time may take it.
             self.fresh_patience.set(PATIENCE);
@@ -205,7 +209,9 @@ impl Worker {
             self.fresh_patience.set(PATIENCE);
         }
         if few < MANY && !sheds {
-            return self.fresh.pop();
+            let task = self.fresh.pop();
+            self.deal(few.saturating_sub(1));
+            return task;
         }
         // Hand-offs may go on for a whole slice.
         self.publish_fresh(now);
