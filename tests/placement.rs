@@ -1,4 +1,4 @@
-//! Where goroutines start: by the rules B1 to B5 of ARCHITECTURE.md, and by hints.
+//! Where goroutines start: by the rules B1 to B6 of ARCHITECTURE.md, and by hints.
 //!
 //! Rules of placement are hints to a scheduler on a machine that others use as well: each is asserted of most of several tries, or of the best.
 
@@ -216,6 +216,45 @@ fn a_small_pool_is_shared() {
             drop(jobs);
         });
         assert_eq!(homes, even);
+    }
+}
+
+/// What share of two workers a pool keeps busy whose jobs come through a channel without room, and so do their results: the best of some tries.
+fn busy_share(parties: usize) -> f64 {
+    const JOB: Duration = Duration::from_micros(100);
+    const JOBS: u32 = 200;
+    let share = |_| {
+        rt(2, move || {
+            let ((jobs, taken), (done, results)) = (unbuffered(), unbuffered());
+            for _ in 0..parties {
+                let (taken, done) = (taken.clone(), done.clone());
+                go(move || {
+                    for job in taken {
+                        compute(JOB);
+                        done.send(job).unwrap();
+                    }
+                });
+            }
+            drop((taken, done));
+            let begin = Instant::now();
+            go(move || (0..JOBS).for_each(|job| jobs.send(job).unwrap()));
+            assert_eq!(results.iter().sum::<u32>(), JOBS * (JOBS - 1) / 2);
+            (JOB * JOBS).div_duration_f64(2 * begin.elapsed())
+        })
+    };
+    (0..20).map(share).fold(0.0, f64::max)
+}
+
+/// B6: whoever feeds the pool and whoever collects its results live on one of the workers, beside one of those that compute. They are as soon
+/// done as they are ready, and the other worker does not wait for them.
+#[test]
+fn a_pool_without_room_keeps_both_workers_busy() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    for parties in 2..5 {
+        let share = busy_share(parties);
+        assert!(share > 0.85, "{parties} goroutines keep {share} of two workers busy");
     }
 }
 

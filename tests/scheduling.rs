@@ -23,7 +23,7 @@ use oxigo::{
     },
     select,
     sync::{Barrier, Condvar, ErrGroup, Mutex, MutexCtx, Once, OnceLock, RwLock, RwLockCtx, Semaphore, SingleFlight},
-    time, unbounded, unbuffered,
+    time, unbounded, unbuffered, yield_now,
 };
 
 /// Go's TestGoroutineParallelism: as many as there are workers make progress at once, by turns that nobody yields in.
@@ -394,6 +394,48 @@ fn s_08_a_heavy_pair_does_not_starve_a_light_one() {
     // Machines are noisy: the best of a few counts.
     let best = (0..4).map(ratio).fold(f64::INFINITY, f64::min);
     assert!(best < 20.0, "a factor of {best}");
+}
+
+/// B6: whoever is woken waits for one or two of those that compute on its worker, not for all of them.
+#[test]
+fn who_is_woken_does_not_wait_for_all_that_compute() {
+    const COMPUTE: u64 = 8;
+    const WAKES: usize = 50;
+    let waited = rt(1, || {
+        let (turns, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let computing: Vec<_> = (0..COMPUTE)
+            .map(|_| {
+                let (turns, over) = (Arc::clone(&turns), Arc::clone(&over));
+                go(move || {
+                    while !over.load(SeqCst) {
+                        turns.fetch_add(1, SeqCst);
+                        compute(Duration::from_micros(100));
+                        yield_now();
+                    }
+                })
+            })
+            .collect();
+        let (wake, woken) = bounded(1);
+        let since = Arc::clone(&turns);
+        // Another thread, at any moment of a turn; the first wakes come before it is known who computes.
+        let wakes = thread::spawn(move || {
+            for _ in 0..2 * WAKES {
+                wake.send(since.load(SeqCst)).unwrap();
+                let next = since.load(SeqCst) + 2 * COMPUTE + 1;
+                while since.load(SeqCst) < next {
+                    thread::sleep(Duration::from_micros(50));
+                }
+            }
+        });
+        let mut waited: Vec<_> = woken.iter().skip(WAKES).map(|then| turns.load(SeqCst) - then).collect();
+        over.store(true, SeqCst);
+        computing.into_iter().for_each(|one| one.join().unwrap());
+        wakes.join().unwrap();
+        waited.sort_unstable();
+        waited
+    });
+    assert_eq!(waited.len(), WAKES);
+    assert!(waited[WAKES / 2] <= 2, "turns that others had meanwhile: {waited:?}");
 }
 
 #[test]

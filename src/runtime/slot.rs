@@ -46,6 +46,9 @@ pub(crate) struct Accepted {
 /// Bytes in which a slot remembers the depth of its frames: a mebibyte can be told.
 const UNIT: usize = 16;
 
+/// A long turn counts for so many short ones, each of which takes one back: between two long turns, one that computes may have short ones.
+const LONG_TURN: u8 = 4;
+
 /// See the module.
 #[repr(C, align(64))]
 pub(crate) struct Slot {
@@ -61,6 +64,8 @@ pub(crate) struct Slot {
     accepted: Cell<Option<Accepted>>,
     own_stack: Cell<bool>,
     unwinds: Cell<bool>,
+    /// Counts long turns against short ones; zero when they are not measured. See `LONG_TURN`.
+    long_turns: Cell<u8>,
     /// Where the frames of a goroutine that has suspended begin: the lower bits of the address in units of `UNIT`.
     frames: Cell<u16>,
     timer: Cell<u32>,
@@ -90,6 +95,7 @@ impl Metadata for Slot {
             accepted: Cell::new(None),
             own_stack: Cell::new(false),
             unwinds: Cell::new(false),
+            long_turns: Cell::new(0),
             frames: Cell::new(0),
             timer: Cell::new(NOWHERE),
             wait_since: AtomicU32::new(0),
@@ -162,6 +168,7 @@ impl Slot {
         task.set_unit(&self.unit);
         self.task.set(Some(task));
         self.unwinds.set(false);
+        self.long_turns.set(0);
         // SAFETY: the pool hands out disjoint ranges, mapped for ever, each with its guard (S1, S2), to one owner at a time.
         let stack = unsafe { StackRange::new(self.bounds.top(), self.bounds.limit()) };
         let coroutine = Coroutine::new(stack, move |yielder| {
@@ -303,6 +310,28 @@ impl Slot {
     #[inline]
     pub(crate) fn unwinds(&self) -> &Cell<bool> {
         &self.unwinds
+    }
+
+    /// Has this goroutine's turns measured from now on, until they are short.
+    pub(crate) fn measure_turns(&self) {
+        self.long_turns.set(self.long_turns.get().max(1));
+    }
+
+    #[inline]
+    pub(crate) fn is_measured(&self) -> bool {
+        self.long_turns.get() > 0
+    }
+
+    /// Whether this goroutine's turns are long: the last, or one of a few before.
+    #[inline]
+    pub(crate) fn has_long_turns(&self) -> bool {
+        self.long_turns.get() > 1
+    }
+
+    /// Notes a turn that was measured.
+    pub(crate) fn note_turn(&self, long: bool) {
+        let turns = self.long_turns.get();
+        self.long_turns.set(if long { (turns + LONG_TURN).min(4 * LONG_TURN) } else { turns.saturating_sub(1) });
     }
 
     /// Makes this idle slot, of a size that one goroutine asked for, known by its unit before that goroutine starts.

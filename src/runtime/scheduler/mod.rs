@@ -29,7 +29,7 @@ mod native {
         inbox::Linked,
         processor::Processor,
         processor::{count, uncount},
-        worker::{FirstTurns, Worker, steal},
+        worker::{Computes, FirstTurns, Worker, steal},
     };
     use crate::{
         debug::{
@@ -282,6 +282,11 @@ mod native {
     #[cold]
     fn spend_slow(worker: &Worker) {
         let Some(slot) = worker.running() else { return };
+        match worker.computes_on(slot) {
+            Computes::GoesOn => return,
+            Computes::Interrupted => return switch(slot),
+            Computes::No => {}
+        }
         if worker.is_alone() && !worker.renew_slice() {
             return;
         }

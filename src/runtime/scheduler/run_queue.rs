@@ -32,6 +32,16 @@ impl<T: Linked> RunQueue<T> {
         self.len.set(self.len.get() + 1);
     }
 
+    #[inline]
+    pub(crate) fn push_front(&self, node: &'static T) {
+        let first = self.head.replace(Some(node));
+        node.link().store(first.map_or(ptr::null_mut(), |first| ptr::from_ref(first).cast_mut()), Relaxed);
+        if first.is_none() {
+            self.tail.set(Some(node));
+        }
+        self.len.set(self.len.get() + 1);
+    }
+
     /// Adds nodes that are linked already.
     #[inline]
     pub(crate) fn append(&self, chain: Chain<T>) {

@@ -11,7 +11,7 @@
 //!
 //! 1. the hand-off slot: the goroutine that the last one woke. It inherits the rest of that one's slice (operations and ticks), so
 //!    that a pair that talks stays together but cannot starve the queue;
-//! 2. the private run queue, fed by local wakes, the inbox, timers and the poller;
+//! 2. the private run queue, fed by local wakes, the inbox, timers and the poller, in the order of [`ready`];
 //! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from. Every few ticks the
 //!    oldest, which somebody who starts one and waits for it, again and again, would keep from its start for ever;
 //! 4. what was given to this worker, the runtime's injector, other workers' oldest closures;
@@ -26,6 +26,7 @@ mod deal;
 mod fresh;
 mod give_way;
 mod lend_core;
+mod ready;
 mod rest;
 mod shed;
 
@@ -43,11 +44,10 @@ use crossbeam_deque::Worker as Deque;
 
 pub(crate) use self::deal::FirstTurns;
 pub(crate) use self::fresh::steal;
-use self::{deal::Dealing, fresh::Seen, give_way::GiveWay, lend_core::LendCore, rest::SEARCH_MAX, shed::Shedding};
-use super::{
-    processor::{Processor, count},
-    run_queue::RunQueue,
+use self::{
+    deal::Dealing, fresh::Seen, give_way::GiveWay, lend_core::LendCore, ready::Ready, rest::SEARCH_MAX, shed::Shedding,
 };
+use super::processor::{Processor, count};
 use crate::{
     debug::{
         hooks::{self, TRACE},
@@ -72,6 +72,8 @@ use crate::{
 const BUDGET: u32 = 4096;
 /// Ticks in one slice.
 const SLICE: u64 = 3;
+/// Set in the budget while one runs that computes (B6): then each operation asks `computes_on`.
+const COMPUTES: u32 = 1 << 31;
 /// What a system call takes of the budget: a peer that answers at once would keep the worker from the others for a whole slice.
 const CALL: u32 = BUDGET / 32;
 /// Rounds after which a worker looks at everything else first, as Go's scheduler does.
@@ -103,11 +105,13 @@ pub(crate) struct Worker {
     /// Read by the handler of SIGURG at any moment (G6 of `debug::question`).
     current: AtomicPtr<Slot>,
     handoff: Cell<Option<&'static Slot>>,
-    queue: RunQueue<Slot>,
+    queue: Ready<Slot>,
     fresh: Deque<TaskRef>,
     /// A closure for which there was no stack.
     stalled: Cell<Option<TaskRef>>,
     budget: Cell<u32>,
+    /// The tick that passed at the last scheduling point.
+    tick: Cell<u64>,
     slice_start: Cell<u64>,
     rounds: Cell<u32>,
     last_look: Cell<u64>,
@@ -171,6 +175,14 @@ pub(crate) struct Worker {
     no_switch: Cell<u32>,
 }
 
+/// What becomes of a goroutine that computes, at an operation.
+pub(crate) enum Computes {
+    /// It does not, or has used up its slice.
+    No,
+    GoesOn,
+    Interrupted,
+}
+
 enum Next {
     Started(&'static Slot),
     Fresh(TaskRef),
@@ -188,10 +200,11 @@ impl Worker {
             index,
             current: AtomicPtr::new(ptr::null_mut()),
             handoff: Cell::new(None),
-            queue: RunQueue::new(),
+            queue: Ready::new(),
             fresh: processor.take_deque(),
             stalled: Cell::new(None),
             budget: Cell::new(BUDGET),
+            tick: Cell::new(0),
             slice_start: Cell::new(0),
             rounds: Cell::new(0),
             last_look: Cell::new(0),
@@ -264,9 +277,13 @@ impl Worker {
         if !self.has_core() {
             self.sleep();
         }
+        let mut last = None;
         loop {
-            match self.next() {
-                Some(Next::Started(slot)) => _ = self.execute(slot),
+            match self.next(last.take()) {
+                Some(Next::Started(slot)) => {
+                    self.execute(slot);
+                    last = Some(slot);
+                }
                 Some(Next::Fresh(task)) => self.start_fresh(task),
                 Some(Next::Taken(task)) => self.start_taken(task),
                 None if self.may_end() => break,
@@ -287,9 +304,27 @@ impl Worker {
     // ---- running ---------------------------------------------------------------------------------------------------------
 
     /// True when the goroutine has ended.
-    // Always inlined, as `start`: each has several callers, and the loop takes 7 ns more of the 37 of a rendezvous when one is called.
     #[inline(always)]
     fn execute(&self, slot: &'static Slot) -> bool {
+        if slot.is_measured() { self.execute_measured(slot) } else { self.execute_plainly(slot) }
+    }
+
+    /// B6: of a goroutine whose turns are measured.
+    #[cold]
+    #[inline(never)]
+    fn execute_measured(&self, slot: &'static Slot) -> bool {
+        if slot.has_long_turns() {
+            self.budget.set(self.budget.get() | COMPUTES);
+        }
+        let begin = Instant::now();
+        let ended = self.execute_plainly(slot);
+        slot.note_turn(begin.elapsed() >= ready::LONG);
+        ended
+    }
+
+    // Always inlined, as `start`: each has several callers, and the loop takes 7 ns more of the 37 of a rendezvous when one is called.
+    #[inline(always)]
+    fn execute_plainly(&self, slot: &'static Slot) -> bool {
         // ORDERING: Relaxed. Of this thread alone, and its handlers; a switch is a barrier for the compiler (G5 of `debug::question`).
         self.current.store(ptr::from_ref(slot).cast_mut(), Relaxed);
         self.yielded.set(false);
@@ -352,7 +387,7 @@ impl Worker {
         };
         count(&self.processor.published.started);
         slot.start(self.processor, task);
-        let ended = self.execute(slot);
+        let ended = self.execute_plainly(slot);
         (!ended).then_some(slot)
     }
 
@@ -421,10 +456,10 @@ impl Worker {
     #[inline]
     pub(crate) fn ready(&self, slot: &'static Slot, how: Wake) {
         match how {
-            Wake::Queue => self.queue.push_back(slot),
+            Wake::Queue => self.queue.push(slot),
             Wake::Handoff => {
                 if let Some(before) = self.handoff.replace(Some(slot)) {
-                    self.queue.push_back(before);
+                    self.queue.push(before);
                 }
             }
         }
@@ -438,10 +473,31 @@ impl Worker {
             && !self.has_slice_left(clock::now())
             && let Some(woken) = self.handoff.take()
         {
-            self.queue.push_back(woken);
+            self.queue.push(woken);
         }
-        self.queue.push_back(slot);
+        self.queue.push(slot);
         self.yielded.set(true);
+    }
+
+    /// B6, asked at an operation: a running goroutine that computes goes on until its slice is used up, unless it has woken a prompt one. That one runs
+    /// next, with a slice of its own.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn computes_on(&self, slot: &'static Slot) -> Computes {
+        let budget = self.budget.get();
+        if budget & COMPUTES == 0 {
+            return Computes::No;
+        }
+        let now = clock::now();
+        if self.handoff.get().is_some_and(|woken| !woken.has_long_turns()) {
+            self.budget.set(BUDGET);
+            self.slice_start.set(now);
+            self.queue.push_interrupted(slot, now);
+            return Computes::Interrupted;
+        }
+        let goes_on = budget & !COMPUTES > 1 && now.wrapping_sub(self.slice_start.get()) < SLICE;
+        self.budget.set(if goes_on { budget - 1 } else { 1 });
+        if goes_on { Computes::GoesOn } else { Computes::No }
     }
 
     /// Whether anything else is ready here, as far as one look tells.
@@ -485,7 +541,7 @@ impl Worker {
     #[inline]
     pub(crate) fn spend(&self) -> bool {
         let left = self.budget.get();
-        if left > 1 {
+        if left.cast_signed() > 1 {
             self.budget.set(left - 1);
             // The clock is looked at now and then only.
             if !left.is_multiple_of(64) || clock::now().wrapping_sub(self.slice_start.get()) < SLICE {
@@ -500,7 +556,7 @@ impl Worker {
     #[inline]
     pub(crate) fn spend_call(&self) -> bool {
         let left = self.budget.get();
-        if left > CALL {
+        if left.cast_signed() > CALL.cast_signed() {
             self.budget.set(left - CALL);
             if clock::now().wrapping_sub(self.slice_start.get()) < SLICE {
                 return false;
@@ -522,21 +578,28 @@ impl Worker {
     // ---- the loop --------------------------------------------------------------------------------------------------------
 
     #[inline]
-    fn next(&self) -> Option<Next> {
+    fn next(&self, last: Option<&'static Slot>) -> Option<Next> {
         if self.fresh_patience.get() != 0
             && let Some(task) = self.few_fresh()
         {
             return Some(Next::Fresh(task));
         }
         let now = clock::now();
+        if self.tick.get() != now {
+            self.ticked(now, last);
+        }
         if let Some(slot) = self.handoff.take() {
-            if self.has_slice_left(now) {
-                self.budget.set(self.budget.get() - 1);
+            // B6: among those who compute partners share a slice as others do.
+            let waits = slot.has_long_turns() && self.queue.begins_prompt();
+            if !waits && self.has_slice_left(now) {
+                self.budget.set((self.budget.get() & !COMPUTES) - 1);
                 count(&self.processor.published.rounds);
                 return Some(Next::Started(slot));
             }
-            self.queue.push_back(slot);
-            self.fresh_has_waited(now);
+            self.queue.push(slot);
+            if !waits {
+                self.fresh_has_waited(now);
+            }
         }
         self.budget.set(BUDGET);
         self.slice_start.set(now);
@@ -558,7 +621,7 @@ impl Worker {
             } else if let Some(task) = self.fresh_before_queue(now) {
                 return Some(Next::Fresh(task));
             }
-            let slot = self.queue.pop_front();
+            let slot = self.queue.pop();
             if self.queue.len() > FAR {
                 self.fetch_ahead();
             }
@@ -573,6 +636,18 @@ impl Worker {
         let left = self.publish_fresh(now);
         self.deal(left);
         task.map(Next::Fresh).or_else(|| self.next_elsewhere())
+    }
+
+    /// B6: a tick has ended in the last turn, which may have been a long one. In a bubble nothing depends on how fast the machine is.
+    #[cold]
+    #[inline(never)]
+    fn ticked(&self, now: u64, last: Option<&'static Slot>) {
+        self.tick.set(now);
+        if let Some(last) = last
+            && self.bubble().is_none()
+        {
+            last.measure_turns();
+        }
     }
 
     /// Asks for what the next goroutine will touch, and for the record of the one after that, which tells what that will touch.
@@ -613,7 +688,7 @@ impl Worker {
         }
         self.fire_timers();
         self.drain_inbox();
-        let started = self.queue.pop_front().map(Next::Started);
+        let started = self.queue.pop().map(Next::Started);
         // After timers and events: what ends meanwhile may leave the stack that this one waits for.
         let next = started.or_else(|| self.stalled.take().map(Next::Fresh)).or_else(|| self.take_elsewhere());
         if next.is_some() {
@@ -698,7 +773,7 @@ impl Worker {
             if hooks::on(TRACE) {
                 trace::timer_wakes(slot);
             }
-            self.queue.push_back(slot);
+            self.queue.push(slot);
         }
     }
 
