@@ -108,7 +108,6 @@ pub mod __private {
 }
 #[cfg(not(loom))]
 mod attributes;
-#[cfg(not(loom))]
 pub mod context;
 #[cfg(not(loom))]
 mod coroutine;

@@ -34,10 +34,14 @@
 //! | `context.AfterFunc(ctx, f)` | [`ctx.after_func(f)`](Context::after_func) |
 #![forbid(unsafe_code)]
 
+#[cfg(not(loom))]
 mod join;
+#[cfg(all(test, loom))]
+mod loom_models;
 mod node;
+#[cfg(not(loom))]
 mod scope;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 mod values;
 
@@ -50,6 +54,7 @@ use std::{
 };
 
 pub(crate) use self::node::Registration;
+#[cfg(not(loom))]
 pub use self::{
     join::JoinCtxError,
     scope::{ContextScope, scope_ctx},
@@ -58,6 +63,8 @@ use self::{
     node::{Failure, Node},
     values::Values,
 };
+#[cfg(not(loom))]
+use crate::time::AfterFunc;
 use crate::{
     chan::{Receiver, RecvTimeoutError, never},
     runtime::{
@@ -65,7 +72,6 @@ use crate::{
         present,
         unit::{Ticket, Unit},
     },
-    time::AfterFunc,
 };
 
 /// What a task and all that it starts share: whether it has been cancelled and why, its deadline, and values.
@@ -340,6 +346,7 @@ impl Context {
     /// # Blocking
     ///
     /// Never parks.
+    #[cfg(not(loom))]
     pub fn after_func<F>(&self, f: F) -> AfterFunc
     where
         F: FnOnce() + Send + 'static,

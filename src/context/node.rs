@@ -11,26 +11,29 @@
 //!   whoever finds it set and is to tell of it. Readers believe it only when `done` is closed, so an error that can be seen is one whose
 //!   `done` is closed. Nothing but an end closes `done`: of a core that can no longer end the sender is kept for whoever listens (`kept_open`).
 //! - K3: once a core has a failure it takes no dependants: a child that comes too late ends at its birth, with the core's failure.
-//! - K4: a core's lists of cores are emptied only after all below it are marked and closed, and neither a node that is dropped meanwhile nor one that is
-//!   being made takes out what is not closed. So a second canceller, who finds the mark but not yet the end of the work, walks the same lists and does the same
-//!   work, and returns no earlier than what it promises.
+//! - K4: a core's lists of cores are emptied only after all below it are marked and closed, and neither a node that is dropped meanwhile nor one
+//!   that is being made takes out what is not closed. So a second canceller, who finds the mark but not yet the end of the work, walks the same
+//!   lists and does the same work, and returns no earlier than what it promises.
 //! - K5: one lock is held at a time, and for list operations only; but orphans move under their old parent's lock and the new one's, child
 //!   before parent, so that a walk misses none. Wakes, closures, and drops of what others own happen outside (P6). The walk is a loop
 //!   over a list of its own: trees may be deep, and a goroutine's stack is small. It enters a core with two parents once, since the ways
 //!   through cores that have been merged again and again are too many to go.
 //! - K6: an orphan is dropped when it has nothing to do any more, since it has ended or nobody listens. Nobody tells of that, so a list of orphans
 //!   is looked through whenever it has doubled.
+//!
+//! Models: `context::loom_models`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, Weak},
     time::Instant,
 };
 
 use super::{Cause, ContextError};
 use crate::{
     chan::{Receiver, Sender, never, unbuffered},
+    facade::OnceLock,
     runtime::{
         alarm::{self, Alarm, HomeRuntime},
         park::{self, Wake},
@@ -223,7 +226,7 @@ impl Node {
         state.dependants.len() + state.orphans.len()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn has_alarm(&self) -> bool {
         self.core.state.lock().alarm.is_some_and(|alarm| alarm.is_set())
     }
@@ -421,8 +424,8 @@ impl Core {
         state.dependants.is_empty() && state.orphans.is_empty()
     }
 
-    fn address(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self).addr()
+    fn address(&self) -> usize {
+        self.state.raw().address()
     }
 }
 
@@ -435,9 +438,15 @@ impl Drop for Core {
     }
 }
 
+#[cfg(not(loom))]
+static KEPT_OPEN: Lock<(Vec<Sender<()>>, usize)> = Lock::new((Vec::new(), FEW));
+#[cfg(loom)]
+loom::lazy_static! {
+    static ref KEPT_OPEN: Lock<(Vec<Sender<()>>, usize)> = Lock::new((Vec::new(), FEW));
+}
+
 /// Keeps a channel open for as long as somebody listens; as K6.
 fn keep_open(sender: Sender<()>) {
-    static KEPT_OPEN: Lock<(Vec<Sender<()>>, usize)> = Lock::new((Vec::new(), FEW));
     let mut kept = KEPT_OPEN.lock();
     kept.0.push(sender);
     if kept.0.len() <= kept.1 {

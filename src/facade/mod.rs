@@ -1,4 +1,4 @@
-//! Atomics, cells, locks and threads: the standard library's, or `loom`'s under `cfg(loom)`.
+//! Atomics, cells, locks, threads and what is set once: the standard library's, or `loom`'s under `cfg(loom)`.
 //!
 //! Every module whose protocol is model-checked takes these from here and from nowhere else, so that one source text is
 //! both what runs and what is checked.
@@ -12,6 +12,10 @@ pub(crate) use loom::{
     },
     thread,
 };
+#[cfg(loom)]
+pub(crate) use model::OnceLock;
+#[cfg(not(loom))]
+pub(crate) use std::sync::OnceLock;
 #[cfg(all(not(loom), not(target_os = "linux")))]
 pub(crate) use std::sync::{Condvar, Mutex};
 #[cfg(not(loom))]
@@ -19,3 +23,39 @@ pub(crate) use std::{
     hint,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
+
+#[cfg(loom)]
+mod model {
+    use super::{
+        AtomicBool, AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    };
+
+    /// The standard library's, of which loom knows when it is set. Whoever looks comes before that or after it, and may find nothing after it
+    /// as well, where nothing else says that it was before.
+    pub(crate) struct OnceLock<T> {
+        /// Changed at each look, and publishes nothing. Of a word that two have read, and one of them then writes, loom sees no race of the write
+        /// with the other one's read.
+        looks: AtomicUsize,
+        set: AtomicBool,
+        value: std::sync::OnceLock<T>,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            Self { looks: AtomicUsize::new(0), set: AtomicBool::new(false), value: std::sync::OnceLock::new() }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            self.looks.fetch_add(1, Relaxed);
+            if self.set.load(Acquire) { self.value.get() } else { None }
+        }
+
+        /// `init` does nothing of which loom knows, so that this is one step.
+        pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+            self.looks.fetch_add(1, Relaxed);
+            self.set.swap(true, AcqRel);
+            self.value.get_or_init(init)
+        }
+    }
+}

@@ -19,6 +19,8 @@ pub(crate) mod waitq;
 
 #[cfg(not(loom))]
 pub(crate) mod alarm;
+#[cfg(loom)]
+pub(crate) mod alarm_model;
 #[cfg(not(loom))]
 pub(crate) mod blocking;
 #[cfg(not(loom))]
@@ -61,6 +63,8 @@ pub(crate) mod threads;
 #[cfg(not(loom))]
 mod wheel;
 
+#[cfg(loom)]
+pub(crate) use self::alarm_model as alarm;
 #[cfg(not(loom))]
 pub(crate) use self::scheduler::refuses_new;
 #[cfg(not(loom))]

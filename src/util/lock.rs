@@ -156,6 +156,10 @@ mod native {
             Self(AtomicBool::new(false))
         }
 
+        pub(crate) fn address(&self) -> usize {
+            std::ptr::from_ref(self).addr()
+        }
+
         #[inline]
         fn try_lock(&self) -> bool {
             // ORDERING: Acquire. Takes over what the last holder wrote; pairs with the Release in `unlock`.
