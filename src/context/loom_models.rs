@@ -325,6 +325,29 @@ fn loom_a_wait_that_two_may_end() {
     });
 }
 
+/// K2: a function that is started finds the context ended, however late it was registered; it is started once, or taken back.
+#[test]
+fn loom_a_function_is_registered_while_the_context_ends() {
+    for stops in [false, true] {
+        loom::model(move || {
+            let (ctx, cancel) = root();
+            let other = ends(&cancel, || true);
+            let runs = LoomArc::new(AtomicUsize::new(0));
+            let registration = Registration::new(ctx.node.as_ref(), {
+                let (ctx, runs) = (ctx.clone(), LoomArc::clone(&runs));
+                Box::new(move || {
+                    assert!(has_ended(&ctx), "started by an end that cannot be seen");
+                    runs.fetch_add(1, SeqCst);
+                })
+            });
+            let stopped = stops && registration.remove();
+            other.join().unwrap();
+            assert_eq!(runs.load(SeqCst), usize::from(!stopped));
+            assert_eq!(dependants(&ctx), 0);
+        });
+    }
+}
+
 /// The deadline comes while the handle is used: one of the two counts, and no alarm is left.
 #[test]
 fn loom_a_deadline_comes_while_the_context_ends() {

@@ -190,12 +190,17 @@ impl Node {
 
     /// See [`Interrupt::watch`](crate::runtime::interrupt::Interrupt::watch).
     pub(super) fn watch(&self, unit: &'static Unit, ticket: Ticket) -> Option<u64> {
-        let key = self.core.add(Dependant::Wait(unit, ticket)).ok();
-        if key.is_none() {
-            // K2: marked, but whoever does it may not have come to closing yet, and the caller is going to say why.
+        self.tell(Dependant::Wait(unit, ticket)).ok()
+    }
+
+    /// Adds who is to be told of the end, and then asks how it came; given back when that is now.
+    fn tell(&self, dependant: Dependant) -> Result<u64, Dependant> {
+        let added = self.core.add(dependant);
+        if added.is_err() {
+            // K2: marked, but whoever does it may not have come to closing yet.
             let _ = self.core.close.close();
         }
-        key
+        added
     }
 
     /// Ends this context and all below it.
@@ -474,7 +479,7 @@ enum Kind {
 impl Registration {
     pub(super) fn new(node: Option<&Arc<Node>>, f: Box<dyn FnOnce() + Send>) -> Self {
         let Some(node) = node else { return Self(Kind::Never(Lock::new(Some(f)))) };
-        match node.core.add(Dependant::Func(HomeRuntime::here(), f)) {
+        match node.tell(Dependant::Func(HomeRuntime::here(), f)) {
             Ok(key) => Self(Kind::Pending(Arc::clone(node), key)),
             Err(Dependant::Func(home, f)) => {
                 home.go(f);
