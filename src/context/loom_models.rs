@@ -369,3 +369,57 @@ fn loom_a_deadline_comes_while_the_context_ends() {
         assert_eq!((dependants(&parent), alarm::settle()), (0, 0));
     });
 }
+
+/// A reason that is a user's, and so is its `Drop`.
+#[derive(Debug)]
+struct DroppedByNoAlarm;
+
+impl fmt::Display for DroppedByNoAlarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("a reason")
+    }
+}
+
+impl Error for DroppedByNoAlarm {}
+
+impl Drop for DroppedByNoAlarm {
+    fn drop(&mut self) {
+        assert!(!alarm::rings_here(), "the alarm thread drops what is the user's");
+    }
+}
+
+/// R2 of `alarm`: the alarm thread drops no cause, though all others who had it are gone.
+#[test]
+fn loom_an_alarm_drops_no_cause() {
+    // All that this makes is dropped while the alarm goes off.
+    fn model(make: impl Fn() + Sync + Send + 'static) {
+        loom::model(move || {
+            let alarms = thread::spawn(alarm::ring);
+            make();
+            alarms.join().unwrap();
+            // It may have come before there was an alarm.
+            alarm::ring();
+            alarm::settle();
+        });
+    }
+    // Its own.
+    model(|| drop(forgotten(Context::background().with_timeout_cause(LONG, DroppedByNoAlarm))));
+    // Of a deadline below that does not come any more.
+    model(|| {
+        let ctx = forgotten(Context::background().with_timeout(LONG));
+        drop(forgotten(ctx.with_timeout_cause(LONG / 2, DroppedByNoAlarm)));
+    });
+    // Of an end below.
+    model(|| {
+        let ctx = forgotten(Context::background().with_timeout(LONG));
+        let (_child, cancel) = ctx.with_cancel();
+        cancel.cancel_with(DroppedByNoAlarm);
+    });
+    // Of a parent's end, where the other one's deadline ends the same child.
+    model(|| {
+        let ctx = forgotten(Context::background().with_timeout(LONG));
+        let (other, cancel) = Context::background().with_cancel();
+        let _merged = forgotten(merge(&ctx, &other));
+        cancel.cancel_with(DroppedByNoAlarm);
+    });
+}

@@ -104,6 +104,26 @@ enum Dependant {
     Wait(&'static Unit, Ticket),
 }
 
+/// What an end came through, for the caller to drop: others may have dropped the rest of it meanwhile, and there are causes in it.
+#[derive(Default)]
+struct Walked {
+    /// With how the one above has ended.
+    cores: Vec<(Arc<Core>, Failure)>,
+    /// Other parents, which nobody has any more.
+    parents: Vec<Core>,
+    /// The alarms of deadlines that do not come any more.
+    alarms: Vec<alarm::Action>,
+}
+
+impl Walked {
+    /// Whether all causes in here are such.
+    fn has_only(&self, such: impl Fn(&Failure) -> bool) -> bool {
+        self.parents.is_empty()
+            && self.alarms.is_empty()
+            && self.cores.iter().all(|(core, above)| such(above) && core.failure.get().is_some_and(&such))
+    }
+}
+
 impl Node {
     /// A node below up to two others, of which it takes the earliest deadline, with one of its own and the cause that counts if that one comes.
     pub(super) fn child_of(parents: [Option<&Arc<Self>>; 2], deadline: Option<(Instant, Option<Cause>)>) -> Arc<Self> {
@@ -119,7 +139,7 @@ impl Node {
             match parent.core.add(Dependant::Core(Arc::clone(&node.core))) {
                 Ok(key) => node.parents[at] = Some(Parent { node: Arc::clone(parent), key }),
                 // K3.
-                Err(_) => node.core.cancel(parent.core.failure.get().expect("it takes no dependants").clone()),
+                Err(_) => drop(node.core.cancel(parent.core.failure.get().expect("it takes no dependants").clone())),
             }
         }
         if let [Some(a), Some(b)] = &node.parents {
@@ -158,12 +178,19 @@ impl Node {
 
     /// The deadline has passed. A cause is the user's, and so is its `Drop`, which this thread does not run (R2 of `alarm`).
     fn is_over(self: Arc<Self>, failure: Failure) {
-        self.cancel(failure.clone());
-        if self.core.failure.get().is_some_and(|first| first.has_cause_of(&failure)) {
-            // Not the last of it, while we have the node.
+        let walked = self.core.cancel(failure.clone());
+        self.leave_lists();
+        // While we have the node nothing that is dropped here is the last to have the same cause.
+        let same = |other: &Failure| self.core.failure.get().is_some_and(|first| first.has_cause_of(other));
+        if same(&failure) {
             drop(failure);
         } else {
             alarm::drop_elsewhere(failure);
+        }
+        if walked.has_only(same) {
+            drop(walked);
+        } else {
+            alarm::drop_elsewhere(walked);
         }
         if let Some(last) = Arc::into_inner(self) {
             alarm::drop_elsewhere(last);
@@ -205,7 +232,7 @@ impl Node {
 
     /// Ends this context and all below it.
     pub(super) fn cancel(&self, failure: Failure) {
-        self.core.cancel(failure);
+        drop(self.core.cancel(failure));
         self.leave_lists();
     }
 
@@ -297,12 +324,13 @@ impl Core {
     }
 
     /// Ends this and all below it.
-    fn cancel(self: &Arc<Self>, failure: Failure) {
+    fn cancel(self: &Arc<Self>, failure: Failure) -> Walked {
         if self.failure.get().is_some() && self.has_nothing_below() {
             // K4: what there was has been closed; the rest of the work is that of whoever marked this.
             let _ = self.close.close();
-            return;
+            return Walked::default();
         }
+        let (mut parents, mut alarms) = (Vec::new(), Vec::new());
         let mut found = vec![(Arc::clone(self), failure)];
         let mut told = Vec::new();
         let mut entered = BTreeSet::new();
@@ -338,13 +366,13 @@ impl Core {
             let emptied = (mem::take(&mut state.dependants), mem::take(&mut state.orphans));
             let (alarm, merged) = (state.alarm.take(), state.merged.take());
             drop(state);
+            // Each of them was found.
             drop(emptied);
-            if let Some(alarm) = alarm {
-                alarm.cancel();
-            }
+            alarms.extend(alarm.and_then(|alarm| alarm.take()));
             for (parent, key) in merged.into_iter().flatten() {
                 if let Some(parent) = parent.upgrade() {
                     parent.forget(key);
+                    parents.extend(Arc::into_inner(parent));
                 }
             }
         }
@@ -360,6 +388,7 @@ impl Core {
                 home.go(f);
             }
         }
+        Walked { cores: found, parents, alarms }
     }
 
     /// Takes this out of its parents' lists, or leaves it and its orphans to them (K1). Nobody can add to it any more.

@@ -114,6 +114,11 @@ impl Alarm {
 
     /// Takes the alarm back and drops its action. False when it has fired or was cancelled before.
     pub(crate) fn cancel(&self) -> bool {
+        self.take().is_some()
+    }
+
+    /// As [`cancel`](Self::cancel); the action is the caller's.
+    pub(crate) fn take(&self) -> Option<Action> {
         // R2: the lock is released before the action is dropped.
         let action = match self.keeper {
             KeptBy::Shard(shard) => SET[shard].lock().wheel.take(self.key),
@@ -123,7 +128,7 @@ impl Alarm {
             // The detector has perhaps given up looking because of this alarm. A worker that is awake has let it look again.
             clock::active();
         }
-        action.is_some()
+        action
     }
 
     /// Whether it is still going to fire.

@@ -4,17 +4,19 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use crate::util::Lock;
+use crate::{facade::thread, util::Lock};
 
-type Action = Box<dyn FnOnce() + Send>;
+pub(crate) type Action = Box<dyn FnOnce() + Send>;
 
 loom::lazy_static! {
-    static ref SET: Lock<Set> = Lock::new(Set { actions: BTreeMap::new(), next_key: 0, elsewhere: Vec::new() });
+    static ref SET: Lock<Set> = Lock::new(Set { actions: BTreeMap::new(), next_key: 0, rings: None, elsewhere: Vec::new() });
 }
 
 struct Set {
     actions: BTreeMap<u64, Action>,
     next_key: u64,
+    /// The alarm thread, while it is at work.
+    rings: Option<thread::ThreadId>,
     /// What that one has left to others to drop (R2 of `alarm`).
     elsewhere: Vec<Box<dyn Send>>,
 }
@@ -32,16 +34,27 @@ impl Alarm {
     }
 
     pub(crate) fn cancel(&self) -> bool {
-        // R1, R2.
-        let action = SET.lock().actions.remove(&self.0);
-        action.is_some()
+        self.take().is_some()
+    }
+
+    pub(crate) fn take(&self) -> Option<Action> {
+        SET.lock().actions.remove(&self.0)
     }
 }
 
 /// Runs what is set now, as the alarm thread would.
 pub(crate) fn ring() {
-    let due = std::mem::take(&mut SET.lock().actions);
+    let mut set = SET.lock();
+    set.rings = Some(thread::current().id());
+    let due = std::mem::take(&mut set.actions);
+    drop(set);
     due.into_values().for_each(|action| action());
+    SET.lock().rings = None;
+}
+
+/// Whether the caller is the alarm thread.
+pub(crate) fn rings_here() -> bool {
+    SET.lock().rings == Some(thread::current().id())
 }
 
 /// Drops what the alarm thread has left, and says how many alarms are set.
