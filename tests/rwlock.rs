@@ -482,19 +482,21 @@ fn rwlock_upgradables_come_in_order_and_in_turn_with_writers() {
             let mut parties = Vec::new();
             for (i, kind) in arrive.chars().enumerate() {
                 let (lock, order) = (lock.clone(), order.clone());
+                // `lock` would let others run first, where the slice is over: of those who hold it together another might come before.
+                let served = move || order.try_lock().expect("one worker").push(i);
                 parties.push(go(move || match kind {
                     'u' => {
                         let guard = lock.upgradable_read();
-                        order.lock().push(i);
+                        served();
                         drop(RwLockUpgradableReadGuard::upgrade(guard));
                     }
                     'w' => {
                         let _guard = lock.write();
-                        order.lock().push(i);
+                        served();
                     }
                     _ => {
                         let _guard = lock.read();
-                        order.lock().push(i);
+                        served();
                     }
                 }));
                 quiesce();
