@@ -160,14 +160,21 @@ fn tm_01_the_value_is_the_time_it_fired_however_late_it_is_read() {
 #[test]
 fn tm_02_functions_start_in_the_order_of_their_deadlines() {
     rt(1, || {
-        let (tx, rx) = bounded(13);
-        // Set while the one worker is held, so that all are due when the first can start.
-        for slot in [5, 3, 6, 6, 6, 1, 2, 7, 9, 4, 8, 0, 10] {
-            let tx = tx.clone();
-            after_func(ms(slot * 5), move || tx.send(slot).unwrap());
-        }
-        let order: Vec<u64> = rx.iter().take(13).collect();
-        assert!(order.is_sorted(), "{order:?}");
+        // Where setting them takes as long as two deadlines are apart, those are in another order.
+        let in_time = (0..1000).any(|_| {
+            let (tx, rx) = bounded(13);
+            let begin = Instant::now();
+            for slot in [5, 3, 6, 6, 6, 1, 2, 7, 9, 4, 8, 0, 10] {
+                let tx = tx.clone();
+                // `send` would let others run first, where the slice is over.
+                after_func(ms(slot * 5), move || tx.try_send(slot).unwrap());
+            }
+            let in_time = begin.elapsed() < ms(5);
+            let order: Vec<u64> = rx.iter().take(13).collect();
+            assert!(!in_time || order.is_sorted(), "{order:?}");
+            in_time
+        });
+        assert!(in_time, "never set within 5 ms");
     });
 }
 
@@ -545,8 +552,12 @@ fn tk_02_a_slow_receiver_finds_one_tick_and_the_next_is_a_period_away() {
     at_1_2_4(|| {
         let ticker = Ticker::new(ms(10));
         time::sleep(ms(45));
+        let read = Instant::now();
         ticker.receiver().try_recv().unwrap();
-        assert!(ticker.receiver().try_recv().is_err());
+        // Where that took its time, the next one may be due.
+        if let Ok(next) = ticker.receiver().try_recv() {
+            assert!(read < next && next <= Instant::now(), "an old tick was kept, or one comes early");
+        }
     });
 }
 
