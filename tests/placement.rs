@@ -1,11 +1,13 @@
 //! Where goroutines start: by the rules B1 to B6 of ARCHITECTURE.md, and by hints.
 //!
-//! Rules of placement are hints to a scheduler on a machine that others use as well: each is asserted of most of several tries, or of the best.
+//! Rules of placement are hints to a scheduler on a machine that others use as well, and no worker comes where it has no core: each is asserted
+//! of most of several tries, or of the best, in one of some rounds.
 
 mod common;
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Debug,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -16,6 +18,19 @@ use std::{
 
 use common::{compute, rt};
 use oxigo::{Builder, WaitGroup, bounded, go, sync::Mutex, time, unbuffered, yield_now};
+
+/// Asserts that one of some rounds is good.
+#[track_caller]
+fn comes_about<T: Debug>(round: impl Fn() -> T, is_good: impl Fn(&T) -> bool) {
+    let mut found = Vec::new();
+    for _ in 0..10 {
+        found.push(round());
+        if is_good(&found[found.len() - 1]) {
+            return;
+        }
+    }
+    panic!("{found:?}");
+}
 
 /// Un-started closures reach other workers, and two equal halves keep both busy.
 #[test]
@@ -50,20 +65,23 @@ fn two_equal_halves_run_side_by_side() {
 
 #[test]
 fn a_pair_that_talks_stays_on_one_worker() {
-    rt(2, || {
-        let mut together = 0;
-        for _ in 0..20 {
-            let (tx, rx) = unbuffered::<thread::ThreadId>();
-            // To the end, whatever it finds: the sender relies on it.
-            let child = go(move || rx.iter().fold(true, |all, there| all & (there == thread::current().id())));
-            for _ in 0..200 {
-                tx.send(thread::current().id()).unwrap();
+    let together = || {
+        rt(2, || {
+            let mut together = 0;
+            for _ in 0..20 {
+                let (tx, rx) = unbuffered::<thread::ThreadId>();
+                // To the end, whatever it finds: the sender relies on it.
+                let child = go(move || rx.iter().fold(true, |all, there| all & (there == thread::current().id())));
+                for _ in 0..200 {
+                    tx.send(thread::current().id()).unwrap();
+                }
+                drop(tx);
+                together += u32::from(child.join().unwrap());
             }
-            drop(tx);
-            together += u32::from(child.join().unwrap());
-        }
-        assert!(together >= 15, "{together} of 20 pairs stayed together");
-    });
+            together
+        })
+    };
+    comes_about(together, |of_20_pairs| *of_20_pairs >= 15);
 }
 
 /// Jobs that come one at a time, each of many short steps; how many of them the less busy of two workers has done.
@@ -99,8 +117,7 @@ fn jobs_of_the_less_busy(jobs: usize, steps: u32, pauses: u32) -> usize {
 #[test]
 fn jobs_that_come_one_at_a_time_are_shared() {
     if thread::available_parallelism().unwrap().get() > 1 {
-        let fewer: Vec<_> = (0..3).map(|_| jobs_of_the_less_busy(400, 200, 5)).collect();
-        assert!(fewer.iter().any(|fewer| *fewer >= 80), "{fewer:?} of 400");
+        comes_about(|| jobs_of_the_less_busy(400, 200, 5), |of_400| *of_400 >= 80);
     }
 }
 
@@ -108,8 +125,7 @@ fn jobs_that_come_one_at_a_time_are_shared() {
 #[test]
 fn jobs_that_come_fast_are_shared() {
     if thread::available_parallelism().unwrap().get() > 1 {
-        let fewer: Vec<_> = (0..5).map(|_| jobs_of_the_less_busy(2000, 32, 1)).collect();
-        assert!(fewer.iter().any(|fewer| *fewer >= 450), "{fewer:?} of 2,000");
+        comes_about(|| jobs_of_the_less_busy(2000, 32, 1), |of_2000| *of_2000 >= 450);
     }
 }
 
@@ -145,8 +161,8 @@ fn homes_of_waiting(parties: usize) -> Vec<usize> {
 #[test]
 fn stages_of_a_pipeline_are_shared() {
     if thread::available_parallelism().unwrap().get() > 1 {
-        let homes: Vec<_> = (0..10).map(|_| homes_of_waiting(16)).collect();
-        assert!(homes.iter().filter(|homes| homes.iter().all(|home| *home <= 12)).count() >= 3, "{homes:?}");
+        let homes = || (0..10).map(|_| homes_of_waiting(16)).collect::<Vec<_>>();
+        comes_about(homes, |of_10| of_10.iter().filter(|homes| homes.iter().all(|home| *home <= 12)).count() >= 3);
     }
 }
 
@@ -172,12 +188,13 @@ fn a_few_that_talk_stay_on_one_worker() {
             first.join().unwrap() != second.join().unwrap()
         })
     };
-    let apart = (0..20).filter(|_| parted()).count();
-    assert!(apart <= 8, "{apart} of 20 groups were parted");
+    comes_about(|| (0..20).filter(|_| parted()).count(), |of_20_groups| *of_20_groups <= 8);
 }
 
 /// How many of a few goroutines are on each of the two workers, in the most even of some tries. Each reports its thread.
 fn most_even(parties: usize, start: impl Fn(oxigo::Sender<thread::ThreadId>) + Clone + Send + 'static) -> Vec<usize> {
+    // Until the other worker has had a core for as long as that takes.
+    const TRIES: usize = 300;
     let homes = || {
         let start = start.clone();
         rt(2, move || {
@@ -190,9 +207,16 @@ fn most_even(parties: usize, start: impl Fn(oxigo::Sender<thread::ThreadId>) + C
             homes
         })
     };
-    let all: Vec<_> = (0..20).map(|_| homes()).collect();
-    assert!(all.iter().all(|homes| homes.iter().sum::<usize>() == parties), "{all:?}");
-    all.into_iter().min_by_key(|homes| if homes.len() < 2 { parties } else { homes[1] - homes[0] }).unwrap()
+    let apart = |homes: &Vec<usize>| if homes.len() < 2 { parties } else { homes[1] - homes[0] };
+    let mut best = homes();
+    for _ in 1..TRIES {
+        assert_eq!(best.iter().sum::<usize>(), parties);
+        if apart(&best) <= parties % 2 {
+            break;
+        }
+        best = [best, homes()].into_iter().min_by_key(apart).unwrap();
+    }
+    best
 }
 
 /// B5: a pool's goroutines begin by waiting for jobs. All of them would be where they were made before another worker has got up.
@@ -299,48 +323,52 @@ fn two_that_compute_run_side_by_side_when_such_have_before() {
     if thread::available_parallelism().unwrap().get() < 2 {
         return;
     }
-    let apart = rt(2, || {
-        let work = || {
-            compute(Duration::from_micros(100));
-            thread::current().id()
-        };
-        let both = || {
-            let (one, other) = (go(work), go(work));
-            one.join().unwrap() != other.join().unwrap()
-        };
-        (0..1000).filter(|_| both()).count()
-    });
-    assert!(apart >= 300, "{apart} of 1,000 pairs");
+    let apart = || {
+        rt(2, || {
+            let work = || {
+                compute(Duration::from_micros(100));
+                thread::current().id()
+            };
+            let both = || {
+                let (one, other) = (go(work), go(work));
+                one.join().unwrap() != other.join().unwrap()
+            };
+            (0..1000).filter(|_| both()).count()
+        })
+    };
+    comes_about(apart, |of_1000_pairs| *of_1000_pairs >= 300);
 }
 
 /// 300 connections opened one by one on an idle machine do not all end up on one worker. Both their ends are within the 1,024 descriptors that a
 /// process may have by default.
 #[test]
 fn connections_are_spread_over_the_workers() {
-    let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
-    let (report, reports) = oxigo::unbounded();
-    let listener = runtime.run(|| oxigo::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = runtime.go(move || {
-        for connection in listener.incoming().take(300) {
-            let mut connection = connection.unwrap();
-            let report = report.clone();
-            go(move || {
-                use std::io::Read;
-                report.send(thread::current().id()).unwrap();
-                let _ = connection.read(&mut [0]);
-            });
+    let spread = || {
+        let runtime = oxigo::Runtime::builder().workers(2).build().unwrap();
+        let (report, reports) = oxigo::unbounded();
+        let listener = runtime.run(|| oxigo::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = runtime.go(move || {
+            for connection in listener.incoming().take(300) {
+                let mut connection = connection.unwrap();
+                let report = report.clone();
+                go(move || {
+                    use std::io::Read;
+                    report.send(thread::current().id()).unwrap();
+                    let _ = connection.read(&mut [0]);
+                });
+            }
+        });
+        let mut connections = Vec::new();
+        let mut by_worker = HashMap::new();
+        for _ in 0..300 {
+            connections.push(std::net::TcpStream::connect(address).unwrap());
+            *by_worker.entry(reports.recv().unwrap()).or_insert(0) += 1;
         }
-    });
-    let mut connections = Vec::new();
-    let mut by_worker = std::collections::HashMap::new();
-    for _ in 0..300 {
-        connections.push(std::net::TcpStream::connect(address).unwrap());
-        *by_worker.entry(reports.recv().unwrap()).or_insert(0) += 1;
-    }
-    server.join().unwrap();
-    assert_eq!(by_worker.len(), 2, "{by_worker:?}");
-    assert!(by_worker.values().all(|n| *n >= 90), "{by_worker:?}");
+        server.join().unwrap();
+        by_worker.into_values().collect::<Vec<_>>()
+    };
+    comes_about(spread, |by_worker| by_worker.len() == 2 && by_worker.iter().all(|n| *n >= 90));
 }
 
 /// Where the first connection's handler runs: with the one that accepts, or on the other worker. A crowd of goroutines waits on one of the two.
@@ -361,7 +389,7 @@ fn first_connection_is_handled_here(crowd_is_here: bool) -> bool {
             (told.recv().unwrap(), parked.goroutine().clone())
         };
         let (place, here) = park(Builder::new());
-        let there = (0..20)
+        let there = (0..200)
             .map(|_| park(Builder::new().spread()))
             .find(|there| there.0 != place)
             .expect("spread uses all workers")
@@ -393,14 +421,14 @@ fn first_connection_is_handled_here(crowd_is_here: bool) -> bool {
 #[test]
 fn a_connection_keeps_off_a_crowd() {
     for crowd_is_here in [false, true] {
-        let kept_off = (0..10).filter(|_| first_connection_is_handled_here(crowd_is_here) != crowd_is_here).count();
-        assert!(kept_off >= 7, "{kept_off} of 10, a crowd with the acceptor: {crowd_is_here}");
+        let kept_off = || (0..10).filter(|_| first_connection_is_handled_here(crowd_is_here) != crowd_is_here).count();
+        comes_about(kept_off, |of_10| *of_10 >= 7);
     }
 }
 
 #[test]
 fn near_starts_on_the_same_worker() {
-    rt(4, || {
+    let hits = || {
         let (stop, done) = unbuffered::<()>();
         let (tell, told) = unbuffered();
         let anchor = Builder::new()
@@ -417,15 +445,17 @@ fn near_starts_on_the_same_worker() {
                 near.join().unwrap() == there
             })
             .count();
-        assert!(hits >= 10, "{hits} of 20: a hint that mostly holds");
         drop(stop);
         anchor.join().unwrap();
-    });
+        hits
+    };
+    // A hint that mostly holds.
+    comes_about(|| rt(4, hits), |of_20| *of_20 >= 10);
 }
 
 #[test]
 fn spread_uses_all_workers() {
-    rt(4, || {
+    let threads = || {
         let (stop, done) = unbuffered::<()>();
         let (tell, told) = unbuffered();
         let handles: Vec<_> = (0..16)
@@ -441,8 +471,9 @@ fn spread_uses_all_workers() {
             })
             .collect();
         let threads: HashSet<_> = (0..16).map(|_| told.recv().unwrap()).collect();
-        assert!(threads.len() >= 2, "{}", threads.len());
         drop(stop);
         handles.into_iter().for_each(|handle| handle.join().unwrap());
-    });
+        threads.len()
+    };
+    comes_about(|| rt(4, threads), |threads| *threads >= 2);
 }

@@ -281,10 +281,13 @@ fn s_05_closures_start_on_no_more_workers_than_there_are_cores() {
             goroutines.into_iter().map(|goroutine| goroutine.join().unwrap()).collect::<HashSet<_>>().len()
         })
     };
-    // A worker that has lost its core for a long time is one that others may stand in for.
-    let fewest = (0..10).map(|_| used()).min().unwrap();
+    // A worker that has lost its core for a long time is one that others may stand in for: until none has, which may be after tests beside this one.
+    let mut found = Vec::new();
     // A quota of less than two cores counts for two.
-    assert!(fewest <= cores.max(2), "{fewest} workers at least, on {cores} cores");
+    while found.last().is_none_or(|used| *used > cores.max(2)) {
+        assert!(found.len() < 200, "workers used, on {cores} cores: {found:?}");
+        found.push(used());
+    }
 }
 
 /// A worker that has lost its core is moved to one that another worker has no use for. Its goroutines notice nothing: what they started meanwhile
