@@ -116,9 +116,14 @@ fn batches_allocate_nothing() {
         let mut into = Vec::with_capacity(100);
         pass((0..100).collect(), &mut into);
         into.clear();
-        let values = (0..100).collect();
-        let before = alloc::calls();
-        pass(values, &mut into);
-        assert_eq!(alloc::calls(), before);
+        let mut allocates = || {
+            let values = (0..100).collect();
+            let before = alloc::calls();
+            pass(values, &mut into);
+            into.clear();
+            alloc::calls() - before
+        };
+        // Threads of the runtime, and of the tests, allocate too, now and then.
+        assert!((0..50).any(|_| allocates() == 0), "each pass allocates");
     });
 }

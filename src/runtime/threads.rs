@@ -4,7 +4,9 @@
 //!   or has nearly ended looks foreign, which errs on the side of saying nothing.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{Read, Write},
+    str,
     sync::{Mutex, PoisonError},
 };
 
@@ -84,12 +86,18 @@ pub(crate) fn cpu_time(_thread: Tid) -> Option<u64> {
 }
 
 /// Whether a thread waits in the kernel, so that it uses no processor and asks for none; none when it has ended, or where the system does
-/// not tell.
+/// not tell. Allocates nothing: where there are more workers than processors the clock thread may ask this of each in every tick.
 pub(crate) fn is_blocked(thread: Tid) -> Option<bool> {
-    let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
-    // "42 (any name) S ...", where R is on a processor or in line for one, and T stopped from outside.
-    let state = stat[stat.rfind(')')?..].chars().nth(2)?;
-    Some(!matches!(state, 'R' | 'T' | 't'))
+    let mut path = [0; 48];
+    let mut unused = &mut path[..];
+    write!(unused, "/proc/self/task/{thread}/stat").ok()?;
+    let length = 48 - unused.len();
+    // "42 (any name) S ...", where R is on a processor or in line for one, and T stopped from outside. Numbers follow, which are left out.
+    let mut stat = [0; 64];
+    let read = File::open(str::from_utf8(&path[..length]).ok()?).ok()?.read(&mut stat).ok()?;
+    let name_ends = stat[..read].iter().rposition(|byte| *byte == b')')?;
+    let state = stat[..read].get(name_ends + 2)?;
+    Some(!matches!(state, b'R' | b'T' | b't'))
 }
 
 #[cfg(all(test, target_os = "linux"))]
