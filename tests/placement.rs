@@ -23,7 +23,7 @@ use oxigo::{Builder, WaitGroup, bounded, go, sync::Mutex, time, unbuffered, yiel
 #[track_caller]
 fn comes_about<T: Debug>(round: impl Fn() -> T, is_good: impl Fn(&T) -> bool) {
     let mut found = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..30 {
         found.push(round());
         if is_good(&found[found.len() - 1]) {
             return;
