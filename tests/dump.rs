@@ -76,7 +76,9 @@ fn dg_01_a_dump_tells_id_name_reason_time_start_and_trace() {
         let text = dump_until(|text| text.contains(&headed));
         let entry = &text[text.find(&headed).unwrap()..];
         let entry = &entry[..entry.find("\n\n").unwrap()];
-        assert!(entry.lines().next().unwrap().ends_with(" ms"), "{entry}");
+        // Milliseconds, or seconds where the machine has much else to do.
+        let heading = entry.lines().next().unwrap();
+        assert!(heading.ends_with(" ms") || heading.ends_with(" s"), "{entry}");
         assert!(entry.contains("started at tests/dump.rs:"), "{entry}");
         assert!(entry.contains("inner_function"), "{entry}");
         assert!(!entry.contains("corosensei") && !entry.contains("scheduler"), "{entry}");

@@ -111,10 +111,10 @@ fn dg_01_sigquit_names_who_sleeps_beside_one_that_spins() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(entry(&text, "[spinner]: running").contains("started at tests/dump_held.rs:"), "{text}");
     let main = entry(&text, "goroutine 1: sleep, ");
-    assert!(
-        main.lines().next().unwrap().ends_with(" ms") && main.contains("started at tests/common/mod.rs:"),
-        "{text}"
-    );
+    // Milliseconds, or seconds where the machine has much else to do.
+    let heading = main.lines().next().unwrap();
+    assert!(heading.ends_with(" ms") || heading.ends_with(" s"), "{text}");
+    assert!(main.contains("started at tests/common/mod.rs:"), "{text}");
     assert_eq!(text.matches("without back traces").count(), 1, "{text}");
     assert!(!text.contains("more that"), "{text}");
 }
@@ -140,7 +140,8 @@ fn dg_01_all_reasons_to_wait_beside_one_that_spins() {
                 let (rx, full, lock, listener) = (rx.clone(), full.clone(), Arc::clone(&lock), Arc::clone(&listener));
                 let wait = move || match i % KINDS.len() {
                     0 => assert!(rx.recv().is_err()),
-                    1 => oxigo::time::sleep(Duration::from_secs(5)),
+                    // Longer than the test, however slow the machine is.
+                    1 => oxigo::time::sleep(Duration::from_secs(600)),
                     2 => drop(lock.lock()),
                     3 => {
                         listener.accept().unwrap();
@@ -188,7 +189,8 @@ fn dg_01_all_reasons_to_wait_beside_one_that_spins() {
         // They have been asked in the middle of their waits, and none has heard of it.
         drop((tx, other, locked));
         let guests: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
-        many.into_iter().for_each(|waits| waits.join().unwrap());
+        let wakes = |i: usize| i % KINDS.len() != 1;
+        many.into_iter().enumerate().filter(|(i, _)| wakes(*i)).for_each(|(_, waits)| waits.join().unwrap());
         drop(guests);
     });
 }
@@ -297,14 +299,16 @@ fn dg_01_a_worker_is_released_while_it_is_asked() {
     }
     const DUMPS: usize = 10;
     const SHORT: usize = 20;
-    let (held, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (held, begun, told) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let texts = rt(1, || {
         thread::scope(|scope| {
             let dumps = scope.spawn(|| {
                 let dump = |number| {
                     until(|| held.load(SeqCst) == number);
                     begun.store(number, SeqCst);
-                    dump()
+                    let text = dump();
+                    told.store(number, SeqCst);
+                    text
                 };
                 (1..=DUMPS).map(dump).collect::<Vec<_>>()
             });
@@ -322,9 +326,12 @@ fn dg_01_a_worker_is_released_while_it_is_asked() {
                 while begun.load(SeqCst) < number {
                     std::hint::spin_loop();
                 }
-                // The last one finds it held for certain.
-                let more = if number == DUMPS { 1_000_000 } else { 300 * number as u64 };
-                common::compute(Duration::from_micros(499_900 + more));
+                common::compute(Duration::from_micros(499_900 + 300 * number as u64));
+                // The last one finds it held for certain, unless it waits for it.
+                let begin = Instant::now();
+                while number == DUMPS && told.load(SeqCst) < DUMPS && begin.elapsed() < Duration::from_secs(30) {
+                    std::hint::spin_loop();
+                }
                 drop(tx);
                 assert!(short.into_iter().all(|short| short.join().unwrap()));
             }

@@ -48,7 +48,7 @@ const MOST_IDS: usize = 16;
 /// let (tx, rx) = oxigo::unbuffered::<()>();
 /// let waits = oxigo::Builder::new().name("reader".into()).spawn(move || rx.recv())?;
 /// let mut text = Vec::new();
-/// # std::thread::sleep(std::time::Duration::from_millis(50));
+/// # while oxigo::debug::metrics().parked < 1 { std::thread::sleep(std::time::Duration::from_millis(1)) }
 /// oxigo::debug::dump(&mut text)?;
 /// assert!(String::from_utf8_lossy(&text).contains("[reader]: chan receive"));
 /// drop(tx);
