@@ -248,7 +248,7 @@ fn s_06_waits_that_are_over_let_others_run() {
         let started = Instant::now();
         while !*set {
             assert!(changed.wait_while_ctx(&mut set, |set| !*set, &ended).is_err() || *set);
-            assert!(started.elapsed() < Duration::from_secs(5), "the mutex stays held");
+            assert!(started.elapsed() < Duration::from_secs(30), "the mutex stays held");
         }
         sets.join().unwrap();
 
@@ -666,7 +666,7 @@ fn s_10_older_closures_start_beside_one_who_starts_and_joins() {
         let begin = Instant::now();
         while started.load(SeqCst) < OLDER {
             go(|| ()).join().unwrap();
-            assert!(begin.elapsed() < Duration::from_secs(5), "{} of {OLDER} have started", started.load(SeqCst));
+            assert!(begin.elapsed() < Duration::from_secs(30), "{} of {OLDER} have started", started.load(SeqCst));
         }
         older.into_iter().for_each(|closure| assert!(closure.join().unwrap() < OLDER));
     });
@@ -738,7 +738,12 @@ fn s_10_what_comes_while_a_worker_searches_is_not_left_beside_a_sleeper() {
             let seen = Arc::new(AtomicBool::new(false));
             let set = Arc::clone(&seen);
             runtime.go(move || set.store(true, SeqCst));
+            // Spinning finds the worker while it searches; where there is no core for both, it goes first.
+            let spins = Instant::now();
             while !seen.load(SeqCst) {
+                if spins.elapsed() > Duration::from_millis(1) {
+                    thread::yield_now();
+                }
                 std::hint::spin_loop();
             }
             pause();
