@@ -714,7 +714,7 @@ fn dropping_a_runtime_drops_what_has_not_started() {
     let never = runtime.go(move || drop(value));
     let begin = Instant::now();
     drop(runtime);
-    assert!(begin.elapsed() < Duration::from_secs(5), "never blocks");
+    assert!(begin.elapsed() < Duration::from_secs(30), "never blocks");
     release.send(()).unwrap();
     assert!(holds.join().unwrap(), "go panics on a runtime that is gone");
     let payload = never.join().unwrap_err();

@@ -23,7 +23,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How much later than two delays a connection may close on a machine that does many other things. What would be wrong is far more: one
 /// connection after the other, or a wait for the next line of another.
-const SLACK: Duration = Duration::from_secs(8);
+const SLACK: Duration = Duration::from_secs(30);
 
 /// A running server, which ends with this value.
 struct Server {

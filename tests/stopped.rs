@@ -15,7 +15,7 @@ use oxigo::{Builder, Runtime, go, time, unbounded, unbuffered};
 
 /// How long a thread is held if nobody lets it go on, and what comes instead takes at most.
 const HELD: Duration = Duration::from_secs(20);
-const LIMIT: Duration = Duration::from_secs(8);
+const LIMIT: Duration = Duration::from_secs(16);
 
 /// Threads that are held, and whether they are to go on.
 static HOLDS: AtomicU32 = AtomicU32::new(0);
