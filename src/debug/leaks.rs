@@ -404,6 +404,7 @@ impl LeakCheck {
     /// let check = oxigo::debug::leak_check().grace(Duration::from_millis(20));
     /// let (tx, rx) = oxigo::unbuffered::<()>();
     /// let waits = oxigo::go(move || rx.recv());
+    /// # while oxigo::debug::metrics().parked < 1 { std::thread::sleep(Duration::from_millis(1)) }
     /// let left = check.end().unwrap_err();
     /// assert_eq!(left.len(), 1);
     /// assert!(left.to_string().contains("chan receive"));
