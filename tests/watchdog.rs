@@ -3,11 +3,12 @@
 mod common;
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    os::fd::AsRawFd,
     process::{Command, Stdio},
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         mpsc,
     },
     time::{Duration, Instant},
@@ -91,6 +92,51 @@ fn a_worker_that_is_blocked_beside_others_is_told_of() {
     stuck.kill().unwrap();
     stuck.wait().unwrap();
     assert!(told.is_some_and(|line| line.contains("blocked-0 for ")));
+}
+
+/// Standard error is a pipe that is full, which whoever writes to it waits for. It was the clock thread, with the list of runtimes locked: no runtime
+/// started and no timer started its function any more.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_report_that_nobody_reads_yet_holds_up_nobody() {
+    const NAME: &str = "a_report_that_nobody_reads_yet_holds_up_nobody";
+    if is_child(NAME) {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        while writer.write(&[b'\n'; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&writer, false).unwrap();
+        // SAFETY: two open descriptors; nobody else uses standard error.
+        assert_eq!(unsafe { libc::dup2(writer.as_raw_fd(), 2) }, 2);
+
+        static DONE: AtomicBool = AtomicBool::new(false);
+        static BURNT: AtomicUsize = AtomicUsize::new(0);
+        let held = Runtime::builder().workers(1).build().unwrap();
+        let holder = held.go(|| {
+            while !DONE.load(SeqCst) {
+                burn(Duration::from_millis(10));
+                BURNT.fetch_add(10, SeqCst);
+            }
+        });
+        // Long after the report, and the clock counts on.
+        while BURNT.load(SeqCst) < 400 || debug::metrics().longest_run < Duration::from_millis(400) {
+            let runtime = Runtime::builder().workers(1).build().unwrap();
+            assert_eq!(runtime.run(|| 42), 42);
+            let (tx, fired) = oxigo::bounded(1);
+            oxigo::time::after_func(Duration::from_millis(1), move || tx.send(()).unwrap());
+            fired.recv().unwrap();
+        }
+        DONE.store(true, SeqCst);
+        holder.join().unwrap();
+        let mut read = String::new();
+        let mut some = [0; 4096];
+        while !read.contains("has held its worker for ") {
+            let n = reader.read(&mut some).unwrap();
+            read.push_str(std::str::from_utf8(&some[..n]).unwrap());
+        }
+        return;
+    }
+    let output = child(NAME);
+    assert!(output.status.success(), "{:?} {}", output.status, stderr(&output));
 }
 
 /// Nobody waits for the worker: nobody is blamed.

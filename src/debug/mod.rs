@@ -1,5 +1,6 @@
 //! Looking at goroutines: dumps, leaks, labels, counts, and what is said of standstills.
 
+mod aside;
 pub(crate) mod census;
 pub(crate) mod deadlock;
 pub(crate) mod dump;
@@ -32,6 +33,7 @@ use rustix::{
     io::{Errno, write},
 };
 
+pub(crate) use self::aside::write_aside;
 pub use self::dump::dump;
 pub(crate) use self::dump::gather;
 pub use self::heritage::{Label, label, label_value};

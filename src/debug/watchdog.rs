@@ -181,7 +181,7 @@ fn report_blocked(thread: Tid, held: u64) {
         return;
     }
     let worker = threads::name(thread).unwrap_or_else(|| "a worker".into());
-    debug::write_error(&format!(
+    debug::write_aside(format!(
         "oxigo: a goroutine has blocked the thread of {worker} for {held} ms, and the others that live there wait. Let it wait with locks \
          and channels of oxigo, or run calls that block the thread in blocking. SIGQUIT and debug::dump name it. OXIGO_WATCHDOG=off silences \
          this.\n",
@@ -200,7 +200,7 @@ fn report(processor: &Processor, held: u64) -> bool {
     if reported.len() >= MOST_REPORTS || !reported.insert(holder.id) {
         return true;
     }
-    debug::write_error(&format!(
+    debug::write_aside(format!(
         "oxigo: goroutine {}{}, started at {}, has held its worker for {held} ms without a scheduling point; every goroutine of that \
          worker waits. Let it call yield_now now and then, or run calls that block the thread in blocking. \
          OXIGO_WATCHDOG=off silences this.\n",

@@ -108,14 +108,14 @@ pub(crate) fn start() -> io::Result<()> {
 fn run() {
     super::scheduler::block_signals();
     let _ours = Ours::register();
-    let mut events = Events::new();
+    let (mut events, mut runtimes) = (Events::new(), Vec::new());
     let mut quiet = 0;
     let mut seen = 0;
     loop {
         thread::sleep(TICK);
         advance();
         let short = super::blocking::relieve(now());
-        let awake = super::lifecycle::supervise(&mut events) || short;
+        let awake = super::lifecycle::supervise(&mut events, &mut runtimes) || short;
         let activity = ACTIVITY.load(Relaxed);
         quiet = if awake || activity != seen { 0 } else { quiet + 1 };
         seen = activity;
@@ -128,7 +128,7 @@ fn run() {
         let mut detector = Detector::new();
         while ACTIVITY.load(Relaxed) == seen
             && !super::blocking::relieve(now())
-            && !super::lifecycle::supervise(&mut events)
+            && !super::lifecycle::supervise(&mut events, &mut runtimes)
         {
             match detector.look() {
                 Some(pause) => thread::park_timeout(pause),

@@ -337,11 +337,12 @@ impl Drop for RuntimeInner {
 static ALL: Mutex<Vec<(u64, Weak<RuntimeInner>)>> = Mutex::new(Vec::new());
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// One look of the clock thread at all workers; whether any is awake.
-pub(crate) fn supervise(events: &mut Events) -> bool {
+/// One look of the clock thread at all workers; whether any is awake. The empty `runtimes` is room to collect them in: who starts or looks up a runtime
+/// does not wait for the look.
+pub(crate) fn supervise(events: &mut Events, runtimes: &mut Vec<Arc<RuntimeInner>>) -> bool {
     let mut awake = false;
-    let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    for runtime in runtimes.iter().filter_map(|(_, runtime)| runtime.upgrade()) {
+    runtimes.extend(all_alive(&ALL.lock().unwrap_or_else(PoisonError::into_inner)));
+    for runtime in runtimes.drain(..) {
         let workers = runtime.processors.len();
         // One that was notified and has not got up may have no core. What it was notified of must not wait for that.
         if runtime.awake() > 0 {
@@ -369,8 +370,11 @@ pub(crate) fn supervise(events: &mut Events) -> bool {
 
 /// The runtimes that have not ended.
 pub(crate) fn runtimes() -> Vec<Arc<RuntimeInner>> {
-    let runtimes = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    runtimes.iter().filter_map(|(_, runtime)| runtime.upgrade()).collect()
+    all_alive(&ALL.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+}
+
+fn all_alive(all: &[(u64, Weak<RuntimeInner>)]) -> impl Iterator<Item = Arc<RuntimeInner>> {
+    all.iter().filter_map(|(_, runtime)| runtime.upgrade())
 }
 
 /// The runtime with this id, if it has not ended.
