@@ -7,6 +7,8 @@
 #![cfg(target_os = "linux")]
 
 mod common;
+#[path = "common/split_mix.rs"]
+mod split_mix;
 
 use std::{
     any::Any,
@@ -32,17 +34,15 @@ use oxigo::{
     sync::{Barrier, Condvar, ErrGroup, Mutex, OnceLock, RwLock, Semaphore},
     time, unbounded, yield_now,
 };
+use split_mix::SplitMix64;
 
-/// Steele, Lea and Flood's SplitMix64.
+/// What decides.
 #[derive(Clone)]
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -55,7 +55,7 @@ impl Random {
 
     /// Another one, which goes its own way.
     fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(SplitMix64(self.next()))
     }
 
     fn micros(&mut self, most: usize) -> Duration {
@@ -417,7 +417,7 @@ fn panics(mut random: Random) {
 }
 
 fn pattern(seed: u64, len: usize) -> Vec<u8> {
-    let mut random = Random(seed);
+    let mut random = Random(SplitMix64(seed));
     (0..len).map(|_| random.next() as u8).collect()
 }
 
@@ -742,7 +742,7 @@ fn everything_at_once_keeps_its_promises() {
             }
         })
     });
-    let mut random = Random(seed);
+    let mut random = Random(SplitMix64(seed));
     let workers = setting("OXIGO_WORKERS").map(|n| n as usize);
     let begin = Instant::now();
     let mut before = None;

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{child, is_child, rt, stderr};
+use common::{alone, child, closed_world, deadlock_told, full_table, is_child, rt, stderr, wait_for_ever};
 use oxigo::{
     Deadlock, Runtime, bounded, debug, fs, go, io,
     net::{TcpListener, TcpStream, unix::UnixStream},
@@ -25,39 +25,14 @@ use oxigo::{
 };
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
-/// Runs `body` in a process of its own, which has to end well.
-fn alone(name: &str, body: impl FnOnce()) {
-    if is_child(name) {
-        return body();
-    }
-    let output = child(name);
-    assert!(output.status.success(), "{}", stderr(&output));
-}
-
-/// Fills the table of descriptors; it is full for as long as the result lives.
-fn full_table() -> Vec<std_fs::File> {
-    let most = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: most }).unwrap();
-    let files: Vec<_> = std::iter::from_fn(|| std_fs::File::open("/dev/null").ok()).collect();
-    assert_eq!(std_fs::File::open("/dev/null").unwrap_err().raw_os_error(), Some(libc::EMFILE));
-    files
-}
-
 /// The report took a descriptor to be written, and the process ended with status 2 and without a word.
 #[test]
 fn a_deadlock_is_told_though_the_table_of_descriptors_is_full() {
-    const NAME: &str = "a_deadlock_is_told_though_the_table_of_descriptors_is_full";
-    if is_child(NAME) {
-        let runtime = Runtime::builder().workers(2).deadlock(Deadlock::ClosedWorld).build().unwrap();
+    deadlock_told("a_deadlock_is_told_though_the_table_of_descriptors_is_full", || {
+        let runtime = closed_world();
         let _full = full_table();
-        return runtime.run(|| {
-            let (_tx, rx) = unbuffered::<()>();
-            let _ = rx.recv();
-        });
-    }
-    let output = child(NAME);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("all goroutines are asleep - deadlock!"), "{}", stderr(&output));
+        runtime.run(wait_for_ever);
+    });
 }
 
 #[test]

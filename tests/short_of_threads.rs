@@ -4,8 +4,8 @@ mod common;
 
 use std::{io::ErrorKind, panic::catch_unwind, time::Duration};
 
-use common::{child, is_child, rt, stderr};
-use oxigo::{Deadlock, Runtime, bounded, context::Context, debug, fs, io, process::Command, time, unbuffered};
+use common::{alone, closed_world, deadlock_told, rt, wait_for_ever};
+use oxigo::{Runtime, bounded, context::Context, debug, fs, io, process::Command, time, unbuffered};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// With too little address space to be had for a thread; then with all of it again.
@@ -18,15 +18,6 @@ fn starved<T>(f: impl FnOnce() -> T) -> T {
     let result = f();
     setrlimit(Resource::As, before).unwrap();
     result
-}
-
-/// Runs `body` in a process of its own, which alone is starved.
-fn alone(name: &str, body: impl FnOnce()) {
-    if is_child(name) {
-        return body();
-    }
-    let output = child(name);
-    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 #[test]
@@ -45,19 +36,11 @@ fn timers_work_after_their_thread_could_not_be_started() {
 
 #[test]
 fn a_deadlock_is_told_after_a_runtime_could_not_be_started() {
-    const NAME: &str = "a_deadlock_is_told_after_a_runtime_could_not_be_started";
-    if is_child(NAME) {
+    deadlock_told("a_deadlock_is_told_after_a_runtime_could_not_be_started", || {
         let refused = starved(|| Runtime::builder().workers(1).build());
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutOfMemory);
-        let runtime = Runtime::builder().workers(2).deadlock(Deadlock::ClosedWorld).build().unwrap();
-        return runtime.run(|| {
-            let (_tx, rx) = unbuffered::<()>();
-            let _ = rx.recv();
-        });
-    }
-    let output = child(NAME);
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("all goroutines are asleep - deadlock!"), "{}", stderr(&output));
+        closed_world().run(wait_for_ever);
+    });
 }
 
 /// Files and processes report it as they report everything else.

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oxigo::Runtime;
+use oxigo::{Deadlock, Runtime};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs `body` as the main goroutine of a runtime with so many workers.
@@ -124,6 +124,48 @@ pub(crate) fn child(name: &str) -> Output {
     drop(ends);
     watch.join().unwrap();
     output
+}
+
+/// Runs the body of the test `name` in a process of its own, which has to end well.
+#[track_caller]
+pub(crate) fn alone(name: &str, body: impl FnOnce()) {
+    if is_child(name) {
+        return body();
+    }
+    let output = child(name);
+    assert!(output.status.success(), "{:?} {}", output.status, stderr(&output));
+}
+
+/// Runs the body of the test `name` in a process of its own, which has to end with the report of a deadlock.
+#[track_caller]
+pub(crate) fn deadlock_told(name: &str, body: impl FnOnce()) {
+    if is_child(name) {
+        return body();
+    }
+    let output = child(name);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("all goroutines are asleep - deadlock!"), "{}", stderr(&output));
+}
+
+/// A runtime whose deadlock is told though the harness has threads of its own.
+pub(crate) fn closed_world() -> Runtime {
+    Runtime::builder().workers(2).deadlock(Deadlock::ClosedWorld).build().unwrap()
+}
+
+pub(crate) fn wait_for_ever() {
+    let (_tx, rx) = oxigo::unbuffered::<()>();
+    let _ = rx.recv();
+}
+
+/// Fills the table of descriptors; it is full for as long as the result lives.
+#[cfg(target_os = "linux")]
+pub(crate) fn full_table() -> Vec<fs::File> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: most }).unwrap();
+    let files: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    assert_eq!(fs::File::open("/dev/null").unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    files
 }
 
 /// Whether this process is the child for test `name`. If so, signals are as in a program that a user has started, whoever started the tests: a

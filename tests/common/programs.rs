@@ -9,6 +9,9 @@
 //!   the buffer than there is room, closed means closed, and "full", "empty" and "closed" were true at some moment of the operation.
 //! - Every value is dropped exactly once.
 
+#[path = "split_mix.rs"]
+mod split_mix;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -25,6 +28,7 @@ use oxigo::{
     chan::{RecvTimeoutError, Select, SendTimeoutError, TryRecvError, TrySendError},
     go, select, select_biased, unbounded, yield_now,
 };
+use split_mix::SplitMix64;
 
 /// Most values of one party.
 const VALUES: usize = 256;
@@ -32,24 +36,16 @@ const VALUES: usize = 256;
 /// What decides at every turn: the bytes that are given, and behind them the numbers of a seed.
 pub(crate) struct Choices {
     bytes: std::vec::IntoIter<u8>,
-    seed: u64,
+    seed: SplitMix64,
 }
 
 impl Choices {
     pub(crate) fn new(bytes: Vec<u8>, seed: u64) -> Self {
-        Self { bytes: bytes.into_iter(), seed }
+        Self { bytes: bytes.into_iter(), seed: SplitMix64(seed) }
     }
 
     fn next(&mut self) -> u64 {
-        self.bytes.next().map_or_else(|| self.number(), u64::from)
-    }
-
-    /// Steele, Lea and Flood's SplitMix64.
-    fn number(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.bytes.next().map_or_else(|| self.seed.next(), u64::from)
     }
 
     fn below(&mut self, n: usize) -> usize {
