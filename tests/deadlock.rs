@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{child, is_child, stderr};
+use common::{child, full_table, is_child, stderr};
 use oxigo::{
     Deadlock, Runtime,
     future::block_on,
@@ -48,6 +48,7 @@ const CASES: &[Case] = cases![
     dd_06_a_context_that_a_signal_has_ended_does_not,
     dd_06_a_receiver_of_signals_that_a_thread_drops_only_delays_the_report,
     dd_07_a_foreign_thread_silences_it_until_it_has_ended,
+    dd_07_a_full_table_of_descriptors_neither_silences_it_nor_hides_a_foreign_thread,
     dd_07_main_asleep_elsewhere_is_foreign,
     dd_07_closed_world_ignores_foreign_threads,
     dd_07_off_says_nothing,
@@ -471,6 +472,28 @@ fn dd_07_a_foreign_thread_silences_it_until_it_has_ended() {
     }
     let text = reported(NAME);
     assert!(text.find("received").unwrap() < text.find(FATAL).unwrap(), "{text}");
+}
+
+/// The list of threads takes a descriptor to be read. Where there was none nothing was ever said, unless the world was closed.
+fn dd_07_a_full_table_of_descriptors_neither_silences_it_nor_hides_a_foreign_thread() {
+    const NAME: &str = "dd_07_a_full_table_of_descriptors_neither_silences_it_nor_hides_a_foreign_thread";
+    if is_child(NAME) {
+        let (tx, rx) = unbuffered::<()>();
+        // The workers have their descriptors.
+        run(|| ());
+        let _full = full_table();
+        thread::spawn(move || {
+            thread::sleep(LONG);
+            tx.send(()).unwrap();
+            std::mem::forget(tx);
+        });
+        run(|| rx.recv()).unwrap();
+        eprintln!("received");
+        run(|| rx.recv()).unwrap();
+    }
+    let text = reported(NAME);
+    assert!(text.find("received").unwrap() < text.find(FATAL).unwrap(), "{text}");
+    assert!(text.contains(": chan receive on 0x"), "{text}");
 }
 
 fn dd_07_main_asleep_elsewhere_is_foreign() {

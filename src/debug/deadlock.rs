@@ -7,7 +7,7 @@
 //! - X1: every runtime stands still ([`RuntimeInner::standstill`]): all its workers sleep, nothing is on its way to them, and none of its
 //!   goroutines waits for a timer, a descriptor or a blocking call;
 //! - X2: the plain threads that sleep in an operation of ours without a time limit, none of them for a descriptor;
-//! - X3: the process's threads.
+//! - X3: the process's threads, listed; where there is no descriptor for that, those of ours and of X2, if by their number there are no others.
 //!
 //! # Why two looks suffice
 //!
@@ -65,14 +65,16 @@ struct Look {
 
 impl Look {
     /// None when anything runs, or is to be woken by something that is none of ours.
-    fn take(runtimes: &[Arc<RuntimeInner>], sleepers: &[Sleeper]) -> Option<Self> {
+    fn take(runtimes: &[Arc<RuntimeInner>], sleepers: &[Sleeper], ours: &[Tid]) -> Option<Self> {
         let counted = |runtime: &Arc<RuntimeInner>| Some((Arc::as_ptr(runtime).addr(), runtime.standstill()?));
         let runtimes = runtimes.iter().map(counted).collect::<Option<Vec<_>>>()?;
         if sleepers.iter().any(|sleeper| sleeper.wait.reason.ends_outside()) {
             return None;
         }
+        let known = ours.iter().copied().chain(sleepers.iter().map(|sleeper| sleeper.thread));
+        let threads = threads::all().or_else(|| threads::all_if(known.collect()));
         let sleepers = sleepers.iter().map(|sleeper| (sleeper.thread, sleeper.waits)).collect();
-        Some(Self { runtimes, sleepers, threads: threads::all() })
+        Some(Self { runtimes, sleepers, threads })
     }
 
     /// Whether every thread is ours or sleeps. False where the system does not list them.
@@ -107,8 +109,8 @@ impl Detector {
             self.last = None;
             return None;
         }
-        let sleepers = thread_parker::sleepers();
-        let Some(look) = Look::take(&runtimes, &sleepers) else {
+        let (sleepers, ours) = (thread_parker::sleepers(), threads::ours());
+        let Some(look) = Look::take(&runtimes, &sleepers, &ours) else {
             self.last = None;
             return alarm::may_lapse().then(|| self.later());
         };
@@ -119,7 +121,7 @@ impl Detector {
             let closed_world = |runtime: &Arc<RuntimeInner>| runtime.options().deadlock == Deadlock::ClosedWorld;
             let anybody = !sleepers.is_empty() || speaking.iter().any(|runtime| stuck(runtime));
             if speaking.iter().any(|runtime| closed_world(runtime) && stuck(runtime))
-                || (anybody && look.all_known(&threads::ours()))
+                || (anybody && look.all_known(&ours))
             {
                 report(&runtimes, &sleepers);
             }

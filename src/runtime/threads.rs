@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
+    os::unix::fs::MetadataExt,
     str,
     sync::{Mutex, PoisonError},
 };
@@ -63,6 +64,17 @@ pub(crate) fn all() -> Option<Vec<Tid>> {
     Some(threads)
 }
 
+/// These, in the order of their numbers, if they are all threads of the process; none where there are others, or the system does not tell. It takes
+/// no descriptor, which [`all`] does: the table may be full.
+pub(crate) fn all_if(mut known: Vec<Tid>) -> Option<Vec<Tid>> {
+    known.sort_unstable();
+    known.dedup();
+    // A folder's links are its name, itself, and its folders: here one for each thread. Who was known before the count and is there after it was counted.
+    let count = fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)?;
+    let exists = |thread: &Tid| fs::metadata(format!("/proc/self/task/{thread}")).is_ok();
+    (count == known.len() as u64 && known.iter().all(exists)).then_some(known)
+}
+
 /// The name of a thread, cut to what the system keeps of it.
 pub(crate) fn name(thread: Tid) -> Option<String> {
     let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm")).ok()?;
@@ -118,6 +130,21 @@ mod tests {
         while cpu_time(me).unwrap() == before {
             std::hint::spin_loop();
         }
+    }
+
+    /// In a process of this test alone nobody comes or goes meanwhile; beside other tests it may have to be asked again.
+    #[test]
+    fn threads_that_are_known_are_counted() {
+        let found = (0..1000).any(|_| {
+            let listed = all().unwrap();
+            all_if(listed.iter().rev().copied().chain([current()]).collect()) == Some(listed)
+        });
+        assert!(found);
+        let (end, ended) = mpsc::channel::<()>();
+        let other = thread::spawn(move || ended.recv());
+        assert_eq!(all_if(vec![current()]), None, "there is another one");
+        drop(end);
+        other.join().unwrap().unwrap_err();
     }
 
     #[test]
