@@ -236,7 +236,7 @@ fn within<F: IntoFuture>(future: F, deadline: Option<Instant>) -> Result<F::Outp
 /// Parks the goroutine, or blocks the thread.
 pub fn block_on_ctx<F: IntoFuture>(ctx: &Context, future: F) -> Result<F::Output, ContextError> {
     ctx.check().inspect_err(|_| park::spend())?;
-    let output = drive(future.into_future(), Until::interrupt(ctx), || ctx.check().is_err());
+    let output = drive(future.into_future(), ctx.until(), || ctx.check().is_err());
     output.ok_or_else(|| ctx.why_ended())
 }
 

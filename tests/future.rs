@@ -629,6 +629,12 @@ fn a_wait_is_seen_as_what_it_is() {
         assert!(line.contains("for ever"), "{line}");
         assert!(is_leak(forgotten.id()));
 
+        // Nothing ends that context.
+        let forgotten = go(|| block_on_ctx(&Context::background(), pending::<()>()).unwrap());
+        let line = dumped(&format!("goroutine {}: future (no waker left)", forgotten.id()));
+        assert!(line.contains("for ever"), "{line}");
+        assert!(is_leak(forgotten.id()));
+
         // But something else may end it.
         let limited = go(|| block_on_timeout(pending::<()>(), MINUTE).is_ok());
         let (ctx, cancel) = Context::background().with_cancel();

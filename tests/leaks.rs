@@ -161,7 +161,14 @@ fn dg_06_who_joins_a_leak_is_one_and_who_joins_another_is_not() {
         drop(tx);
         assert!(!joins.join().unwrap());
 
-        // A context may end it as well.
+        // Nothing ends that context.
+        let stuck = go(|| -> () {
+            select! {}
+        });
+        let joins = go(move || stuck.join_ctx(&Context::background()).unwrap().unwrap());
+        leaked(&[&joins]);
+
+        // Another context may end it as well.
         let stuck = go(|| -> () {
             select! {}
         });

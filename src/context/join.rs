@@ -61,7 +61,7 @@ fn join_ctx<H, R>(
         park::spend();
         return Err(JoinCtxError { handle, error });
     }
-    join_until(handle, Until::interrupt(ctx)).map_err(|handle| JoinCtxError { handle, error: ctx.why_ended() })
+    join_until(handle, ctx.until()).map_err(|handle| JoinCtxError { handle, error: ctx.why_ended() })
 }
 
 /// Why [`JoinHandle::join_ctx`] gave up; with the handle, a [`JoinHandle`] or a [`ScopedJoinHandle`].

@@ -71,6 +71,7 @@ use crate::{
         interrupt::Interrupt,
         present,
         unit::{Ticket, Unit},
+        until::Until,
     },
 };
 
@@ -299,6 +300,11 @@ impl Context {
     /// Why the context, which has ended a wait, has ended.
     pub(crate) fn why_ended(&self) -> ContextError {
         self.err().expect("a context that ends a wait has ended itself")
+    }
+
+    /// Until when a wait lasts that this may end: for ever, where nothing can end this. Such a wait is then known as one that only its partner ends.
+    pub(crate) fn until(&self) -> Until<'_> {
+        if self.node.is_some() { Until::interrupt(self) } else { Until::EVER }
     }
 
     fn failure(&self) -> Option<&Failure> {

@@ -9,7 +9,7 @@
 //! - E2: a `park` ends by an `unpark` only, which needs a handle, and handles are made from handles or by the goroutine itself. So it never
 //!   ends once the only references are the runner's and the one that `park` itself holds (J1 of `task`), and the token says that no `unpark`
 //!   has come.
-//! - E3: a `join` without a time limit or a context ends when its goroutine does. So one that waits for a goroutine which never ends does not
+//! - E3: a `join` without a time limit or a context that may end ends when its goroutine does. So one that waits for a goroutine which never ends does not
 //!   end either, nor do those that wait for each other in a ring.
 //!
 //! All three are true for ever once they are true, so it does no harm that workers are asked one after another. Goroutines are told apart by
@@ -292,7 +292,8 @@ impl CensusEntry {
 /// What it can see, without a time limit on the wait: goroutines in a `select!` without arms, in operations on
 /// [`never()`](crate::chan::never) and selects that have only those; goroutines in [`park`](crate::park()) when no handle is left by which
 /// they could be unparked; those in [`block_on`](crate::future::block_on) whose future has kept no waker; and those that wait in
-/// [`join`](crate::JoinHandle::join) for one of these, or for each other. Main goroutines are never among them. Nothing that could still end is
+/// [`join`](crate::JoinHandle::join) for one of these, or for each other. A context that nothing can end, as
+/// [`Context::background`](crate::context::Context::background), limits no wait. Main goroutines are never among them. Nothing that could still end is
 /// ever reported.
 ///
 /// What it cannot see: goroutines that wait on channels, locks, groups and the like which nobody will ever use again. Rust has no garbage

@@ -357,7 +357,7 @@ mod api {
         pub fn wait_ctx<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, ctx: &Context) -> Result<(), ContextError> {
             // Nobody else could change what a loop around this asks for, if the lock stayed held.
             ctx.check().inspect_err(|_| MutexGuard::unlocked(guard, park::spend))?;
-            if self.wait_ended(guard, Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
+            if self.wait_ended(guard, ctx.until()) { Ok(()) } else { Err(ctx.why_ended()) }
         }
 
         /// Like [`wait_while`](Self::wait_while), but gives up when `ctx` ends.

@@ -21,7 +21,7 @@ impl<T: ?Sized> sealed::Sealed for RwLock<T> {}
 /// Takes a lock by `acquire`, unless the context has ended or ends first.
 fn within(ctx: &Context, acquire: impl FnOnce(Until<'_>) -> bool) -> Result<(), ContextError> {
     ctx.check().inspect_err(|_| park::spend())?;
-    if acquire(Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
+    if acquire(ctx.until()) { Ok(()) } else { Err(ctx.why_ended()) }
 }
 
 /// [`Mutex::lock`](https://docs.rs/lock_api/0.4/lock_api/struct.Mutex.html#method.lock) with a context. Not meant to be implemented elsewhere.

@@ -298,7 +298,7 @@ impl Semaphore {
     #[track_caller]
     fn take_ctx(&self, n: usize, ctx: &Context) -> Result<(), ContextError> {
         ctx.check().inspect_err(|_| park::spend())?;
-        if self.take(n, Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
+        if self.take(n, ctx.until()) { Ok(()) } else { Err(ctx.why_ended()) }
     }
 
     /// How many permits are free.

@@ -382,7 +382,7 @@ impl WaitGroup {
     #[track_caller]
     pub fn wait_ctx(&self, ctx: &crate::context::Context) -> Result<(), crate::context::ContextError> {
         ctx.check().inspect_err(|_| park::spend())?;
-        if self.wait_until(Until::interrupt(ctx)) { Ok(()) } else { Err(ctx.why_ended()) }
+        if self.wait_until(ctx.until()) { Ok(()) } else { Err(ctx.why_ended()) }
     }
 
     #[track_caller]
