@@ -4,8 +4,8 @@ mod common;
 
 use std::{io::ErrorKind, panic::catch_unwind, time::Duration};
 
-use common::{alone, closed_world, deadlock_told, rt, wait_for_ever};
-use oxigo::{Runtime, bounded, context::Context, debug, fs, io, process::Command, time, unbuffered};
+use common::{alone, child, closed_world, deadlock_told, is_child, rt, stderr, wait_for_ever};
+use oxigo::{Builder, Runtime, bounded, context::Context, debug, fs, io, process::Command, time, unbuffered};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// With too little address space to be had for a thread; then with all of it again.
@@ -41,6 +41,56 @@ fn a_deadlock_is_told_after_a_runtime_could_not_be_started() {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::OutOfMemory);
         closed_world().run(wait_for_ever);
     });
+}
+
+/// There is nobody whom an error could be returned to. The functions were dropped without a word.
+#[test]
+fn functions_that_no_stack_can_be_had_for_are_told_of() {
+    const NAME: &str = "functions_that_no_stack_can_be_had_for_are_told_of";
+    if is_child(NAME) {
+        return rt(1, || {
+            let fires = || {
+                let (fired, fires) = bounded(1);
+                time::after_func(Duration::from_millis(1), move || fired.send(()).unwrap());
+                fires.recv().unwrap();
+            };
+            // The thread for timers is there.
+            fires();
+            let (ctx, cancel) = Context::background().with_cancel();
+            let ((cleans, cleaned), (times, timed)) = (unbuffered::<()>(), unbuffered::<()>());
+            ctx.after_func(move || cleans.send(()).unwrap());
+            let (keep, kept) = unbuffered::<()>();
+            let mut started = Vec::new();
+            starved(|| {
+                // Those that this worker had promised to itself, and then those that anybody may have.
+                for builder in [Builder::new, || Builder::new().spread()] {
+                    let mut refused = 0;
+                    while refused < 8 {
+                        let kept = kept.clone();
+                        match builder().spawn(move || kept.recv().is_err()) {
+                            Ok(one) => started.push(one),
+                            Err(_) => refused += 1,
+                        }
+                    }
+                }
+                time::after_func(Duration::from_millis(1), move || times.send(()).unwrap());
+                cancel.cancel();
+                cleaned.recv().unwrap_err();
+                timed.recv().unwrap_err();
+            });
+            drop(keep);
+            assert!(started.into_iter().all(|one| one.join().unwrap()));
+            // The thread for timers has told of the other one before it comes to this.
+            fires();
+        });
+    }
+    let output = child(NAME);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{:?} {text}", output.status);
+    let told = |line: &&str| {
+        line.contains("given to after_func cannot be started, and is dropped: ") && line.contains("ulimit -v")
+    };
+    assert_eq!(text.lines().filter(told).count(), 2, "{text}");
 }
 
 /// Files and processes report it as they report everything else.

@@ -333,7 +333,8 @@ impl Context {
     ///
     /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the handle leaves `f` to run, also
     /// when nobody holds the context any more: it ends with the one it was made from. When it can no longer end, since those are gone too, with
-    /// their children and handles, `f` is dropped; so it is when its runtime is.
+    /// their children and handles, `f` is dropped; so it is when its runtime is. When there is no stack for it, it is dropped too, and standard error
+    /// tells which limit was reached.
     ///
     /// # Examples
     ///

@@ -28,6 +28,7 @@ use std::{
 };
 
 use crate::{
+    debug,
     runtime::{
         blocking, bubble, clock, fork,
         go::Builder,
@@ -273,8 +274,8 @@ impl HomeRuntime {
         )
     }
 
-    /// Starts `f` as a goroutine there. Dropped unrun when the runtime has been given up or has no stack left; not here, since its `Drop`
-    /// may wait and the caller may be the alarm thread (R2).
+    /// Starts `f` as a goroutine there. Dropped unrun when the runtime has been given up or has no stack left, which is told on standard error, since
+    /// there is nobody to return an error to; not here, since its `Drop` may wait and the caller may be the alarm thread (R2).
     pub(crate) fn go(self, f: impl FnOnce() + Send + 'static) {
         let mut f = DroppedElsewhere(Some(f));
         let run = move || {
@@ -282,8 +283,13 @@ impl HomeRuntime {
                 f();
             }
         };
-        if let Some(runtime) = lifecycle::runtime_of(self.0) {
-            let _ = Builder::new().spawn_on(&runtime, run);
+        if let Some(runtime) = lifecycle::runtime_of(self.0)
+            && let Err(error) = Builder::new().spawn_on(&runtime, run)
+            && !runtime.is_closed()
+        {
+            debug::write_aside(format!(
+                "oxigo: a function given to after_func cannot be started, and is dropped: {error}\n"
+            ));
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::{
 ///
 /// It runs on the runtime of the caller, or on the default one. A function that takes long delays no other timer. Dropping the handle
 /// leaves the function to run; [`AfterFunc::stop`] prevents it. When that runtime has been dropped by then, or has no stack left, the
-/// function is dropped without having run. After zero it starts at once, as by [`go`](crate::go()), and cannot be stopped.
+/// function is dropped without having run; the latter is told on standard error, with the limit that was reached. After zero it starts at once,
+/// as by [`go`](crate::go()), and cannot be stopped.
 ///
 /// # Examples
 ///
