@@ -845,6 +845,37 @@ fn the_main_attribute_reports_what_is_returned() {
     assert!(stderr(&output).contains("Error: \"this and that\""), "{}", stderr(&output));
 }
 
+/// Stands for a crate that has oxigo under a name of its own.
+mod reexports {
+    pub(crate) mod threads {
+        pub(crate) mod __private {
+            use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+            pub(crate) static ENTERED: AtomicUsize = AtomicUsize::new(0);
+
+            pub(crate) fn main<T: Send>(workers: Option<usize>, body: impl FnOnce() -> T + Send) -> T {
+                ENTERED.fetch_add(1, SeqCst);
+                oxigo::__private::main(workers, body)
+            }
+
+            pub(crate) use oxigo::__private::test;
+        }
+    }
+}
+
+#[oxigo::main(crate = "reexports::threads")]
+fn main_of_another_name() -> Result<(), std::fmt::Error> {
+    go(|| ()).join().map_err(|_| std::fmt::Error)
+}
+
+#[oxigo::test(workers = 1, crate = "crate::reexports::threads")]
+fn the_attributes_take_the_path_of_the_crate() {
+    use reexports::threads::__private::ENTERED;
+    let before = ENTERED.load(SeqCst);
+    main_of_another_name();
+    assert_eq!(ENTERED.load(SeqCst), before + 1);
+}
+
 /// Leaks for the test below, when it is told to.
 #[oxigo::test]
 fn leaves_one_behind() {

@@ -14,7 +14,8 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 /// The body begins on a goroutine. What has to come before the first one, such as setting a panic hook, belongs in a plain `main` that calls
 /// `oxigo::run`.
 ///
-/// `#[oxigo::main(workers = 4)]` sets the number of workers, over `OXIGO_WORKERS`.
+/// `#[oxigo::main(workers = 4)]` sets the number of workers, over `OXIGO_WORKERS`. `crate = "path"` says where oxigo is found, if not at `::oxigo`:
+/// under another name, or re-exported by another crate.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let stub = stub(item.clone());
@@ -41,6 +42,7 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// - `workers = N`: the number of workers, from 1 to 1024. Default: 2.
 /// - `leaks = "allow"`: goroutines may outlive the body.
 /// - `foreign = true`: threads that oxigo does not know may wake goroutines, so that being asleep is no failure. A test that then hangs hangs.
+/// - `crate = "path"`: where oxigo is found, if not at `::oxigo`: under another name, or re-exported by another crate.
 ///
 /// ```ignore
 /// // `ignore`: in a crate that depends on `oxigo`.
@@ -105,6 +107,8 @@ struct Arguments {
     workers: Option<usize>,
     leaks_allowed: bool,
     foreign: bool,
+    /// The path of the crate, if it is given.
+    oxigo: Option<Vec<TokenTree>>,
 }
 
 fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<TokenStream, Refusal> {
@@ -136,7 +140,7 @@ fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<Tok
         head.extend(exit_code);
     }
 
-    // ::oxigo::__private::entry(arguments, closure)
+    // oxigo::__private::entry(arguments, closure)
     let mut values: Vec<TokenTree> = Vec::new();
     match arguments.workers {
         Some(workers) => {
@@ -153,7 +157,8 @@ fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<Tok
         }
     }
     values.extend(closure);
-    let mut call = path(&["oxigo", "__private", if entry == Entry::Main { "main" } else { "test" }], at);
+    let mut call = arguments.oxigo.unwrap_or_else(|| path(&["oxigo"], at));
+    call.extend(path(&["__private", if entry == Entry::Main { "main" } else { "test" }], at));
     call.push(parenthesized(values.into_iter().collect()));
 
     let mut tokens: Vec<TokenTree> = Vec::new();
@@ -224,8 +229,8 @@ fn parse_arguments(arguments: TokenStream, entry: Entry) -> Result<Arguments, Re
     for argument in tokens.split(|token| matches!(token, TokenTree::Punct(p) if p.as_char() == ',')) {
         let Some(first) = argument.first() else { continue };
         let known = match entry {
-            Entry::Main => "`workers = N`",
-            Entry::Test => "`workers = N`, `leaks = \"allow\"` or `foreign = true`",
+            Entry::Main => "`workers = N` or `crate = \"path\"`",
+            Entry::Test => "`workers = N`, `leaks = \"allow\"`, `foreign = true` or `crate = \"path\"`",
         };
         let wrong = |at: Span| Refusal::new(at, format!("expected {known}"));
         let [TokenTree::Ident(name), TokenTree::Punct(equals), value] = argument else {
@@ -241,6 +246,12 @@ fn parse_arguments(arguments: TokenStream, entry: Entry) -> Result<Arguments, Re
                 let text = "expected a number of workers from 1 to 1024";
                 parsed.workers = Some(number.ok_or_else(|| Refusal::new(value.span(), text))?);
             }
+            ("crate", _) => {
+                let path = crate_path(value).ok_or_else(|| {
+                    Refusal::new(value.span(), "expected a path in quotes, such as \"my_crate::oxigo\"")
+                });
+                parsed.oxigo = Some(path?);
+            }
             ("leaks", Entry::Test) if text == "\"allow\"" => parsed.leaks_allowed = true,
             ("leaks", Entry::Test) => return Err(Refusal::new(value.span(), "expected \"allow\"")),
             ("foreign", Entry::Test) if text == "true" || text == "false" => parsed.foreign = text == "true",
@@ -249,6 +260,25 @@ fn parse_arguments(arguments: TokenStream, entry: Entry) -> Result<Arguments, Re
         }
     }
     Ok(parsed)
+}
+
+/// The path in a literal, as if it stood in its place.
+fn crate_path(literal: &TokenTree) -> Option<Vec<TokenTree>> {
+    let text = literal.to_string();
+    let text = text.strip_prefix('"')?.strip_suffix('"')?;
+    let names = text.strip_prefix("::").unwrap_or(text).split("::");
+    // Words alone: neither generics nor a macro.
+    let is_name = |name: &str| {
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        name.starts_with(|first: char| first.is_alphabetic() || first == '_')
+            && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    if !names.clone().all(is_name) {
+        return None;
+    }
+    let mut tokens: Vec<TokenTree> = text.parse::<TokenStream>().ok()?.into_iter().collect();
+    tokens.iter_mut().for_each(|token| token.set_span(literal.span()));
+    Some(tokens)
 }
 
 fn is_word(token: &TokenTree, text: &str) -> bool {

@@ -3,6 +3,12 @@
 #[oxigo::test(workers = 0)]
 fn a_test() {}
 
+#[oxigo::test(crate = oxigo)]
+fn another_test() {}
+
+#[oxigo::test(crate = "oxigo<u32>")]
+fn one_more_test() {}
+
 #[oxigo::main(threads = 4)]
 fn main() -> std::io::Result<()> {
     Ok(())
