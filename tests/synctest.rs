@@ -3,6 +3,7 @@
 mod common;
 
 use std::{
+    future::poll_fn,
     hash::{BuildHasher, RandomState},
     io::{Read, Write},
     net as std_net,
@@ -13,7 +14,9 @@ use std::{
             AtomicBool, AtomicU32,
             Ordering::{Relaxed, SeqCst},
         },
+        mpsc,
     },
+    task::{Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -21,6 +24,8 @@ use std::{
 use oxigo::{
     Runtime, WaitGroup, blocking, bounded, chan,
     context::Context,
+    debug,
+    future::block_on,
     go,
     net::{self, TcpListener},
     scope, select,
@@ -700,4 +705,40 @@ fn st_07_a_drop_that_waits_for_a_time_that_never_comes_is_told_of() {
         time::after_func(HOUR, move || drop(late));
     });
     assert!(text.contains("others wait for ever") && text.contains("sleep"), "{text}");
+}
+
+/// Time does not move on past a wait for a future, so a bubble may stay there for ever. A dump tells why the others wait.
+#[test]
+fn a_dump_tells_that_time_stands_still() {
+    const WORDS: &str = "time stands still in this bubble";
+    let (sent, wakers) = mpsc::channel::<Waker>();
+    let woken = Arc::new(AtomicBool::new(false));
+    let told = woken.clone();
+    let bubble = thread::spawn(move || {
+        synctest::test(move || {
+            let sleeps = go(|| time::sleep(HOUR));
+            block_on(poll_fn(|cx| {
+                if told.load(SeqCst) {
+                    return Poll::Ready(());
+                }
+                sent.send(cx.waker().clone()).unwrap();
+                Poll::Pending
+            }));
+            sleeps.join().unwrap();
+        });
+    });
+    let waker = wakers.recv().unwrap();
+    let dump = || {
+        let mut text = Vec::new();
+        debug::dump(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    let begin = Instant::now();
+    while !dump().contains(WORDS) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{}", dump());
+        thread::yield_now();
+    }
+    woken.store(true, SeqCst);
+    waker.wake();
+    bubble.join().unwrap();
 }

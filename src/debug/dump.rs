@@ -90,7 +90,11 @@ fn gather_before(program: Program, runtimes: &[Arc<RuntimeInner>]) -> String {
 fn gather_one(runtime: &Arc<RuntimeInner>, program: Program, text: &mut String) {
     let Census { entries, held, mut unseen, .. } = Census::of(runtime, Traces::Taken);
     let mut listed: HashSet<u64> = entries.iter().map(|entry| entry.id).collect();
+    let stands_still = runtime.bubble().is_some() && entries.iter().any(|entry| entry.wait.reason.is_foreign());
     render(entries, text);
+    if stands_still {
+        text.push_str("time stands still in this bubble while goroutines wait for a future or for something outside, as above\n\n");
+    }
     for processor in held {
         let before = listed.len();
         gather_held(processor, program, &mut listed, text);
