@@ -39,6 +39,11 @@ use crate::{
 ///
 /// What is not here, such as `process_group`, `pre_exec` and `uid`, is set on a [`std::process::Command`], which turns into this with `from`.
 ///
+/// A process that a goroutine starts begins with no signal blocked, since the thread that starts it lets them in for that moment. A program that blocks a signal in
+/// all its threads, to read it with `sigwait` or a `signalfd`, may have it taken there: then it does what is set for it, by default to end the process, and a SIGPIPE or SIGXFSZ that is
+/// pending for the process is dropped, as one of a write that was refused. So have one thread that does not block it, use [`signal::notify`](crate::signal::notify)
+/// instead, or start processes with `std` on a plain thread.
+///
 /// # Examples
 ///
 /// ```

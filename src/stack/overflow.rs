@@ -371,7 +371,8 @@ pub(crate) fn with_asynchronous_signals<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Takes the signals that the calling thread has raised by a write that was refused: to a file that has met its limit, or to a pipe that nobody reads in a
-/// program that does not ignore that. The thread blocks them, and whoever wrote has had the error; let in, they would end the process for it.
+/// program that does not ignore that. The thread blocks them, and whoever wrote has had the error; let in, they would end the process for it. One that is
+/// pending for the whole process is taken too: there is one only in a program whose threads all block it, and let in here it would end the process as well.
 #[cfg(target_os = "linux")]
 fn forget_refusals() {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
