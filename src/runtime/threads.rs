@@ -112,6 +112,15 @@ pub(crate) fn is_blocked(thread: Tid) -> Option<bool> {
     Some(!matches!(state, b'R' | b'T' | b't'))
 }
 
+/// Whether a thread blocks a signal; none when it has ended.
+#[cfg(target_os = "linux")]
+pub(crate) fn blocks(thread: Tid, signal: libc::c_int) -> Option<bool> {
+    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status")).ok()?;
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+    let blocked = u128::from_str_radix(blocked.trim(), 16).ok()?;
+    Some(blocked >> (signal - 1) & 1 == 1)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::{sync::mpsc, thread};
@@ -145,6 +154,16 @@ mod tests {
         assert_eq!(all_if(vec![current()]), None, "there is another one");
         drop(end);
         other.join().unwrap().unwrap_err();
+    }
+
+    /// Of the signals that threads of ours keep away SIGPROF is let in.
+    #[test]
+    fn signals_that_a_thread_blocks_are_seen() {
+        let ours = thread::spawn(|| {
+            crate::runtime::scheduler::block_signals();
+            [libc::SIGTERM, libc::SIGHUP, libc::SIGURG, libc::SIGPROF].map(|signal| blocks(current(), signal))
+        });
+        assert_eq!(ours.join().unwrap(), [Some(true), Some(true), Some(false), Some(false)]);
     }
 
     #[test]

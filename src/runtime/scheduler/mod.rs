@@ -7,6 +7,8 @@
 pub(crate) mod closing;
 pub(crate) mod idle;
 pub(crate) mod inbox;
+#[cfg(target_os = "linux")]
+mod lending;
 #[cfg(not(loom))]
 mod processor;
 #[cfg(not(loom))]

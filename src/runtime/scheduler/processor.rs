@@ -21,6 +21,8 @@ use std::{
 use crossbeam_deque::{Injector, Stealer, Worker as Deque};
 use crossbeam_utils::CachePadded;
 
+#[cfg(target_os = "linux")]
+use super::lending::Lending;
 use super::{idle::Doze, inbox::Inbox, worker::Worker};
 use crate::{
     debug::{trace::Recorder, watchdog::Watch},
@@ -51,9 +53,9 @@ pub(crate) struct Processor {
     /// What other threads want this worker to look at between two goroutines; code of this crate only.
     errands: Mutex<VecDeque<Errand>>,
     has_errands: AtomicBool,
-    /// The worker's thread is about to be moved to another worker's core, and has to restore its mask then (`worker::lend_core`).
+    /// Whether the worker's thread is being moved to another worker's core, or moves another one to its own.
     #[cfg(target_os = "linux")]
-    pub(crate) lent: AtomicBool,
+    pub(crate) lending: Lending,
     poller: Poller,
     /// See [`notified_at`](Self::notified_at).
     notified_at: AtomicU64,
@@ -164,7 +166,7 @@ impl Processor {
             errands: Mutex::new(VecDeque::new()),
             has_errands: AtomicBool::new(false),
             #[cfg(target_os = "linux")]
-            lent: AtomicBool::new(false),
+            lending: Lending::new(),
             poller: Poller::new()?,
             notified_at: AtomicU64::new(0),
             #[cfg(target_os = "linux")]

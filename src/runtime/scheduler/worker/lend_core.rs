@@ -6,8 +6,11 @@
 //! still and does not run, and has the kernel move that one's thread here, by allowing it this core alone for a moment.
 //!
 //! What the thread starts would inherit that mask for good, be it threads or processes, so it must not go on with it. It is interrupted before, and
-//! the handler, which comes before its next instruction, restores the mask. Whoever has lent restores it as well, in case the handler was
-//! earlier than the change.
+//! its handler lets it go on with its whole mask only ([`Lending`](super::super::lending)). Whoever waits for a core with the signal pending starts
+//! nothing before that: the kernel runs the handler before the next instruction, and does not let a thread with a signal clone itself.
+//! Unless it blocks the signal, as the C library does where it starts a thread or a process: so that is looked at after the signal was sent, and such a
+//! thread is left alone. What remains is who has lost its core inside of `clone` itself, between the kernel's look at signals and its copy of the
+//! mask, a few hundred instructions later: nobody outside can tell it from others that wait for a core.
 //!
 //! A worker that is notified may get up on the very core that it was notified from, though another one has nothing to do: the notifier is then off it for
 //! a millisecond, most often just when it has too much to do. So the one that gets up goes to another core, by not allowing itself this one for a moment.
@@ -23,16 +26,17 @@ mod linux {
     use std::{
         cell::{Cell, RefCell},
         env, fs,
-        sync::{
-            OnceLock,
-            atomic::Ordering::{Acquire, Relaxed, Release},
-        },
+        sync::{OnceLock, atomic::Ordering::Relaxed},
         time::{Duration, Instant},
     };
 
     use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
-    use crate::runtime::{scheduler::processor::Processor, threads, urgent};
+    use crate::runtime::{
+        scheduler::processor::Processor,
+        threads::{self, Tid},
+        urgent,
+    };
 
     /// How long a worker stands still before it is looked at. When it was moved in vain, the time doubles.
     const WAIT: Duration = Duration::from_micros(50);
@@ -101,7 +105,7 @@ mod linux {
             } else if seen.since.elapsed() >= seen.wait {
                 if is_off_core(other) {
                     // One that cannot be moved is tried again, but seldom.
-                    let _ = move_here(other, masks);
+                    let _ = move_here(me, other, masks);
                 }
                 seen.since = Instant::now();
                 seen.wait = (seen.wait * 2).min(WAIT_MAX);
@@ -144,13 +148,8 @@ mod linux {
 
         /// In the handler, on the thread that may have been moved.
         pub(crate) fn take(&self, me: &Processor) {
-            // ORDERING: Acquire. Pairs with the Release in `move_here`, after which the signal was sent.
-            if me.lent.swap(false, Acquire)
-                && let Some(masks) = &self.masks
-            {
-                // rustix leaves `errno` alone. If it fails, whoever has lent tries it too.
-                let _ = sched_setaffinity(None, &masks.restored);
-            }
+            // rustix leaves `errno` alone.
+            me.lending.answer(self.masks.as_ref().map(|masks| || _ = sched_setaffinity(None, &masks.restored)));
         }
     }
 
@@ -178,24 +177,24 @@ mod linux {
         ran().is_some_and(|before| ran() == Some(before)) && threads::is_blocked(other.thread()) == Some(false)
     }
 
-    fn move_here(other: &Processor, Masks { allowed, restored }: &Masks) -> rustix::io::Result<()> {
+    fn move_here(me: &Processor, other: &Processor, Masks { allowed, restored }: &Masks) -> rustix::io::Result<()> {
         let number = other.thread();
         let Some(thread) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return Ok(()) };
         let core = sched_getcpu();
         if core >= CpuSet::MAX_CPU || !allowed.is_set(core) || sched_getaffinity(Some(thread))? != *allowed {
             return Ok(());
         }
-        // ORDERING: Release, as in `take`.
-        other.lent.store(true, Release);
-        // One that has answered already runs again, and needs nothing.
-        if !urgent::interrupt(number) || !other.lent.load(Relaxed) {
-            return Ok(());
-        }
         let mut here = CpuSet::new();
         here.set(core);
-        sched_setaffinity(Some(thread), &here)?;
-        // Most often the thread has this core now, and we come here when it is done.
-        sched_setaffinity(Some(thread), restored)
+        let set = |mask: &CpuSet| _ = sched_setaffinity(Some(thread), mask);
+        // Most often the thread has this core when the lender restores its mask, or comes to that only when the thread is done.
+        me.lending.lend_to(&other.lending, || is_interrupted(number), || set(&here), || set(restored));
+        Ok(())
+    }
+
+    /// Interrupts the thread; whether that comes before all else that it does.
+    fn is_interrupted(thread: Tid) -> bool {
+        urgent::interrupt(thread) && threads::blocks(thread, libc::SIGURG) == Some(false)
     }
 
     #[cfg(test)]
