@@ -55,6 +55,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::create`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().write(true).create(true).truncate(true).open(path)
     }
@@ -64,6 +68,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::create_new`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn create_new(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().read(true).write(true).create_new(true).open(path)
     }
@@ -92,6 +100,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::metadata`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn metadata(&self) -> io::Result<Metadata> {
         blocking_io(|| self.inner.metadata())
     }
@@ -101,6 +113,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::sync_all`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn sync_all(&self) -> io::Result<()> {
         blocking_io(|| self.inner.sync_all())
     }
@@ -110,6 +126,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::sync_data`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn sync_data(&self) -> io::Result<()> {
         blocking_io(|| self.inner.sync_data())
     }
@@ -119,6 +139,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::set_len`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         blocking_io(|| self.inner.set_len(size))
     }
@@ -128,6 +152,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::set_permissions`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         blocking_io(|| self.inner.set_permissions(permissions))
     }
@@ -150,6 +178,10 @@ impl File {
     /// # Errors
     ///
     /// As [`FileExt::read_at`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         blocking_io(|| self.inner.read_at(buf, offset))
     }
@@ -168,6 +200,10 @@ impl File {
     /// # Errors
     ///
     /// As [`FileExt::read_exact_at`]: `UnexpectedEof` when the file ends before.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         blocking_io(|| self.inner.read_exact_at(buf, offset))
     }
@@ -177,6 +213,10 @@ impl File {
     /// # Errors
     ///
     /// As [`FileExt::write_at`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         blocking_io(|| self.inner.write_at(buf, offset))
     }
@@ -186,6 +226,10 @@ impl File {
     /// # Errors
     ///
     /// As [`FileExt::write_all_at`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         blocking_io(|| self.inner.write_all_at(buf, offset))
     }
