@@ -247,7 +247,7 @@ pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
 
-/// A receiver that gets one message, the time, after `duration`.
+/// A receiver that gets one value, after `duration`: the time at which it was due.
 ///
 /// # Examples
 ///
@@ -267,7 +267,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     timer(present::after(duration), None)
 }
 
-/// A receiver that gets one message, the time, at `when`.
+/// A receiver that gets one value, at the time `when`: that time.
 ///
 /// # Examples
 ///
@@ -285,7 +285,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
     timer(Some(when), None)
 }
 
-/// A receiver that gets the time every `period`. Ticks that nobody receives in time are dropped, all but one.
+/// A receiver that gets the time once in every `period`. Of ticks that nobody receives in time, one is kept and the others are dropped.
 ///
 /// A period of zero is always ready, as in crossbeam-channel; [`Ticker::new`](crate::time::Ticker::new) refuses it.
 ///
@@ -455,7 +455,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Closes the channel: nothing more can be sent, and receivers get the rest and then errors. All that wait are woken.
+    /// Closes the channel: nothing more can be sent; receivers get the values that are left, and then errors. Everybody who waits on it is woken.
     ///
     /// # Errors
     ///
@@ -686,18 +686,18 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives a value that is there.
+    /// Receives a value if there is one now.
     ///
     /// # Errors
     ///
-    /// `Empty` when there is none now, or only behind a place that a [`SelectedOperation`](super::SelectedOperation) keeps for what it has yet
-    /// to send. `Disconnected` as [`recv`](Self::recv).
+    /// `Empty` when there is no value now, or only values behind a place that a [`SelectedOperation`](super::SelectedOperation) keeps for one that it
+    /// has yet to send. `Disconnected` as [`recv`](Self::recv).
     ///
     /// # Blocking
     ///
-    /// Never parks, but for one case: on an unbuffered channel it meets a run-time [`Select`](super::Select) that waits to send. That one
-    /// chooses first and says its value later; this waits until it has, or gives up. (So in `crossbeam-channel`. If it did not, a caller that only
-    /// ever tries would never receive from a `Select`.)
+    /// Never parks, except in one case: on an unbuffered channel it meets a run-time [`Select`](super::Select) that waits to send. A `Select` first
+    /// chooses an operation and only then provides the value; this waits until it has done so, or has dropped the operation. (As in
+    /// `crossbeam-channel`. Otherwise a caller that only ever tries would never receive from a `Select`.)
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.source() {
@@ -721,7 +721,7 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread. Where [`try_recv`](Self::try_recv) waits for a `Select`, so does this, also beyond its limit.
+    /// Parks the goroutine, or blocks the thread. Where [`try_recv`](Self::try_recv) waits for a `Select`, so does this, even beyond its time limit.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         match present::after(timeout) {
             Some(deadline) => self.recv_deadline(deadline),
@@ -754,11 +754,11 @@ impl<T> Receiver<T> {
         Iter { receiver: self }
     }
 
-    /// Receives what is there, without waiting.
+    /// Receives the values that are there, without waiting.
     ///
     /// # Blocking
     ///
-    /// Never parks; the iterator as [`try_recv`](Self::try_recv).
+    /// Never parks; the iterator waits only where [`try_recv`](Self::try_recv) does.
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }
     }
