@@ -1,4 +1,4 @@
-//! Looking at goroutines: dumps, leaks, labels, counts, and what is said of standstills.
+//! Looking at goroutines: dumps, leaks, suspects, labels, metrics and execution traces.
 
 pub(crate) mod census;
 pub(crate) mod deadlock;

@@ -45,12 +45,12 @@ impl File {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread; as every method of a file does.
+    /// Parks the goroutine, or blocks the thread.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().read(true).open(path)
     }
 
-    /// Makes a file, or empties it, and opens it for writing.
+    /// Creates a file, or empties one that exists, and opens it for writing.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl File {
         OpenOptions::new().write(true).create(true).truncate(true).open(path)
     }
 
-    /// Makes a file that must not be there, for reading and writing.
+    /// Creates a file that must not exist yet, and opens it for reading and writing.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl File {
         OpenOptions::new().read(true).write(true).create_new(true).open(path)
     }
 
-    /// Options for opening a file in another way, with nothing allowed yet: the same as [`OpenOptions::new`].
+    /// Options for opening a file in another way. None is set yet; the same as [`OpenOptions::new`].
     ///
     /// # Examples
     ///
@@ -95,7 +95,7 @@ impl File {
         OpenOptions::new()
     }
 
-    /// Tells size, kind and times.
+    /// Size, kind and times of the file.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl File {
         blocking_io(|| self.inner.sync_data())
     }
 
-    /// Cuts the file off, or fills it up with zeros.
+    /// Truncates the file to `size` bytes, or extends it with zeros.
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl File {
         blocking_io(|| self.inner.set_permissions(permissions))
     }
 
-    /// Another handle, which shares the place at which is read and written.
+    /// Another handle of the same open file, which shares the position of reads and writes.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl File {
         Ok(Self { inner: self.inner.try_clone()? })
     }
 
-    /// Reads at a place, without moving the file's own.
+    /// Reads at `offset`, without using or changing the file's position.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl File {
         blocking_io(|| self.inner.read_at(buf, offset))
     }
 
-    /// Reads at a place until `buf` is full, without moving the file's own.
+    /// Reads at `offset` until `buf` is full, without using or changing the file's position.
     ///
     /// # Examples
     ///
@@ -208,7 +208,7 @@ impl File {
         blocking_io(|| self.inner.read_exact_at(buf, offset))
     }
 
-    /// Writes at a place, without moving the file's own.
+    /// Writes at `offset`, without using or changing the file's position.
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ impl File {
         blocking_io(|| self.inner.write_at(buf, offset))
     }
 
-    /// Writes all of `buf` at a place, without moving the file's own.
+    /// Writes all of `buf` at `offset`, without using or changing the file's position.
     ///
     /// # Errors
     ///
@@ -418,7 +418,7 @@ macro_rules! switches {
 }
 
 impl OpenOptions {
-    /// Nothing is allowed yet.
+    /// No option is set.
     pub fn new() -> Self {
         Self { inner: std_fs::OpenOptions::new() }
     }
@@ -427,9 +427,9 @@ impl OpenOptions {
         read "the file can be read";
         write "the file can be written";
         append "all writes go to the end";
-        truncate "a file that is there is emptied";
-        create "a file that is not there is made";
-        create_new "the file is made, and must not be there";
+        truncate "a file that exists is emptied";
+        create "a file that does not exist is created";
+        create_new "the file is created, and must not exist yet";
     }
 
     /// Opens the file.

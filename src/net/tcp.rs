@@ -57,7 +57,7 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first of the addresses that can be had.
+    /// Listens on the first of the addresses that is available.
     ///
     /// # Errors
     ///
@@ -77,9 +77,9 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// `NotConnected` with "listener closed" after [`close`](Self::close). When the table of descriptors is full, or the system's memory for
-    /// sockets used up, `OutOfMemory` with a text that names the limit, after a pause, so that a loop that just tries again neither spins nor
-    /// ends. The [source](std::error::Error::source) of that error is the system's own, an `io::Error` with its code, such as `EMFILE`:
+    /// `NotConnected` with "listener closed" after [`close`](Self::close). When the table of descriptors is full, or the system's memory for sockets
+    /// is used up, `OutOfMemory` with a text that names the limit. It comes after a pause, so that a loop that just tries again neither spins nor
+    /// ends. The [source](std::error::Error::source) of that error is the system's own: an `io::Error` with its code, such as `EMFILE`:
     ///
     /// ```
     /// # fn example(error: &std::io::Error) -> Option<i32> {
@@ -98,8 +98,8 @@ impl TcpListener {
         self.accept_within(None)
     }
 
-    /// Like [`accept`](Self::accept), but gives up when `ctx` ends. A context that has ended already comes before a connection that waits;
-    /// that is left to the next call.
+    /// Like [`accept`](Self::accept), but gives up when `ctx` ends. If the context has ended already, a connection that waits is left to the next
+    /// call.
     ///
     /// # Examples
     ///
@@ -202,8 +202,8 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects to the first of the addresses that answers.
     ///
-    /// Several addresses are tried in turn between the families, each a quarter of a second after the last one or as soon as that has
-    /// failed, and the first connection wins (RFC 8305, "happy eyeballs").
+    /// Several addresses are tried one after the other, alternating between IPv6 and IPv4, each a quarter of a second after the one before or as soon
+    /// as that has failed. The first connection wins (RFC 8305, "happy eyeballs").
     ///
     /// # Errors
     ///
@@ -216,8 +216,8 @@ impl TcpStream {
         Self::connect_first(addr.resolve()?, None)
     }
 
-    /// Like [`connect`](Self::connect), but gives up when `ctx` ends, also while it looks a name up. A context that has ended already comes
-    /// before everything else. One that ends later does not affect the connection.
+    /// Like [`connect`](Self::connect), but gives up when `ctx` ends, also while it looks a name up. If the context has ended already, nothing is
+    /// tried. If it ends after the connection is made, that does not affect the connection.
     ///
     /// # Examples
     ///

@@ -493,7 +493,7 @@ impl UnixDatagram {
         self.descriptor.told(connect(self, &to_system(address)?))
     }
 
-    /// Receives a message and tells who sent it. What does not fit is lost.
+    /// Receives a message; returns its length and its sender. What does not fit into `buf` is lost.
     ///
     /// # Errors
     ///
@@ -528,7 +528,7 @@ impl UnixDatagram {
         Ok((length, peer_from_system(from)))
     }
 
-    /// Receives a message. What does not fit is lost.
+    /// Receives a message, and returns its length. What does not fit into `buf` is lost.
     ///
     /// # Errors
     ///
