@@ -12,7 +12,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// Why the context has ended, with the handle. Inside of `Ok` as `join`.
+    /// Why the context has ended, with the handle. The result inside `Ok` is that of `join`.
     ///
     /// # Blocking
     ///
@@ -42,7 +42,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// Why the context has ended, with the handle. Inside of `Ok` as `join`.
+    /// Why the context has ended, with the handle. The result inside `Ok` is that of `join`.
     ///
     /// # Blocking
     ///

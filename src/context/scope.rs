@@ -129,7 +129,7 @@ impl<'scope, E: Send + 'scope> ContextScope<'scope, '_, E> {
     ///
     /// # Panics
     ///
-    /// When no stack can be had; the message names the limit.
+    /// When no stack is available; the message names the limit.
     ///
     /// # Blocking
     ///
