@@ -107,6 +107,13 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 impl Context {
     /// The context that is never cancelled, has no deadline and no values: where others begin.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (ctx, _cancel) = oxigo::context::Context::background().with_cancel();
+    /// assert!(ctx.err().is_none());
+    /// ```
+    ///
     /// # Blocking
     ///
     /// Never parks.
@@ -259,6 +266,23 @@ impl Context {
     ///
     /// A clone of the receiver works even after the context itself has been dropped. If nothing can end the context any more, it stays open for ever.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, go, select, unbuffered};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let (_jobs, queue) = unbuffered::<String>();
+    /// let worker = go(move || loop {
+    ///     select! {
+    ///         recv(queue) -> job => println!("{job:?}"),
+    ///         recv(ctx.done()) -> _ => return ctx.err(),
+    ///     }
+    /// });
+    /// cancel.cancel();
+    /// assert!(worker.join().unwrap().is_some());
+    /// ```
+    ///
     /// # Blocking
     ///
     /// Never parks.
@@ -271,6 +295,17 @@ impl Context {
     }
 
     /// Why the context has ended, or `None` while it has not. Once this returns an error, [`done`](Self::done) is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert_eq!(ctx.err(), None);
+    /// cancel.cancel();
+    /// assert_eq!(ctx.err(), Some(ContextError::Canceled));
+    /// ```
     ///
     /// # Blocking
     ///
@@ -300,6 +335,17 @@ impl Context {
     }
 
     /// When the context will end by itself, if it has a deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::Context;
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(60));
+    /// assert!(ctx.deadline().is_some());
+    /// assert!(Context::background().deadline().is_none());
+    /// ```
     ///
     /// # Blocking
     ///
@@ -352,6 +398,16 @@ impl Context {
     /// A sleep that would last until the context's deadline or longer ends with the context's error, however late the clock is, also when both are
     /// due at the same time.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// assert_eq!(ctx.sleep(Duration::from_secs(3600)), Err(ContextError::DeadlineExceeded));
+    /// ```
+    ///
     /// # Errors
     ///
     /// Why the context has ended; also if the duration is zero.
@@ -373,6 +429,22 @@ impl Context {
     }
 
     /// Returns an error if the context has ended: for loops that do not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    ///
+    /// fn sum(ctx: &Context, numbers: &[u64]) -> Result<u64, ContextError> {
+    ///     let mut sum = 0;
+    ///     for chunk in numbers.chunks(1000) {
+    ///         ctx.check()?;
+    ///         sum += chunk.iter().sum::<u64>();
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// assert_eq!(sum(&Context::background(), &[1, 2, 3]), Ok(6));
+    /// ```
     ///
     /// # Errors
     ///
@@ -475,6 +547,14 @@ impl CancelHandle {
     }
 
     /// Like [`cancel`](Self::cancel), but with a reason, which [`Context::cause`] returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (ctx, cancel) = oxigo::context::Context::background().with_cancel();
+    /// cancel.cancel_with("no disk space");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "no disk space");
+    /// ```
     ///
     /// # Blocking
     ///

@@ -59,6 +59,17 @@ pub struct TcpListener {
 impl TcpListener {
     /// Listens on the first of the addresses that is available.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::net::TcpListener;
+    ///
+    /// // Port 0: the system chooses one.
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// println!("listening on {}", listener.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`std::net::TcpListener::bind`].

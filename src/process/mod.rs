@@ -167,6 +167,16 @@ impl Command {
 
     /// Runs the process to its end.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::process::Command;
+    ///
+    /// let status = Command::new("sh").arg("-c").arg("exit 3").status()?;
+    /// assert_eq!(status.code(), Some(3));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`spawn`](Self::spawn).
@@ -180,6 +190,16 @@ impl Command {
 
     /// Runs the process to its end, and collects its standard output and standard error. It has no input, unless one was set; an output that was set
     /// goes where it was set to go.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::process::Command;
+    ///
+    /// let output = Command::new("echo").arg("hello").output()?;
+    /// assert_eq!(output.stdout, b"hello\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -426,6 +446,20 @@ impl Child {
     /// Like [`wait`](Self::wait), but waits at most `timeout`: `None` when the process is still running.
     ///
     /// It closes [`stdin`](Self::stdin) in any case, also with a `timeout` of zero. [`try_wait`](Self::try_wait) does not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::process::Command;
+    /// use std::time::Duration;
+    ///
+    /// let mut child = Command::new("sleep").arg("60").spawn()?;
+    /// if child.wait_timeout(Duration::from_millis(10))?.is_none() {
+    ///     child.kill()?;
+    /// }
+    /// assert!(!child.wait()?.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

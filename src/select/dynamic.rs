@@ -228,6 +228,17 @@ impl<'a> Select<'a> {
 
     /// Waits until an operation is ready, and returns its index. It may no longer be ready when it is tried, if another party comes first.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// let mut select = oxigo::chan::Select::new();
+    /// let numbers = select.recv(&rx);
+    /// tx.send(1).unwrap();
+    /// assert_eq!(select.ready(), numbers);
+    /// assert_eq!(rx.try_recv(), Ok(1)); // as another party may have come first
+    /// ```
+    ///
     /// # Panics
     ///
     /// When the list is empty.

@@ -118,6 +118,18 @@ impl<E: Send + 'static> ErrGroup<E> {
 
     /// A group in which at most `limit` tasks are active at once, and whose context has no parent. With a parent: `with_context`, then `set_limit`.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{num_goroutines, sync::ErrGroup};
+    ///
+    /// let group = ErrGroup::<String>::with_limit(2);
+    /// for n in 0..10 {
+    ///     group.go(move || if n == 7 { Err(format!("{n} is bad")) } else { Ok(()) });
+    /// }
+    /// assert_eq!(group.wait(), Err("7 is bad".to_owned()));
+    /// ```
+    ///
     /// # Blocking
     ///
     /// Never parks.
@@ -222,6 +234,17 @@ impl<E: Send + 'static> ErrGroup<E> {
 
     /// Starts `task` as a goroutine if that needs no waiting. Otherwise, when as many tasks as the limit allows are active, drops `task` and returns
     /// false.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let group = oxigo::sync::ErrGroup::<()>::with_limit(1);
+    /// let (tx, rx) = oxigo::unbuffered::<()>();
+    /// assert!(group.try_go(move || Ok(rx.recv().unwrap())));
+    /// assert!(!group.try_go(|| Ok(()))); // the first one is still active
+    /// tx.send(()).unwrap();
+    /// assert!(group.wait().is_ok());
+    /// ```
     ///
     /// # Panics
     ///
