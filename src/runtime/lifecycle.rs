@@ -469,8 +469,13 @@ pub(crate) fn start_default(workers: usize) -> io::Result<()> {
 }
 
 /// As [`try_default`], for callers that have no way to report an error.
+#[track_caller]
 pub(crate) fn default_runtime() -> &'static Arc<RuntimeInner> {
-    try_default().unwrap_or_else(|error| panic!("cannot start the default runtime: {error}"))
+    // No closure: it would be the place of the panic.
+    match try_default() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("cannot start the default runtime: {error}"),
+    }
 }
 
 /// A processor of the default runtime, for descriptors that plain threads wait for.

@@ -130,7 +130,7 @@ fn check_workers(workers: usize) -> io::Result<()> {
 /// Less than the least is no error, as with std's threads: the pool rounds it up.
 pub(crate) fn check_stack_size(bytes: usize) -> io::Result<()> {
     if bytes > MOST_STACK_SIZE {
-        return Err(invalid(format!("a stack of {bytes} bytes cannot be had; the most is {MOST_STACK_SIZE}")));
+        return Err(invalid(format!("a stack of {bytes} bytes is too large: the most is {MOST_STACK_SIZE}")));
     }
     Ok(())
 }
