@@ -5,6 +5,23 @@
 //!
 //! After [`Subscription::stop`] has returned nothing more is delivered to that subscription. A signal that finds no subscriber left does what
 //! it did before the first subscription.
+//!
+//! ```
+//! use oxigo::{select, signal::{self, Signal}, time};
+//! use std::time::Duration;
+//!
+//! // A server that Ctrl-C or SIGTERM ends in order.
+//! let (stop, _subscription) = signal::context(&[Signal::INT, Signal::TERM]);
+//! # rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+//! let ticker = time::Ticker::new(Duration::from_secs(60));
+//! loop {
+//!     select! {
+//!         recv(ticker) -> _ => println!("still here"),
+//!         recv(stop.done()) -> _ => break,
+//!     }
+//! }
+//! println!("{}", stop.cause().unwrap());
+//! ```
 #![forbid(unsafe_code)]
 
 // - N1: subscribers are told under the hub's lock, and a subscription ends under it: after `Subscription::stop` has returned nothing

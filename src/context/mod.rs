@@ -32,6 +32,21 @@
 //! | `<-ctx.Done()` | [`ctx.done().recv()`](Context::done) |
 //! | `ctx.Err()`, `context.Cause(ctx)` | [`ctx.err()`](Context::err), [`ctx.cause()`](Context::cause) |
 //! | `context.AfterFunc(ctx, f)` | [`ctx.after_func(f)`](Context::after_func) |
+//!
+//! ```
+//! use oxigo::{context::{Context, ContextError}, go, unbuffered};
+//! use std::time::Duration;
+//!
+//! fn answer(ctx: &Context) -> Result<u32, ContextError> {
+//!     ctx.sleep(Duration::from_secs(3600))?; // a slow database, say
+//!     Ok(42)
+//! }
+//!
+//! // The handle has to be kept: dropping it ends the context.
+//! let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+//! let request = go(move || answer(&ctx));
+//! assert_eq!(request.join().unwrap(), Err(ContextError::DeadlineExceeded));
+//! ```
 #![forbid(unsafe_code)]
 
 mod join;

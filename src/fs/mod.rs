@@ -2,6 +2,16 @@
 //!
 //! A call costs a hand-over to that pool and back, some microseconds: read and write in large pieces, or through
 //! [`BufReader`](std::io::BufReader) and [`BufWriter`](std::io::BufWriter). On a plain thread the calls are made in place.
+//!
+//! ```
+//! use oxigo::fs;
+//!
+//! let path = std::env::temp_dir().join(format!("oxigo-doc-fs-{}", std::process::id()));
+//! fs::write(&path, "one\ntwo\n")?;
+//! assert_eq!(fs::read_to_string(&path)?.lines().count(), 2);
+//! fs::remove_file(&path)?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod dir;

@@ -3,6 +3,27 @@
 //! Every call that would block parks the goroutine; on a plain thread it blocks that thread. Handles can be shared: all methods take
 //! `&self`, and [`Read`](std::io::Read) and [`Write`](std::io::Write) are implemented for references as well.
 //!
+//! ```
+//! use oxigo::{go, net::{TcpListener, TcpStream}};
+//! use std::{io::{self, Read, Write}, net::Shutdown};
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let address = listener.local_addr()?;
+//! go(move || {
+//!     for connection in listener.incoming().flatten() {
+//!         // A goroutine for each connection; this one echoes.
+//!         go(move || io::copy(&mut &connection, &mut &connection));
+//!     }
+//! });
+//! let stream = TcpStream::connect(address)?;
+//! (&stream).write_all(b"hello")?;
+//! stream.shutdown(Shutdown::Write)?;
+//! let mut echo = String::new();
+//! (&stream).read_to_string(&mut echo)?;
+//! assert_eq!(echo, "hello");
+//! # Ok::<(), io::Error>(())
+//! ```
+//!
 //! - Time-outs ([`TcpStream::set_read_timeout`]) apply to each operation. Deadlines ([`TcpStream::set_read_deadline`]) are absolute, also end
 //!   operations that wait already, and once they have passed make operations fail at once, even when data is ready. Both give
 //!   [`TimedOut`](std::io::ErrorKind::TimedOut); if both are set, the earlier one acts.

@@ -2,6 +2,16 @@
 //!
 //! A process is started on a thread of the blocking pool, and the signals that workers block are unblocked in it. It is waited for through its pidfd
 //! on Linux, and on the pool elsewhere.
+//!
+//! ```
+//! use oxigo::process::{Command, Stdio};
+//! use std::io::Write;
+//!
+//! let mut child = Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+//! child.stdin.take().unwrap().write_all(b"hello")?; // and closes it
+//! assert_eq!(child.wait_with_output()?.stdout, b"HELLO");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
