@@ -319,6 +319,30 @@ impl TcpStream {
     ///
     /// After `Read`, reads give `Ok(0)`; after `Write`, writes give `BrokenPipe` and the peer reads to the end.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{go, net::{TcpListener, TcpStream}};
+    /// use std::{io::{Read, Write}, net::Shutdown};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let server = go(move || {
+    ///     let (stream, _) = listener.accept()?;
+    ///     let mut all = String::new();
+    ///     (&stream).read_to_string(&mut all)?; // until the peer shuts down writing
+    ///     (&stream).write_all(format!("{} bytes", all.len()).as_bytes())
+    /// });
+    /// let stream = TcpStream::connect(address)?;
+    /// (&stream).write_all(b"hello")?;
+    /// stream.shutdown(Shutdown::Write)?;
+    /// let mut answer = String::new();
+    /// (&stream).read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "5 bytes");
+    /// server.join().unwrap()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// `NotConnected` when the connection is gone.

@@ -76,6 +76,19 @@ impl UdpSocket {
 
     /// Receives a packet; returns its length and its sender. What does not fit into `buf` is lost.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::net::UdpSocket;
+    ///
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    /// a.send_to(b"ping", b.local_addr()?)?;
+    /// let mut buffer = [0; 1500];
+    /// let (length, sender) = b.recv_from(&mut buffer)?;
+    /// assert_eq!((&buffer[..length], sender), (&b"ping"[..], a.local_addr()?));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// `TimedOut` by the time limits for reading; otherwise as the system says.

@@ -319,6 +319,20 @@ impl UnixStream {
 
     /// Two streams that are connected to each other.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::net::unix::UnixStream;
+    /// use std::io::{Read, Write};
+    ///
+    /// let (a, b) = UnixStream::pair()?;
+    /// (&a).write_all(b"ping")?;
+    /// let mut buffer = [0; 4];
+    /// (&b).read_exact(&mut buffer)?;
+    /// assert_eq!(&buffer, b"ping");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the table of descriptors is full.

@@ -360,6 +360,15 @@ impl Child {
 
     /// Ends the process by force (SIGKILL). It still has to be waited for. [`signal`](Self::signal) can ask it politely.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = oxigo::process::Command::new("sleep").arg("60").spawn()?;
+    /// child.kill()?;
+    /// assert!(!child.wait()?.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`std::process::Child::kill`].

@@ -169,6 +169,23 @@ impl<'a> Select<'a> {
 
     /// Waits until an operation is ready, and chooses it.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (first, second) = (oxigo::bounded(1), oxigo::bounded(1));
+    /// let mut select = oxigo::chan::Select::new();
+    /// let from_first = select.recv(&first.1);
+    /// let from_second = select.recv(&second.1);
+    /// second.0.send("two").unwrap();
+    /// let chosen = select.select();
+    /// let value = match chosen.index() {
+    ///     index if index == from_first => chosen.recv(&first.1),
+    ///     index if index == from_second => chosen.recv(&second.1),
+    ///     _ => unreachable!(),
+    /// };
+    /// assert_eq!(value, Ok("two"));
+    /// ```
+    ///
     /// # Panics
     ///
     /// When the list is empty.

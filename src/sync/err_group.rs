@@ -141,6 +141,19 @@ impl<E: Send + 'static> ErrGroup<E> {
 
     /// A group whose context is made from `ctx`.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, sync::ErrGroup};
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// let group = ErrGroup::with_context(&ctx);
+    /// let tasks = group.context().clone();
+    /// group.go(move || tasks.sleep(Duration::from_secs(3600)));
+    /// assert!(group.wait().unwrap_err().is_timeout());
+    /// ```
+    ///
     /// # Blocking
     ///
     /// Never parks.
@@ -151,6 +164,16 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     /// Lets at most `limit` tasks be active at once, from now on. With 0 none can be started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut group = oxigo::sync::ErrGroup::<()>::new();
+    /// group.set_limit(1); // before the first task
+    /// group.go(|| Ok(()));
+    /// group.go(|| Ok(())); // waits for the end of the first one
+    /// assert_eq!(group.wait(), Ok(()));
+    /// ```
     ///
     /// # Panics
     ///

@@ -1,17 +1,18 @@
-//! A worker with nothing to do lends its core to another one that has lost its own, and one that has just got up leaves it to who woke it.
+//! A worker with nothing to do lends its core to another one that has lost its own, and a worker that has just got up leaves the core to whoever woke
+//! it.
 //!
-//! A worker's connections wait while its thread is off its core, since nobody else may run its goroutines. With a peer on the same machine that
-//! always has something to do, the kernel leaves the two on one core, each for slices of milliseconds, though another core has nothing to do now
-//! and then: it balances seldom, and not for pauses as short as a server's. So a worker that is out of work looks whether another one stands
-//! still and does not run, and has the kernel move that one's thread here, by allowing it this core alone for a moment.
+//! A worker's connections wait while its thread has no core, since nobody else may run its goroutines. If a peer on the same machine always has
+//! something to do, the kernel leaves the two on one core, each for slices of milliseconds, although another core has nothing to do now and then: it
+//! balances seldom, and not for pauses as short as a server's. So a worker that is out of work looks for another worker that stands still and does
+//! not run, and has the kernel move that one's thread here, by allowing it only this core for a moment.
 //!
-//! What the thread starts would inherit that mask for good, be it threads or processes, so it must not go on with it. It is interrupted before, and
-//! the handler, which comes before its next instruction, restores the mask. Whoever has lent restores it as well, in case the handler was
-//! earlier than the change.
+//! Threads and processes that the moved thread starts would inherit that mask for good, so it must not go on with it. It is interrupted first, and
+//! the signal handler, which runs before its next instruction, restores the mask. The lender restores it as well, in case the handler ran before the
+//! change.
 //!
-//! A worker that is notified may get up on the very core that it was notified from, though another one has nothing to do: the notifier is then off it for
-//! a millisecond, most often just when it has too much to do. So the one that gets up goes to another core, by not allowing itself this one for a moment.
-//! Which of the others has nothing to do it does not know, but for those that its runtime's workers use.
+//! A worker that is notified may get up on the very core that its notifier runs on, although another core has nothing to do. The notifier then loses
+//! its core for a millisecond, most often just when it has too much to do. So the one that gets up goes to another core, by forbidding itself this
+//! one for a moment. It does not know which of the other cores has nothing to do; it only avoids those that workers of its runtime use.
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::LendCore;
