@@ -27,14 +27,14 @@
 //!
 //! # What works
 //!
-//! A future that brings all it needs: `async` blocks, what the crates `futures`, `async-channel` and `event-listener` have, tokio's channels, locks
-//! and join handles. It need be neither `Send` nor `'static`.
+//! Futures that need no runtime around them: `async` blocks, those of the crates `futures`, `async-channel` and `event-listener`, tokio's channels,
+//! locks and join handles. They need be neither `Send` nor `'static`.
 //!
-//! This is no executor and no reactor. There is no `spawn` here: two futures at a time are two goroutines with a `block_on` each. And what needs the
-//! sockets, timers or tasks of a runtime, as tokio's `TcpStream` and `sleep`, hyper, reqwest, tonic and sqlx do, needs that runtime beside this one.
-//! It runs on threads of its own, and there are two ways to it.
+//! This is no executor and no reactor. There is no `spawn` here: to run two futures at a time, start two goroutines with a `block_on` each. Futures
+//! that need the sockets, timers or tasks of a runtime, as tokio's `TcpStream` and `sleep`, hyper, reqwest, tonic and sqlx do, need that runtime
+//! beside this one. It runs on threads of its own, and there are two ways to use it.
 //!
-//! **The future runs there**, and the goroutine waits for its end. This is the simple way; the future is `Send` and `'static`:
+//! **The future runs there**, and the goroutine waits for its end. This is the simple way; the future has to be `Send` and `'static`:
 //!
 //! ```text
 //! use oxigo::{future::block_on, sync::LazyLock};
@@ -49,8 +49,8 @@
 //! });
 //! ```
 //!
-//! **The future runs here**, and the runtime has only the sockets and timers. What it makes finds the runtime by a thread-local, so each poll enters
-//! it and leaves it again:
+//! **The future runs here**, and the runtime provides only sockets and timers. The future finds the runtime through a thread-local, so each poll has
+//! to enter the runtime and leave it again:
 //!
 //! ```text
 //! fn within<F: IntoFuture>(runtime: &tokio::runtime::Handle, future: F) -> F::Output {
@@ -64,38 +64,38 @@
 //! let stream = within(TOKIO.handle(), async { tokio::net::TcpStream::connect("127.0.0.1:80").await })?;
 //! ```
 //!
-//! Never hold what `enter` gives across a wait, so not around `block_on`: the thread-local is the worker's, and its other goroutines would find
-//! themselves inside of that runtime; and guards of two goroutines that are dropped in another order than the reverse make tokio panic. For the same
-//! reason operations of this crate that may wait, which are allowed while a future is polled, do not belong into one that is polled inside of
-//! something of its thread: by `within`, by tokio's `task_local!` scopes, `unconstrained` or `LocalSet`. Write `.await` there.
+//! Never hold the guard that `enter` returns across a wait, and so never around `block_on`: the thread-local is the worker's, and other goroutines of
+//! the worker would find themselves inside that runtime; and if the guards of two goroutines are not dropped in reverse order, tokio panics. For the
+//! same reason, although operations of this crate that may wait are allowed while a future is polled, do not use them in a future that is polled
+//! inside something that belongs to the thread: inside `within`, tokio's `task_local!` scopes, `unconstrained` or `LocalSet`. Use `.await` there.
 //!
-//! Nor call `Runtime::block_on` or `Handle::block_on` of tokio on a goroutine: they block the worker. A tokio `Runtime` also blocks the thread that
-//! drops it, and its threads inherit the signal mask of the one that makes it: make it in a plain `main`, before [`run`](crate::run()), if it is to
-//! start processes.
+//! Do not call tokio's `Runtime::block_on` or `Handle::block_on` on a goroutine: they block the worker. A tokio `Runtime` also blocks the thread that
+//! drops it, and its threads inherit the signal mask of the thread that creates it: if it is to start processes, create it in a plain `main`, before
+//! [`run`](crate::run()).
 //!
 //! # Cancelling
 //!
-//! [`block_on_timeout`], [`block_on_deadline`] and [`block_on_ctx`] give up by dropping the future before they return, as in all `async` Rust: it ends at the
-//! `.await` that it had come to, and what lies in it is dropped there. A task that it has spawned goes on. The future is polled once more when the
-//! limit has come, so one that is ready by then is never lost.
+//! [`block_on_timeout`], [`block_on_deadline`] and [`block_on_ctx`] give up by dropping the future before they return, as everywhere in `async` Rust:
+//! the future ends at the `.await` that it has reached, and its local values are dropped there. A task that it has spawned goes on. When the limit
+//! comes, the future is polled once more, so a result that is ready by then is not lost.
 //!
 //! # Turns
 //!
 //! A future that is woken while it is polled is polled again after the other goroutines of its worker have had their turn; so one that always wakes
 //! itself starves nobody. One that computes for long in one poll holds its worker, as any goroutine does that computes.
 //!
-//! The future lies in the stack frame of the call. Those of long `async` functions may be large, above all in debug builds: give [`Box::pin`] of
-//! them, where `size_of_val` says more than a few KiB.
+//! The future lies in the stack frame of the call. Futures of long `async` functions may be large, above all in debug builds: if `size_of_val` says
+//! more than a few KiB, pass it as [`Box::pin`]`(future)`.
 //!
 //! # How it is seen
 //!
 //! In dumps such a wait is called `future`. Anybody may hold the waker, so the goroutine counts as one that waits for something outside, as in
-//! [`blocking`](crate::blocking): the process is in no deadlock meanwhile, and in a [bubble](crate::synctest) time stands still. So do not wait
-//! there for a future that another goroutine of the bubble is to wake in an hour, nor with a limit that is to pass: use channels.
+//! [`blocking`](crate::blocking): the process is not in a deadlock meanwhile, and in a [bubble](crate::synctest) time stands still. So in a bubble,
+//! do not wait for a future that another goroutine of the bubble wakes after some time, nor with a limit that has to pass: use channels.
 //!
-//! If nobody holds the waker when the goroutine parks, nobody will ever wake it. Then the wait is called `future (no waker left)`, counts as one for
-//! nothing at all, and shows up in the report of a deadlock and, unless something limits it, in [`debug::leaks`](crate::debug::leaks()). A waker
-//! that is dropped later, or kept by the future itself, is not noticed.
+//! If nobody holds the waker when the goroutine parks, nobody will ever wake it. Then the wait is called `future (no waker left)`, counts as a wait
+//! for nothing, and appears in the deadlock report and, unless it has a limit, in [`debug::leaks`](crate::debug::leaks()). It is not noticed if the
+//! waker is dropped later, or is kept by the future itself.
 #![forbid(unsafe_code)]
 // Nothing here crosses threads but the token, whose protocol is modelled with it (`runtime/token.rs`), and the count of wakers.
 
@@ -147,7 +147,7 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     drive(future.into_future(), Until::EVER, || false).expect("nothing else ends it")
 }
 
-/// Like [`block_on`], but drops the future when it is not ready within `timeout`. One that is ready at once comes before a time of zero.
+/// Like [`block_on`], but drops the future when it is not ready within `timeout`. The future is polled at least once, even if `timeout` is zero.
 ///
 /// # Errors
 ///
@@ -174,7 +174,8 @@ pub fn block_on_timeout<F: IntoFuture>(future: F, timeout: Duration) -> Result<F
     within(future, present::after(timeout))
 }
 
-/// Like [`block_on`], but drops the future when it is not ready at `deadline`. One that is ready at once comes before a deadline that has passed.
+/// Like [`block_on`], but drops the future when it is not ready at `deadline`. The future is polled at least once, even if the deadline has passed
+/// already.
 ///
 /// # Errors
 ///
@@ -208,8 +209,7 @@ fn within<F: IntoFuture>(future: F, deadline: Option<Instant>) -> Result<F::Outp
     drive(future.into_future(), Until::deadline(deadline), is_over).ok_or(BlockOnTimeoutError)
 }
 
-/// Like [`block_on`], but drops the future when `ctx` ends. A context that has ended already comes before a future that is ready, and that one
-/// is dropped without a poll.
+/// Like [`block_on`], but drops the future when `ctx` ends. If the context has ended already, the future is dropped without a poll.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Go's concurrency for Rust: goroutines, channels, `select!`, locks, timers, contexts and sockets, without `async`.
 //!
-//! A goroutine is a stackful coroutine. It may block anywhere, and its thread goes on with others. It starts on any worker thread and then
-//! stays on it, so what is made inside it need not be `Send`.
+//! A goroutine is a stackful coroutine. It may block anywhere; its thread then runs other goroutines. It starts on any worker thread and from
+//! then on stays on that thread, so values made inside it need not be `Send`.
 //!
 //! ```
 //! use oxigo::{WaitGroup, go, unbuffered};
@@ -36,23 +36,23 @@
 //!
 //! # Blocking
 //!
-//! Everything works on plain threads too: where a goroutine is parked, a thread is blocked. Functions have a section of this name, which says
-//! whether they may wait. Accessors of errors and of plain values have none: they never wait.
+//! Everything works on plain threads too: where a goroutine would be parked, a thread is blocked. The documentation of a function has a section of
+//! this name, which says whether the function may wait. Builders, and functions that only read or set a value, have none: they never wait.
 //!
 //! # Panics
 //!
-//! A goroutine's panic is printed at once, as a thread's is, below a line that says whose it is (`goroutine 17 [name]:`). It is kept for
-//! whoever [joins](JoinHandle::join) the goroutine, and the others go on; [`PanicPolicy::Abort`] ends the process instead.
+//! A goroutine's panic is printed at once, as a thread's is, below a line that names the goroutine (`goroutine 17 [name]:`). Its payload is kept
+//! for whoever [joins](JoinHandle::join) the goroutine, and the other goroutines go on; [`PanicPolicy::Abort`] ends the process instead.
 //!
 //! That line comes from a panic hook, which is put around the program's own when the first goroutine is started. A hook that is set later
-//! replaces both, and the line is lost; the first line of a `#[oxigo::main]` is later already. So set a hook before: in a plain `main`, which
-//! then calls [`run`]. Where that cannot be, let it call the hook that [`take_hook`](std::panic::take_hook) gives:
+//! replaces both, and the line is lost; even the first line of a `#[oxigo::main]` function is too late. So set a hook before: in a plain `main`,
+//! which then calls [`run`]. Where that is not possible, let the new hook call the one that [`take_hook`](std::panic::take_hook) returns:
 //!
 //! ```
 //! // In a plain `main`:
 //! std::panic::set_hook(Box::new(|info| eprintln!("we are sorry: {info}")));
 //! oxigo::run(|| {
-//!     // Too late for a hook of one's own; this one calls the hook of before, which prints the line.
+//!     // Goroutines have started, so this hook calls the previous one, which prints the line.
 //!     let before = std::panic::take_hook();
 //!     std::panic::set_hook(Box::new(move |info| {
 //!         eprintln!("one more panic");
@@ -62,33 +62,33 @@
 //! });
 //! ```
 //!
-//! A hook that was set before may also wait: operations of this crate block the thread in it. In one that is set later a goroutine would park,
+//! A hook that was set before may also wait: in it, operations of this crate block the thread. In one that is set later a goroutine would park,
 //! and the next panic on its worker would end the process.
 //!
 //! # Features
 //!
 //! All are off by default.
 //!
-//! - `arc_lock`: guards that own their lock by an `Arc`, as `parking_lot`'s feature of this name has them: `lock_arc` of [`sync::Mutex`], `read_arc`,
+//! - `arc_lock`: guards that own their lock through an `Arc`, like `parking_lot`'s feature of this name: `lock_arc` of [`sync::Mutex`], `read_arc`,
 //!   `write_arc` and `upgradable_read_arc` of [`sync::RwLock`], and their timed forms.
 //! - `metrics`: publishes [`debug::metrics`](debug::metrics()) through the facade crate [`metrics`](https://docs.rs/metrics).
 //! - `tracing`: spans of the crate [`tracing`](https://docs.rs/tracing) follow the goroutine that has entered them, not its thread. While a
-//!   goroutine waits, its spans are exited, and entered again when it goes on; a goroutine begins outside of all spans. This is for the
-//!   global subscriber: one that is set for a thread holds for all goroutines of that thread. A subscriber must not panic when spans are
-//!   entered and exited; operations of this crate in it block the worker.
+//!   goroutine waits, its spans are exited; when it goes on, they are entered again. A goroutine begins outside of all spans. This works with the
+//!   global subscriber: one that is set for a thread serves all goroutines of that thread. A subscriber must not panic when spans are
+//!   entered and exited; operations of this crate that it calls block the worker.
 //!
 //! # Fork
 //!
-//! A process that has started goroutines may fork to `exec`, as [`std::process::Command`] does. In a forked child that goes on without it
-//! the workers are missing: whatever would wait or start something there panics and says so. Fork first, then start.
+//! A process that has started goroutines may fork in order to `exec`, as [`std::process::Command`] does. In a forked child that goes on without
+//! `exec` the workers are missing: whatever would wait or start a goroutine there panics with a message that says so. Fork first, then start.
 //!
-//! What `std::process` starts on a goroutine, inside [`blocking`] or on a thread that either has started inherits the signals that workers
-//! block, and SIGTERM or Ctrl-C does not end it. [`process::Command`] lets them in.
+//! A child that `std::process` starts on a goroutine, inside [`blocking`], or on a thread that one of them has started, inherits that workers block
+//! signals: SIGTERM and Ctrl-C do not end it. [`process::Command`] unblocks them in the child.
 
 #[cfg(not(unix))]
 compile_error!("oxigo needs a Unix system");
 
-/// Its programs are tested as those here are.
+/// The programs in the README are tested like the examples here.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
@@ -148,24 +148,25 @@ pub use runtime::{
 };
 pub use sync::WaitGroup;
 
-/// Waits for the first of several channel operations that can go on, and does it. Go's `select`.
+/// Waits until one of several channel operations can go on, and performs it. Go's `select`.
 ///
 /// ```text
 /// select! {
 ///     recv(receiver) -> result => body,          // result: Result<T, RecvError>
 ///     send(sender, value) -> result => body,     // result: Result<(), SendError<T>>
 ///     send(sender, from slot) -> result => body, // slot: Option<T>, emptied only if this arm is chosen
-///     default => body,                           // when nothing can go on; default(duration): within a time
+///     default => body,                           // when no arm can go on; default(duration): when none can within that time
 /// }
 /// ```
 ///
-/// When several can go on, one is chosen, each with the same chance. Without `default` it waits. Operands and values are evaluated once,
-/// in order, on entry; a value that was not sent is dropped before the chosen arm's body runs, unless it came `from` a slot. Bodies are
-/// plain code: `break`, `continue`, `return` and `?` work in them. An arm is disabled by receiving from [`never()`](chan::never).
+/// When several can go on, one of them is chosen at random, each with the same chance. Without `default`, `select!` waits. Operands and values are
+/// evaluated once, in order, on entry; a value that was not sent is dropped before the chosen arm's body runs, unless it came `from` a slot. Bodies
+/// are plain code: `break`, `continue`, `return` and `?` work in them. To disable an arm, receive from [`never()`](chan::never).
 ///
-/// A closed channel can always go on, with an error, and a channel closes with its last sender: in a loop, set such a receiver to `never()`.
+/// An arm on a closed channel can always go on, with an error, and a channel closes when its last sender is dropped. In a loop, replace such a
+/// receiver by `never()`.
 ///
-/// With a plain `default` it never lets others run, and nothing preempts a goroutine. So a loop that polls, as Go's
+/// With a plain `default`, `select!` never lets other goroutines run, and nothing preempts a goroutine. So a loop that polls, as Go's
 /// `for { select { case <-stop: return; default: } … }` does, calls [`yield_now`] in each round unless it waits for something else there:
 ///
 /// ```
@@ -187,9 +188,9 @@ pub use sync::WaitGroup;
 /// An operand is an end of a channel, a two-way [`Chan`], a [`Timer`](time::Timer) or a [`Ticker`](time::Ticker), or what dereferences to one, such
 /// as a reference or an `Arc`.
 ///
-/// Arms may share a slot, to offer one value to whoever takes it first: it goes to one of them at most. They do if they name it in the same
-/// words, and these are a variable, a field (`self.slot`, `pair.0`), or what such a place refers to (`*slot`). The slot is borrowed when the
-/// first of them is evaluated, so later operands cannot look at it.
+/// Several arms may share a slot, to offer one value on several channels: at most one of them takes it. Arms share a slot if they write it in the
+/// same way, and it is a variable, a field (`self.slot`, `pair.0`), or what such a place refers to (`*slot`). The slot is borrowed when the first
+/// of these arms is evaluated, so later operands cannot use it.
 ///
 /// # Examples
 ///
@@ -245,9 +246,9 @@ pub use sync::WaitGroup;
 ///
 /// # Blocking
 ///
-/// Parks the goroutine, or blocks the thread. Not with a plain `default`, unless a receive on an unbuffered channel meets a run-time
-/// [`Select`](chan::Select) that waits to send: its value is waited for, as by [`try_recv`](chan::Receiver::try_recv), and beyond the time of
-/// `default(duration)` too.
+/// Parks the goroutine, or blocks the thread. With a plain `default` it does neither, unless a receive on an unbuffered channel meets a run-time
+/// [`Select`](chan::Select) that waits to send: then it waits for that value, as [`try_recv`](chan::Receiver::try_recv) does, even beyond the time
+/// of `default(duration)`.
 #[macro_export]
 macro_rules! select {
     ($($arms:tt)*) => {
@@ -255,7 +256,7 @@ macro_rules! select {
     };
 }
 
-/// Like [`select!`], but of several operations that can go on, the first is chosen.
+/// Like [`select!`], but of several operations that can go on, it chooses the first.
 ///
 /// # Examples
 ///

@@ -13,9 +13,9 @@ use crate::runtime::locals::{self, Found};
 
 /// Declares statics of which every goroutine has its own value; [`std::thread_local!`] for goroutines.
 ///
-/// Plain thread-locals are shared by all goroutines of a worker. The value is made by its initialiser when a goroutine first uses it, and
-/// dropped at the goroutine's end, on the goroutine, before a [`join`](crate::JoinHandle::join) returns. A new goroutine inherits nothing. On a
-/// thread outside all goroutines it is a thread-local. The static is a [`LocalKey`].
+/// Plain thread-locals are shared by all goroutines of a worker. The initialiser makes the value when a goroutine first uses it; the value is dropped
+/// on the goroutine when that ends, before a [`join`](crate::JoinHandle::join) returns. A new goroutine inherits nothing. On a plain thread it is a
+/// thread-local. The static is a [`LocalKey`].
 ///
 /// # Examples
 ///
@@ -103,13 +103,13 @@ impl<T: 'static> LocalKey<T> {
         }
     }
 
-    /// Calls `f` with this goroutine's value, which is made first if there is none.
+    /// Calls `f` with this goroutine's value, which is made first if there is none yet.
     ///
     /// `f` may park: the value is this goroutine's alone.
     ///
     /// # Panics
     ///
-    /// When the value has been dropped: in the `Drop` of another one, at the goroutine's end.
+    /// When the value has been dropped already: in the `Drop` of another value, at the end of the goroutine.
     ///
     /// # Blocking
     ///
@@ -125,7 +125,7 @@ impl<T: 'static> LocalKey<T> {
         }
     }
 
-    /// As [`with`](Self::with).
+    /// Like [`with`](Self::with), but returns an error in place of the panic.
     ///
     /// # Errors
     ///

@@ -5,6 +5,23 @@
 //!
 //! After [`Subscription::stop`] has returned nothing more is delivered to that subscription. A signal that finds no subscriber left does what
 //! it did before the first subscription.
+//!
+//! ```
+//! use oxigo::{select, signal::{self, Signal}, time};
+//! use std::time::Duration;
+//!
+//! // A server that Ctrl-C or SIGTERM ends in order.
+//! let (stop, _subscription) = signal::context(&[Signal::INT, Signal::TERM]);
+//! # rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+//! let ticker = time::Ticker::new(Duration::from_secs(60));
+//! loop {
+//!     select! {
+//!         recv(ticker) -> _ => println!("still here"),
+//!         recv(stop.done()) -> _ => break,
+//!     }
+//! }
+//! println!("{}", stop.cause().unwrap());
+//! ```
 #![forbid(unsafe_code)]
 
 // - N1: subscribers are told under the hub's lock, and a subscription ends under it: after `Subscription::stop` has returned nothing
@@ -99,13 +116,13 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// A receiver of these signals, instead of their default action.
+/// Returns a receiver of these signals, which replaces their default action.
 ///
-/// It has room for one of each: a signal that comes while another of its number has not been received is dropped, and takes no room from
-/// others. To use a channel of your own, or to stop at a certain moment, take [`notify_to`].
+/// It has room for one of each: a signal that comes while an earlier one of its number has not been received yet is dropped, and takes no room from
+/// others. To use a channel of your own, or to stop at a certain moment, use [`notify_to`].
 ///
-/// Dropping the receiver and its clones ends the subscription: the next such signal does again what it did before, which for most signals
-/// ends the process. So keep the receiver for as long as signals are to be caught, also where nobody receives from it any more.
+/// Dropping the receiver and its clones ends the subscription: the next such signal does again what it did before, which for most signals ends the
+/// process. So keep the receiver for as long as signals are to be caught, even if nobody receives from it any more.
 ///
 /// What a signal did before is what holds when it is first subscribed to: its default action; nothing, where it was ignored, as under `nohup`
 /// or in the background of a shell; or a handler of the program's, which is called also while there are subscriptions.
@@ -139,7 +156,7 @@ pub fn notify(signals: &[Signal]) -> Receiver<Signal> {
 
 /// Sends these signals to a channel, until the subscription is stopped or dropped, or the channel closed.
 ///
-/// Never waits: what finds the channel full, or for an unbuffered one no receiver waiting, is dropped.
+/// It never waits: a signal that finds the channel full, or no receiver waiting on an unbuffered one, is dropped.
 ///
 /// # Examples
 ///
@@ -166,9 +183,10 @@ pub fn notify_to(sender: &Sender<Signal>, signals: &[Signal]) -> Subscription {
     Subscription { id: Some(subscribe(signals, Target::Channel(sender.clone()))), cancel: None }
 }
 
-/// A context that the first of these signals ends; Go's `signal.NotifyContext`. Its [cause](Context::cause) is [`SignalReceived`].
+/// Returns a context that ends at the first of these signals, and the subscription, which has to be kept; Go's `signal.NotifyContext`. The
+/// [cause](Context::cause) of the end is [`SignalReceived`].
 ///
-/// Further signals are ignored until the subscription is stopped or dropped, which also ends the context.
+/// Further signals of these kinds are ignored until the subscription is stopped or dropped, which also ends the context.
 ///
 /// # Examples
 ///
@@ -225,7 +243,7 @@ pub fn context_below(parent: &Context, signals: &[Signal]) -> (Context, Subscrip
     (ctx, Subscription { id: Some(id), cancel: Some(cancel) })
 }
 
-/// Signals that are being delivered. Dropping this stops it.
+/// A delivery of signals that is going on. Dropping this stops it.
 #[must_use = "dropping the subscription stops it"]
 pub struct Subscription {
     id: Option<u64>,
@@ -233,8 +251,9 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Stops the delivery, and ends the context if there is one. After this a signal that nobody else subscribes to does what it did [before
-    /// the first subscription](notify), by default its default action; one that came before is not lost: it is delivered, or does that.
+    /// Stops the delivery, and ends the context if there is one. From then on a signal that nobody else subscribes to does what it did [before the
+    /// first subscription](notify): unless the program has changed that, its default action. A signal that came earlier is not lost: it is delivered,
+    /// or does the same.
     ///
     /// # Blocking
     ///

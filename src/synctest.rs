@@ -1,8 +1,8 @@
 //! Tests in which time costs nothing: Go's `testing/synctest`.
 //!
 //! [`test`](test()) runs a function in a *bubble*: its goroutines have a clock of their own, which stands still while any of them runs, and jumps to
-//! the next deadline when all of them wait. So a test of a time-out of an hour takes no time, and what it measures is exact. [`wait`] returns when all
-//! other goroutines of the bubble wait, so that a test can look at what they have done without a guess how long that takes.
+//! the next deadline when all of them wait. So a test of a time-out of an hour takes no time, and what it measures is exact. [`wait`] returns when
+//! all other goroutines of the bubble wait, so that a test can look at what they have done without guessing how long that takes.
 //!
 //! ```
 //! use oxigo::{go, synctest, time};
@@ -29,20 +29,21 @@
 //!
 //! # What is part of a bubble
 //!
-//! The goroutines that are started in it, and what they start, also later: by [`after_func`](crate::time::after_func()) or a context. They run on one worker of
-//! their own, so that nothing in a bubble happens at the same time as anything else of it; in which order what is due at one time happens is random. All times
-//! of this crate are the bubble's there: sleeps, timers, tickers, deadlines and time limits. The time itself is told by [`time::now`](crate::time::now);
-//! `Instant::now` and `SystemTime` of the standard library tell everybody's.
+//! The goroutines that are started in it, and those that these start, also later by [`after_func`](crate::time::after_func()) or a context. They run
+//! on one worker of their own, so that no two things in a bubble happen at the same time; what is due at one time happens in random order. All times
+//! of this crate are the bubble's there: sleeps, timers, tickers, deadlines and time limits. [`time::now`](crate::time::now) returns the bubble's
+//! time; `Instant::now` and `SystemTime` of the standard library return real time.
 //!
 //! # What counts as waiting
 //!
 //! - For channels, `select!`, locks, wait groups, joins, timers, pipes in memory ([`net::pipe`](crate::net::pipe())): time may move on.
-//! - For sockets, names of hosts, the system's pipes, processes, [`blocking`](crate::blocking) and [futures](crate::future): time stands still. These end when
-//!   somebody outside says so, in everybody's time.
+//! - For sockets, host names, the system's pipes, processes, [`blocking`](crate::blocking) and [futures](crate::future): time stands still. These
+//!   waits are ended by somebody outside, in real time.
 //!
-//! Channels, locks and wait groups carry no mark of their bubble, as Go's do. So a goroutine that waits for a channel which somebody outside is going to
-//! use counts as waiting for the bubble, and time moves on past it: receive inside of [`blocking`](crate::blocking) there. A lock is waited for 10 ms
-//! of everybody's time before time moves on, so that one which others use too, as that of a cache of the program, disturbs nothing.
+//! Channels, locks and wait groups carry no mark of their bubble, as Go's do. So a goroutine that waits for a channel which somebody outside is going
+//! to use counts as waiting for the bubble, and time moves on past it: receive inside [`blocking`](crate::blocking) there. While a goroutine waits
+//! for a lock, time moves on only after 10 ms of real time, so that locks which others use too, such as that of a cache of the program, disturb
+//! nothing.
 //!
 //! | Go | here |
 //! |---|---|
@@ -63,10 +64,10 @@ use crate::{
     },
 };
 
-/// Runs `f` in a bubble of its own and returns its value, when it and all goroutines that it has started, and those they have, have ended.
+/// Runs `f` in a bubble of its own, and returns its value when `f` and all goroutines that were started in the bubble have ended.
 ///
-/// When `f` has ended time stands still for good: what is still to be waited for then, such as the next tick of a [`Ticker`](crate::time::Ticker), never
-/// comes, and goroutines that go on waiting for it are told of by a panic. So have `f` end what it has started, as by a context.
+/// When `f` has ended, time stands still for good: what others still wait for, such as the next tick of a [`Ticker`](crate::time::Ticker), never
+/// comes, and this panics with a list of those that wait. So let `f` end what it has started, for instance by a context.
 ///
 /// # Examples
 ///
@@ -83,7 +84,7 @@ use crate::{
 /// assert_eq!(late, Duration::from_secs(3600));
 /// ```
 ///
-/// Goroutines that wait for each other are no hang but a panic, with a dump of them:
+/// Goroutines that wait for each other do not hang the test: it panics, with a dump of them:
 ///
 /// ```should_panic
 /// oxigo::synctest::test(|| {
@@ -94,11 +95,11 @@ use crate::{
 ///
 /// # Panics
 ///
-/// - Resumes a panic of `f`, when the others have ended or wait for ever. One of another goroutine is printed, and ends nothing unless somebody asks for
-///   it, by `join` or the `wait` of a group or a scope.
-/// - When all goroutines of the bubble wait for each other, and nothing is due. They stay where they are, with their worker's thread.
-/// - When `f` has ended and others wait that have nothing to wait for but each other or the time.
-/// - Inside of a bubble; and when the system refuses a thread or a descriptor.
+/// - Resumes a panic of `f`, when the others have ended or wait for ever. A panic of another goroutine is printed, and has no other effect unless
+///   somebody receives it, by `join` or the wait of a group or a scope.
+/// - When all goroutines of the bubble wait for each other, and nothing is due. They are leaked, with the thread of their worker.
+/// - When `f` has ended and others go on waiting for each other or for time to pass.
+/// - When called inside a bubble, and when the system refuses a thread or a descriptor.
 ///
 /// # Blocking
 ///
@@ -142,7 +143,7 @@ where
 
 /// Waits until all other goroutines of the bubble wait, or have ended. Time does not move meanwhile.
 ///
-/// What they have done up to then is seen by the caller.
+/// The caller sees everything that they have done until then.
 ///
 /// # Examples
 ///
@@ -168,7 +169,7 @@ where
 ///
 /// # Panics
 ///
-/// Outside of a bubble, and while another goroutine of the bubble waits in this.
+/// When called outside a bubble, and while another goroutine of the bubble is in this function.
 ///
 /// # Blocking
 ///

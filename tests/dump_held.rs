@@ -31,7 +31,9 @@ fn alone(name: &str) -> bool {
         return false;
     }
     let output = child(name);
-    assert!(output.status.success(), "{}\n{}", stderr(&output), String::from_utf8_lossy(&output.stdout));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}\n{printed}", stderr(&output));
+    println!("{printed}");
     true
 }
 

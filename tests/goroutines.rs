@@ -759,8 +759,8 @@ fn wrong_variables_are_named_and_empty_ones_are_none() {
         ("OXIGO_STACK_SIZE", "lots", "OXIGO_STACK_SIZE=lots is not a size (a positive number"),
         ("OXIGO_STACK_SIZE", "0", "OXIGO_STACK_SIZE=0 is not a size"),
         ("OXIGO_STACK_SIZE", "G", "OXIGO_STACK_SIZE=G is not a size"),
-        ("OXIGO_STACK_SIZE", "3G", "OXIGO_STACK_SIZE=3G: a stack of 3221225472 bytes cannot be had"),
-        ("OXIGO_STACK_SIZE", "3072M", "OXIGO_STACK_SIZE=3072M: a stack of 3221225472 bytes cannot be had"),
+        ("OXIGO_STACK_SIZE", "3G", "OXIGO_STACK_SIZE=3G: a stack of 3221225472 bytes is too large"),
+        ("OXIGO_STACK_SIZE", "3072M", "OXIGO_STACK_SIZE=3072M: a stack of 3221225472 bytes is too large"),
         ("OXIGO_ANCESTORS", "all", "OXIGO_ANCESTORS=all is not a number\n"),
         ("OXIGO_ANCESTORS", "-1", "OXIGO_ANCESTORS=-1 is not a number\n"),
     ];
@@ -768,6 +768,8 @@ fn wrong_variables_are_named_and_empty_ones_are_none() {
         let output = run(&[(variable, value)]);
         let text = stderr(&output);
         assert!(output.status.code() == Some(2) && text.contains(words), "{variable}={value}: {text}");
+        // It is the caller's place that is told.
+        assert!(text.contains("tests/goroutines.rs:"), "{text}");
         let own = String::from_utf8_lossy(&output.stdout);
         assert!(own.contains("workers: ") && !own.contains("workers: 1024"), "{own}");
     }

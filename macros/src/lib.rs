@@ -9,13 +9,23 @@ use proc_macro::{Delimiter, Group, Ident, Literal, Punct, Spacing, Span, TokenSt
 
 /// Runs the function as the main goroutine of the default runtime; the process ends when it returns.
 ///
-/// It may return what a `main` may, such as `Result<(), Box<dyn std::error::Error>>`; an error is printed and the status is 1, as with std.
+/// It may return what any `main` may, such as `Result<(), Box<dyn std::error::Error>>`; an error is printed and the exit status is 1, as with std.
 ///
-/// The body begins on a goroutine. What has to come before the first one, such as setting a panic hook, belongs in a plain `main` that calls
-/// `oxigo::run`.
+/// The body runs on a goroutine from its first line. What has to come before the first goroutine, such as setting a panic hook, belongs in a plain
+/// `main` that calls `oxigo::run`.
 ///
-/// `#[oxigo::main(workers = 4)]` sets the number of workers, over `OXIGO_WORKERS`. `crate = "path"` says where oxigo is found, if not at `::oxigo`:
-/// under another name, or re-exported by another crate.
+/// `#[oxigo::main(workers = 4)]` sets the number of workers, whatever `OXIGO_WORKERS` says. `crate = "path"` says where oxigo is found, if not at
+/// `::oxigo`: under another name, or re-exported by another crate.
+///
+/// ```ignore
+/// // `ignore`: in a crate that depends on `oxigo`.
+/// #[oxigo::main]
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let page = oxigo::go(|| oxigo::fs::read_to_string("page.html"));
+///     println!("{}", page.join().unwrap()?);
+///     Ok(())
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let stub = stub(item.clone());
@@ -28,20 +38,21 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes the function a test that runs on a runtime of its own.
 ///
-/// It may return what a test of std's may. It fails when the body panics or returns an error, and
+/// It may return what any test may. It fails when the body panics or returns an error, and
 ///
 /// - when all its goroutines have been asleep for a second, with nothing that could wake one: no timer, socket, file or call in `blocking`. It
 ///   fails with a list of them;
 /// - when goroutines that it has started are still alive two seconds after the body has returned.
 ///
-/// A panic in a goroutine is printed, and does not fail the test unless somebody asks for it: by `join`, or the `wait` of a `WaitGroup`, an
-/// `ErrGroup` or a `scope`.
+/// A panic in another goroutine is printed, but does not fail the test unless it is passed on: by `join` with `unwrap`, the `wait` of a `WaitGroup`
+/// or an `ErrGroup`, or the end of a `scope`.
 ///
 /// Arguments, separated by commas:
 ///
 /// - `workers = N`: the number of workers, from 1 to 1024. Default: 2.
 /// - `leaks = "allow"`: goroutines may outlive the body.
-/// - `foreign = true`: threads that oxigo does not know may wake goroutines, so that being asleep is no failure. A test that then hangs hangs.
+/// - `foreign = true`: threads that oxigo does not know may wake goroutines, so that it is no failure when all are asleep. A test that hangs is then
+///   not noticed.
 /// - `crate = "path"`: where oxigo is found, if not at `::oxigo`: under another name, or re-exported by another crate.
 ///
 /// ```ignore

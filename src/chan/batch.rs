@@ -111,11 +111,11 @@ impl<T> Channel<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Waits until there is a value, and adds it and what else is in the buffer to `into`, `limit` values at most. Says how many.
+    /// Waits until there is a value, and appends it, and whatever else is in the buffer, to `into`: `limit` values at most. Returns how many.
     ///
-    /// Values come in the order in which they were sent. Where they come from another worker this takes a half to a fifth of the time of
-    /// [`recv`](Self::recv) for each; the buffer should have room for several batches. Of a channel without a buffer, those are received
-    /// whose senders wait, 64 at most.
+    /// Values come in the order in which they were sent. If they come from another worker, this takes a half to a fifth of the time of one
+    /// [`recv`](Self::recv) for each value; the buffer should have room for several batches. From a channel without a buffer it receives the values
+    /// of the senders that wait, 64 at most.
     ///
     /// # Examples
     ///
@@ -158,8 +158,8 @@ impl<T> Receiver<T> {
 impl<T> Sender<T> {
     /// Sends all of `values` in their order, waiting for room, or on an unbuffered channel for receivers.
     ///
-    /// Other senders' values may come between them. Where they go to another worker this takes a half to a fifth of the time of
-    /// [`send`](Self::send) for each.
+    /// Values of other senders may come between them. If they go to another worker, this takes a half to a fifth of the time of one
+    /// [`send`](Self::send) for each value.
     ///
     /// # Examples
     ///

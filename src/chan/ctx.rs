@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl<T> Receiver<T> {
-    /// Like [`recv`](Self::recv), but gives up when `ctx` ends. A context that has ended already comes before a value that is there.
+    /// Like [`recv`](Self::recv), but gives up when `ctx` ends. If the context has ended already, that takes precedence over a value that is there.
     ///
     /// # Examples
     ///
@@ -40,7 +40,7 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Sender<T> {
-    /// Like [`send`](Self::send), but gives up when `ctx` ends. A context that has ended already comes before a receiver that waits.
+    /// Like [`send`](Self::send), but gives up when `ctx` ends. If the context has ended already, that takes precedence over a receiver that waits.
     ///
     /// # Examples
     ///

@@ -247,7 +247,7 @@ pub const fn never<T>() -> Receiver<T> {
     Receiver { flavor: Flavor::Never }
 }
 
-/// A receiver that gets one message, the time, after `duration`.
+/// A receiver that gets one value, after `duration`: the time at which it was due.
 ///
 /// # Examples
 ///
@@ -267,7 +267,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     timer(present::after(duration), None)
 }
 
-/// A receiver that gets one message, the time, at `when`.
+/// A receiver that gets one value, at the time `when`: that time.
 ///
 /// # Examples
 ///
@@ -285,7 +285,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
     timer(Some(when), None)
 }
 
-/// A receiver that gets the time every `period`. Ticks that nobody receives in time are dropped, all but one.
+/// A receiver that gets the time once in every `period`. Of ticks that nobody receives in time, one is kept and the others are dropped.
 ///
 /// A period of zero is always ready, as in crossbeam-channel; [`Ticker::new`](crate::time::Ticker::new) refuses it.
 ///
@@ -377,6 +377,19 @@ impl<T> Sender<T> {
 
     /// Sends `value`, waiting for room, or on an unbuffered channel for a receiver.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::unbuffered();
+    /// oxigo::go(move || {
+    ///     tx.send("ping").unwrap(); // waits for the receiver
+    ///     // The receiver goes away: the value comes back.
+    ///     assert_eq!(tx.send("pong").unwrap_err().into_inner(), "pong");
+    /// });
+    /// assert_eq!(rx.recv(), Ok("ping"));
+    /// drop(rx);
+    /// ```
+    ///
     /// # Errors
     ///
     /// With the value when the channel is closed, or becomes so while this waits, and when no receiver is left.
@@ -404,6 +417,18 @@ impl<T> Sender<T> {
 
     /// Sends `value` if that needs no waiting.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::chan::TrySendError;
+    ///
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// assert_eq!(tx.try_send(1), Ok(()));
+    /// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
+    /// drop(rx);
+    /// assert_eq!(tx.try_send(3), Err(TrySendError::Disconnected(3)));
+    /// ```
+    ///
     /// # Errors
     ///
     /// With the value: `Full` when there is no room or no receiver waits, `Disconnected` as [`send`](Self::send).
@@ -423,6 +448,16 @@ impl<T> Sender<T> {
     }
 
     /// Like [`send`](Self::send), but waits at most `timeout`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::chan::SendTimeoutError;
+    /// use std::time::Duration;
+    ///
+    /// let (tx, _rx) = oxigo::unbuffered();
+    /// assert_eq!(tx.send_timeout(1, Duration::from_millis(1)), Err(SendTimeoutError::Timeout(1)));
+    /// ```
     ///
     /// # Errors
     ///
@@ -455,7 +490,18 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Closes the channel: nothing more can be sent, and receivers get the rest and then errors. All that wait are woken.
+    /// Closes the channel: nothing more can be sent; receivers get the values that are left, and then errors. Everybody who waits on it is woken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// tx.send(1).unwrap();
+    /// tx.close().unwrap();
+    /// assert!(tx.close().is_err() && tx.send(2).is_err());
+    /// assert_eq!(rx.recv(), Ok(1)); // what was sent before is received
+    /// assert!(rx.recv().is_err());
+    /// ```
     ///
     /// # Errors
     ///
@@ -652,6 +698,15 @@ impl<T> Receiver<T> {
 
     /// Receives a value, waiting until there is one.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// oxigo::go(move || tx.send(1).unwrap());
+    /// assert_eq!(rx.recv(), Ok(1));
+    /// assert!(rx.recv().is_err()); // the only sender is gone
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the channel is closed and everything that was sent has been received.
@@ -686,18 +741,31 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives a value that is there.
+    /// Receives a value if there is one now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::chan::TryRecvError;
+    ///
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    /// tx.send(1).unwrap();
+    /// drop(tx);
+    /// assert_eq!(rx.try_recv(), Ok(1));
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+    /// ```
     ///
     /// # Errors
     ///
-    /// `Empty` when there is none now, or only behind a place that a [`SelectedOperation`](super::SelectedOperation) keeps for what it has yet
-    /// to send. `Disconnected` as [`recv`](Self::recv).
+    /// `Empty` when there is no value now, or only values behind a place that a [`SelectedOperation`](super::SelectedOperation) keeps for one that it
+    /// has yet to send. `Disconnected` as [`recv`](Self::recv).
     ///
     /// # Blocking
     ///
-    /// Never parks, but for one case: on an unbuffered channel it meets a run-time [`Select`](super::Select) that waits to send. That one
-    /// chooses first and says its value later; this waits until it has, or gives up. (So in `crossbeam-channel`. If it did not, a caller that only
-    /// ever tries would never receive from a `Select`.)
+    /// Never parks, except in one case: on an unbuffered channel it meets a run-time [`Select`](super::Select) that waits to send. A `Select` first
+    /// chooses an operation and only then provides the value; this waits until it has done so, or has dropped the operation. (As in
+    /// `crossbeam-channel`. Otherwise a caller that only ever tries would never receive from a `Select`.)
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.source() {
@@ -715,13 +783,23 @@ impl<T> Receiver<T> {
 
     /// Like [`recv`](Self::recv), but waits at most `timeout`.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::chan::RecvTimeoutError;
+    /// use std::time::Duration;
+    ///
+    /// let (_tx, rx) = oxigo::bounded::<i32>(1);
+    /// assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    /// ```
+    ///
     /// # Errors
     ///
     /// `Timeout` when the time has passed, `Disconnected` as `recv`.
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread. Where [`try_recv`](Self::try_recv) waits for a `Select`, so does this, also beyond its limit.
+    /// Parks the goroutine, or blocks the thread. Where [`try_recv`](Self::try_recv) waits for a `Select`, so does this, even beyond its time limit.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         match present::after(timeout) {
             Some(deadline) => self.recv_deadline(deadline),
@@ -747,6 +825,15 @@ impl<T> Receiver<T> {
 
     /// Receives until the channel is closed and empty. Go's `for v := range ch`.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::unbuffered();
+    /// oxigo::go(move || (1..=3).for_each(|n| tx.send(n).unwrap()));
+    /// // Ends when the sender is dropped.
+    /// assert_eq!(rx.iter().sum::<i32>(), 6);
+    /// ```
+    ///
     /// # Blocking
     ///
     /// Never parks; the iterator waits as [`recv`](Self::recv) does.
@@ -754,11 +841,20 @@ impl<T> Receiver<T> {
         Iter { receiver: self }
     }
 
-    /// Receives what is there, without waiting.
+    /// Receives the values that are there, without waiting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::bounded(4);
+    /// tx.send(1).unwrap();
+    /// tx.send(2).unwrap();
+    /// assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1, 2]);
+    /// ```
     ///
     /// # Blocking
     ///
-    /// Never parks; the iterator as [`try_recv`](Self::try_recv).
+    /// Never parks; the iterator waits only where [`try_recv`](Self::try_recv) does.
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }
     }
@@ -776,6 +872,14 @@ impl<T> Receiver<T> {
     }
 
     /// How many values wait in the buffer; 1 for a timer that is due. Never more than [`capacity`](Self::capacity).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::bounded(4);
+    /// tx.send("one").unwrap();
+    /// assert_eq!((rx.len(), rx.capacity(), rx.is_full()), (1, Some(4), false));
+    /// ```
     ///
     /// # Blocking
     ///

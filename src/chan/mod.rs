@@ -3,6 +3,24 @@
 //! Names and signatures are those of the crate `crossbeam-channel`; [`unbuffered`], [`close`](Sender::close) and [`Chan`] are added, as
 //! in Go. Everything works from goroutines, which it parks, and from plain threads, which it blocks.
 //!
+//! ```
+//! use oxigo::{bounded, go};
+//!
+//! let (jobs, queue) = bounded(8);
+//! let (results, sums) = bounded(8);
+//! for _ in 0..3 {
+//!     let (queue, results) = (queue.clone(), results.clone());
+//!     // Each worker takes jobs until the channel is closed and empty.
+//!     go(move || queue.iter().for_each(|n: u64| results.send(n * n).unwrap()));
+//! }
+//! drop(results); // the workers have clones
+//! for n in 1..=10 {
+//!     jobs.send(n).unwrap();
+//! }
+//! drop(jobs); // closes the channel
+//! assert_eq!(sums.iter().sum::<u64>(), 385);
+//! ```
+//!
 //! | Go | here |
 //! |---|---|
 //! | `make(chan T)` | [`unbuffered()`] |

@@ -21,7 +21,7 @@ use super::{
 /// let both: oxigo::Chan<i32> = rx.into();
 /// ```
 ///
-/// It counts as both ends, so iterating over a `Chan` ends only by [`close`](Self::close).
+/// It counts as both ends, so an iteration over a `Chan` ends only when somebody calls [`close`](Self::close).
 ///
 /// # Examples
 ///
@@ -172,7 +172,7 @@ impl<T> Chan<T> {
     ///
     /// # Blocking
     ///
-    /// Never parks, but for one case, which [`Receiver::try_recv`] tells: it waits for a run-time [`Select`](super::Select) to say its value.
+    /// Never parks, except in one case, which [`Receiver::try_recv`] describes: it may wait for the value of a run-time [`Select`](super::Select).
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.receiver.try_recv()
     }
@@ -238,7 +238,7 @@ impl<T> Chan<T> {
     ///
     /// # Blocking
     ///
-    /// Never parks; the iterator as [`try_recv`](Self::try_recv).
+    /// Never parks; the iterator waits only where [`try_recv`](Self::try_recv) does.
     pub fn try_iter(&self) -> TryIter<'_, T> {
         self.receiver.try_iter()
     }

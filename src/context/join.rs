@@ -8,11 +8,11 @@ use crate::runtime::{JoinHandle, ScopedJoinHandle, park, until::Until};
 impl<T> JoinHandle<T> {
     /// Like [`join`](Self::join), but gives up when `ctx` ends. A context that has ended already comes before a goroutine that has ended.
     ///
-    /// The goroutine goes on: whether it ends with the context is up to what it does.
+    /// The goroutine goes on; it ends with the context only if it looks at the context itself.
     ///
     /// # Errors
     ///
-    /// Why the context has ended, with the handle. Inside of `Ok` as `join`.
+    /// Why the context has ended, with the handle. The result inside `Ok` is that of `join`.
     ///
     /// # Blocking
     ///
@@ -42,7 +42,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// Why the context has ended, with the handle. Inside of `Ok` as `join`.
+    /// Why the context has ended, with the handle. The result inside `Ok` is that of `join`.
     ///
     /// # Blocking
     ///

@@ -32,6 +32,21 @@
 //! | `<-ctx.Done()` | [`ctx.done().recv()`](Context::done) |
 //! | `ctx.Err()`, `context.Cause(ctx)` | [`ctx.err()`](Context::err), [`ctx.cause()`](Context::cause) |
 //! | `context.AfterFunc(ctx, f)` | [`ctx.after_func(f)`](Context::after_func) |
+//!
+//! ```
+//! use oxigo::{context::{Context, ContextError}, go, unbuffered};
+//! use std::time::Duration;
+//!
+//! fn answer(ctx: &Context) -> Result<u32, ContextError> {
+//!     ctx.sleep(Duration::from_secs(3600))?; // a slow database, say
+//!     Ok(42)
+//! }
+//!
+//! // The handle has to be kept: dropping it ends the context.
+//! let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+//! let request = go(move || answer(&ctx));
+//! assert_eq!(request.join().unwrap(), Err(ContextError::DeadlineExceeded));
+//! ```
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
@@ -114,6 +129,13 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 impl Context {
     /// The context that is never cancelled, has no deadline and no values: where others begin.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (ctx, _cancel) = oxigo::context::Context::background().with_cancel();
+    /// assert!(ctx.err().is_none());
+    /// ```
+    ///
     /// # Blocking
     ///
     /// Never parks.
@@ -121,7 +143,7 @@ impl Context {
         Self { node: None, values: Values::default() }
     }
 
-    /// A context that ends when this one does, or by the handle.
+    /// A context that ends when this one does, or when the handle is used or dropped.
     ///
     /// # Examples
     ///
@@ -164,8 +186,8 @@ impl Context {
         self.derive(after(timeout), None)
     }
 
-    /// Like [`with_timeout`](Self::with_timeout), but with a reason that [`cause`](Self::cause) tells when that timeout has ended the context, and not
-    /// the handle, a parent or a parent's earlier deadline.
+    /// Like [`with_timeout`](Self::with_timeout), but with a reason. [`cause`](Self::cause) returns that reason if this timeout has ended the
+    /// context, rather than the handle, a parent or a parent's earlier deadline.
     ///
     /// # Examples
     ///
@@ -193,9 +215,10 @@ impl Context {
         self.derive(after(timeout), Some(Arc::from(cause.into())))
     }
 
-    /// A context that ends when this one does, by the handle, or at `deadline`. It can shorten this one's deadline, not extend it.
+    /// A context that ends when this one does, when the handle is used or dropped, or at `deadline`. It can shorten this one's deadline, not extend
+    /// it.
     ///
-    /// With a deadline that has passed it has ended when this returns.
+    /// If the deadline has passed already, the context has ended when this returns.
     ///
     /// # Panics
     ///
@@ -231,7 +254,7 @@ impl Context {
         (Self { node: Some(Arc::clone(&node)), values: self.values.clone() }, CancelHandle { node: Some(node) })
     }
 
-    /// This context, and a value that is found by its type with [`value`](Self::value). It hides a value of the same type that was there.
+    /// This context with one more value, which [`value`](Self::value) finds by its type. It hides a value of the same type that was there before.
     ///
     /// # Examples
     ///
@@ -261,10 +284,26 @@ impl Context {
         Self { node: None, values: self.values.clone() }
     }
 
-    /// Closes when the context ends; nothing is ever sent. Always the same channel.
+    /// A channel that closes when the context ends; nothing is ever sent on it. It is the same channel each time.
     ///
-    /// A clone of it tells of the end also when the context itself has been dropped, and stays open for ever when nothing can end the context
-    /// any more.
+    /// A clone of the receiver works even after the context itself has been dropped. If nothing can end the context any more, it stays open for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, go, select, unbuffered};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// let (_jobs, queue) = unbuffered::<String>();
+    /// let worker = go(move || loop {
+    ///     select! {
+    ///         recv(queue) -> job => println!("{job:?}"),
+    ///         recv(ctx.done()) -> _ => return ctx.err(),
+    ///     }
+    /// });
+    /// cancel.cancel();
+    /// assert!(worker.join().unwrap().is_some());
+    /// ```
     ///
     /// # Blocking
     ///
@@ -277,7 +316,18 @@ impl Context {
         }
     }
 
-    /// Why the context has ended; none while it has not. When there is an error [`done`](Self::done) is closed.
+    /// Why the context has ended, or `None` while it has not. Once this returns an error, [`done`](Self::done) is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    ///
+    /// let (ctx, cancel) = Context::background().with_cancel();
+    /// assert_eq!(ctx.err(), None);
+    /// cancel.cancel();
+    /// assert_eq!(ctx.err(), Some(ContextError::Canceled));
+    /// ```
     ///
     /// # Blocking
     ///
@@ -286,8 +336,8 @@ impl Context {
         self.failure().map(|failure| failure.error)
     }
 
-    /// What [`cancel_with`](CancelHandle::cancel_with), or [`with_timeout_cause`](Self::with_timeout_cause) for its timeout, gave as the reason,
-    /// here or in the context whose end ended this one; otherwise the same as [`err`](Self::err). None while the context has not ended.
+    /// The reason that was given to [`cancel_with`](CancelHandle::cancel_with), or to [`with_timeout_cause`](Self::with_timeout_cause), of this
+    /// context or of the one whose end has ended this one; if none was given, the same as [`err`](Self::err). `None` while the context has not ended.
     ///
     /// # Blocking
     ///
@@ -311,7 +361,18 @@ impl Context {
         self.node.as_ref()?.failure()
     }
 
-    /// When the context will end by itself, if it will.
+    /// When the context will end by itself, if it has a deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::Context;
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_secs(60));
+    /// assert!(ctx.deadline().is_some());
+    /// assert!(Context::background().deadline().is_none());
+    /// ```
     ///
     /// # Blocking
     ///
@@ -320,7 +381,7 @@ impl Context {
         self.node.as_ref()?.deadline()
     }
 
-    /// The value of type `T`, the one that was added last.
+    /// The value of type `T`; of several, the one that was added last.
     ///
     /// # Blocking
     ///
@@ -331,10 +392,10 @@ impl Context {
 
     /// Starts `f` in a goroutine of its own when the context ends; at once if it has ended.
     ///
-    /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the handle leaves `f` to run, also
-    /// when nobody holds the context any more: it ends with the one it was made from. When it can no longer end, since those are gone too, with
-    /// their children and handles, `f` is dropped; so it is when its runtime is. When there is no stack for it, it is dropped too, and standard error
-    /// tells which limit was reached.
+    /// It runs on the runtime of the caller, or on the default one. Cancelling does not wait for it. Dropping the returned handle does not keep `f`
+    /// from running, nor does dropping the context, which still ends with the one that it was made from. `f` is dropped without having run when the
+    /// context can no longer end, because nobody holds it, a parent or a handle of either, when its runtime has been dropped, and when
+    /// there is no stack for it; then standard error tells which limit was reached.
     ///
     /// # Examples
     ///
@@ -363,11 +424,22 @@ impl Context {
 
     /// Waits for `duration`, or until the context ends.
     ///
-    /// A sleep that reaches the context's deadline ends with it, however late the clock is and also when both are due at the same time.
+    /// A sleep that would last until the context's deadline or longer ends with the context's error, however late the clock is, also when both are
+    /// due at the same time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// assert_eq!(ctx.sleep(Duration::from_secs(3600)), Err(ContextError::DeadlineExceeded));
+    /// ```
     ///
     /// # Errors
     ///
-    /// Why the context has ended; also for a duration of zero.
+    /// Why the context has ended; also if the duration is zero.
     ///
     /// # Blocking
     ///
@@ -385,7 +457,23 @@ impl Context {
         }
     }
 
-    /// An error when the context has ended: for loops that do not wait.
+    /// Returns an error if the context has ended: for loops that do not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::context::{Context, ContextError};
+    ///
+    /// fn sum(ctx: &Context, numbers: &[u64]) -> Result<u64, ContextError> {
+    ///     let mut sum = 0;
+    ///     for chunk in numbers.chunks(1000) {
+    ///         ctx.check()?;
+    ///         sum += chunk.iter().sum::<u64>();
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// assert_eq!(sum(&Context::background(), &[1, 2, 3]), Ok(6));
+    /// ```
     ///
     /// # Errors
     ///
@@ -404,7 +492,8 @@ fn after(timeout: Duration) -> Option<Instant> {
     present::after(timeout)
 }
 
-/// A context that ends when one of two does, or by the handle; its values are `a`'s, then `b`'s.
+/// A context that ends when either of two ends, or when the handle is used or dropped. Its values are those of `a` and of `b`; where both have a
+/// value of one type, `a`'s.
 ///
 /// # Examples
 ///
@@ -459,7 +548,7 @@ impl Interrupt for Context {
 ///
 /// Bind the handle to a name (`_cancel`): a plain `_` drops it at once, and that cancels.
 ///
-/// It is not `Clone`, since a copy that goes out of scope would end the context for the others: whoever shares it does so by reference or `Arc`.
+/// It is not `Clone`, since a copy that goes out of scope would end the context for the others: to share it, use a reference or an `Arc`.
 ///
 /// # Examples
 ///
@@ -476,8 +565,8 @@ pub struct CancelHandle {
 }
 
 impl CancelHandle {
-    /// Ends the context and all that were made from it; only the first end counts. When this returns, all of them are marked and their `done`
-    /// is closed. It does not wait for their tasks.
+    /// Ends the context and all that were made from it. Of several calls only the first counts. When this returns, all these contexts have ended and
+    /// their `done` is closed. It does not wait for the tasks that use them.
     ///
     /// # Blocking
     ///
@@ -486,7 +575,15 @@ impl CancelHandle {
         self.end(None);
     }
 
-    /// Like [`cancel`](Self::cancel), but with a reason that [`Context::cause`] tells.
+    /// Like [`cancel`](Self::cancel), but with a reason, which [`Context::cause`] returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (ctx, cancel) = oxigo::context::Context::background().with_cancel();
+    /// cancel.cancel_with("no disk space");
+    /// assert_eq!(ctx.cause().unwrap().to_string(), "no disk space");
+    /// ```
     ///
     /// # Blocking
     ///
@@ -501,7 +598,7 @@ impl CancelHandle {
         }
     }
 
-    /// Gives the right up: the context ends with the one it was made from, or at its deadline, whether or not anybody still holds it.
+    /// Drops the handle without ending the context, which then ends with the one that it was made from, or at its deadline.
     ///
     /// # Blocking
     ///
@@ -526,19 +623,19 @@ impl fmt::Debug for CancelHandle {
 /// Why a context has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContextError {
-    /// By its handle, or its parent's.
+    /// Its handle, or one of a parent, was used or dropped.
     Canceled,
-    /// Its deadline, or its parent's, has passed.
+    /// Its deadline, or one of a parent, has passed.
     DeadlineExceeded,
 }
 
 impl ContextError {
-    /// The context's error inside that of a network or process operation, when a context has ended it; also where the error was wrapped by
-    /// [`io::Error::new`] or `other`.
+    /// The context's error inside the error of a network or process operation, if a context has ended that operation; also if the error was wrapped
+    /// by [`io::Error::new`] or `other`.
     ///
     /// # Examples
     ///
-    /// The deadline of a context and the time limit of a socket are both `TimedOut`, and different here:
+    /// The deadline of a context and the time limit of a socket both give `TimedOut`; this tells them apart:
     ///
     /// ```
     /// use std::{io::{ErrorKind, Read}, time::Duration};
@@ -568,7 +665,7 @@ impl ContextError {
         }
     }
 
-    /// Whether time ran out.
+    /// Whether it is [`DeadlineExceeded`](Self::DeadlineExceeded).
     ///
     /// # Blocking
     ///

@@ -8,7 +8,7 @@ use crate::{
     util::Lock,
 };
 
-/// Like [`scope`](crate::scope()), but with a context for all that is started in it, which the first failure ends.
+/// Like [`scope`](crate::scope()), but with a context for all goroutines that are started in it. The first failure ends that context.
 ///
 /// A failure is an error or a panic, of a goroutine or of `f`. The others are expected to look at [`ContextScope::context`] and to return;
 /// all have ended when this returns. The context also ends with `ctx`.
@@ -96,8 +96,8 @@ impl Drop for EndOnFailure<'_> {
 
 /// Where goroutines of a [`scope_ctx`] are started.
 ///
-/// Clones are the same scope. A goroutine that starts others takes one with it, and with it the [`context`](Self::context); it cannot borrow the
-/// scope, as it can that of [`scope`](crate::scope()). What it is to borrow beside that is named by reference:
+/// Clones are the same scope. A goroutine that starts others takes a clone with it, and so has the [`context`](Self::context) too; it cannot borrow
+/// the scope itself, as it can that of [`scope`](crate::scope()). What else it borrows has to be captured as a reference:
 ///
 /// ```
 /// use oxigo::context::{Context, scope_ctx};
@@ -129,7 +129,7 @@ impl<'scope, E: Send + 'scope> ContextScope<'scope, '_, E> {
     ///
     /// # Panics
     ///
-    /// When no stack can be had; the message names the limit.
+    /// When no stack is available; the message names the limit.
     ///
     /// # Blocking
     ///

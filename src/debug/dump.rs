@@ -36,11 +36,12 @@ const MOST_IDS: usize = 16;
 /// Writes a list of all goroutines of the process: id, name, what each waits for and for how long, where it was started, and its back
 /// trace. Those with equal traces are written once, with their number, their names, and some ids of those without names.
 ///
-/// The program goes on: no worker is stopped for longer than a few milliseconds at a time. After half a second a worker that one goroutine holds is
-/// asked no more for back traces: on Linux that goroutine is named, and the others of the worker are listed without them. Where it is blocked in a
-/// call of the system, a signal interrupts that once. Who has been woken and has not run since is listed with what it waited for. `SIGQUIT` prints the same and ends the process with status 2, unless the program
-/// deals with that signal itself. Where the process was started with the signal ignored, as shells start what a script puts into the background
-/// with `&`, it stays ignored.
+/// The program goes on: no worker is stopped for longer than a few milliseconds at a time. A worker that one goroutine has held for half a second
+/// gives no back traces: on Linux that goroutine is named, and the others of the worker are listed without theirs. If the goroutine is blocked in a
+/// system call, a signal interrupts that call once. A goroutine that has been woken and has not run since is listed with what it waited for.
+///
+/// `SIGQUIT` prints the same and ends the process with status 2, unless the program handles that signal itself. If the process was started with the
+/// signal ignored, as shells do with what a script puts into the background with `&`, it stays ignored.
 ///
 /// # Examples
 ///

@@ -170,8 +170,8 @@ pub(crate) fn end_check(check: &Arc<Check>) {
 /// Sets a label of the calling goroutine or thread until the guard is dropped. Goroutines started meanwhile inherit it, and those that
 /// they start.
 ///
-/// Dumps and lists show labels beside the goroutine. The innermost value of a key counts. Of a goroutine that something else starts (a
-/// timer's function, work of [`blocking`](crate::blocking)), nothing is inherited.
+/// Dumps and lists show labels beside the goroutine. The innermost value of a key counts. A goroutine that is started by something else (a timer's
+/// function, work in [`blocking`](crate::blocking)) inherits nothing.
 ///
 /// # Examples
 ///
@@ -213,7 +213,7 @@ pub fn label_value(key: &str) -> Option<String> {
     current()?.marks().label(key).map(str::to_owned)
 }
 
-/// Takes its label away when it is dropped; made by [`label`]. Of several of one key, the last of those that are left counts.
+/// Removes its label when it is dropped; made by [`label`]. Of several labels with one key, the newest that is left counts.
 #[derive(Debug)]
 #[must_use = "the label is taken away when this is dropped"]
 pub struct Label {

@@ -116,8 +116,8 @@ pub(crate) fn never_end<'a>(entries: impl Iterator<Item = &'a CensusEntry> + Clo
     }
 }
 
-/// Goroutines as [`leaks`] and [`LeakCheck::end`] found them, in the order of their ids; prints as a list with what each waits for and
-/// where it was started.
+/// Goroutines that [`leaks`] or [`LeakCheck::end`] has found, in the order of their ids. Prints as a list of what each waits for and where it was
+/// started.
 #[derive(Clone, Default)]
 pub struct Goroutines {
     entries: Vec<CensusEntry>,
@@ -155,7 +155,7 @@ impl Goroutines {
         self.len() == 0
     }
 
-    /// Those that could be looked at.
+    /// The goroutines, but for those of workers that could not be looked at.
     ///
     /// # Blocking
     ///
@@ -289,17 +289,17 @@ impl CensusEntry {
 
 /// The goroutines of the process that will never end, as far as that is certain.
 ///
-/// What it can see, without a time limit on the wait: goroutines in a `select!` without arms, in operations on
-/// [`never()`](crate::chan::never) and selects that have only those; goroutines in [`park`](crate::park()) when no handle is left by which
-/// they could be unparked; those in [`block_on`](crate::future::block_on) whose future has kept no waker; and those that wait in
+/// What it can see, provided that the wait has no time limit: goroutines in a `select!` without arms, in operations on
+/// [`never()`](crate::chan::never) and selects that have only those; goroutines in [`park`](crate::park()) when no handle is left by which they could
+/// be unparked; those in [`block_on`](crate::future::block_on) whose future has kept no waker; and those that wait in
 /// [`join`](crate::JoinHandle::join) for one of these, or for each other. A context that nothing can end, as
-/// [`Context::background`](crate::context::Context::background), limits no wait. Main goroutines are never among them. Nothing that could still end is
-/// ever reported.
+/// [`Context::background`](crate::context::Context::background), is no limit. Main goroutines are never among them. Nothing that could still end is ever
+/// reported.
 ///
-/// What it cannot see: goroutines that wait on channels, locks, groups and the like which nobody will ever use again. Rust has no garbage
-/// collector that knows where the handles of these are. When the last handle of a channel's other side is gone its waiters are woken, so
-/// such a leak needs a handle that is kept somewhere: for instance by the waiting goroutine itself. Where a program is known to be done,
-/// in a test above all, [`leak_check`] finds these as well; in one that runs, [`suspects`](super::suspects()) names some of them without proof, and
+/// What it cannot see: goroutines that wait on channels, locks, groups and the like which nobody will ever use again. Rust has no garbage collector
+/// that knows where the handles of these are. When the last handle of a channel's other side is gone its waiters are woken, so such a leak needs a
+/// handle that is kept somewhere: for instance by the waiting goroutine itself. Where the program is known to be done, above all in a test,
+/// [`leak_check`] finds these as well; while a program runs, [`suspects`](super::suspects()) names some of them without proof, and
 /// [`dump`](super::dump()) shows how long each has waited.
 ///
 /// Dumps and deadlock reports mark these goroutines with "for ever".
@@ -340,12 +340,12 @@ fn all_entries() -> io::Result<Vec<CensusEntry>> {
     blocking_io(|| Ok(lifecycle::runtimes().iter().flat_map(look).collect()))
 }
 
-/// Begins a leak check: goroutines that the caller starts from now on, and those that these start, are to end before the check does.
+/// Begins a leak check: goroutines that the caller starts from now on, and those that these start, have to end before the check does.
 ///
-/// This is for tests that `#[oxigo::test]` does not fit: other harnesses, parts of a test, tests on a runtime that several share. The check
-/// ends with [`LeakCheck::end`], or when it is dropped, which panics if a goroutine is still alive (but not during another panic). It looks
-/// only at what the calling goroutine or thread starts, so tests that run beside it do not disturb it. A goroutine that a timer's function
-/// or work in [`blocking`](crate::blocking) starts is not counted.
+/// This is for cases that `#[oxigo::test]` does not fit: other harnesses, parts of a test, tests on a runtime that several share. The check ends with
+/// [`LeakCheck::end`], or when it is dropped, which panics if a goroutine is still alive (but not during another panic). It looks only at what the
+/// calling goroutine or thread starts, so tests that run beside it do not disturb it. A goroutine that a timer's function or work in
+/// [`blocking`](crate::blocking) starts is not counted.
 ///
 /// # Examples
 ///
@@ -369,7 +369,7 @@ pub fn leak_check() -> LeakCheck {
 /// How long goroutines that are about to end may take.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A leak check that goes on; made by [`leak_check`].
+/// A leak check that is going on; made by [`leak_check`].
 #[derive(Debug)]
 #[must_use = "the check ends, and looks, when this is dropped"]
 pub struct LeakCheck {

@@ -6,8 +6,8 @@ use crate::runtime::lifecycle;
 
 /// What [`metrics()`] has counted over all runtimes of the process that have not ended.
 ///
-/// A runtime that was dropped has ended when its last goroutine has, and its workers after it; a goroutine that waits for ever keeps it in the
-/// sums. When it has ended, what it had counted is no longer in them, so numbers of what has happened "so far" become smaller then.
+/// A runtime that was dropped has ended once its last goroutine has ended, and then its workers; a goroutine that waits for ever keeps it in the
+/// sums. When a runtime has ended, what it had counted is taken out of the sums, so even counts of what has happened so far can become smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {

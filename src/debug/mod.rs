@@ -1,4 +1,18 @@
-//! Looking at goroutines: dumps, leaks, labels, counts, and what is said of standstills.
+//! Looking at goroutines: dumps, leaks, suspects, labels, metrics and execution traces.
+//!
+//! ```
+//! use oxigo::{Builder, debug, unbuffered};
+//!
+//! let (tx, rx) = unbuffered::<()>();
+//! let worker = Builder::new().name("worker".into()).spawn(move || (rx.recv(), rx.recv()))?;
+//! tx.send(())?;
+//! let mut text = Vec::new();
+//! debug::dump(&mut text)?; // as SIGQUIT prints it
+//! assert!(String::from_utf8(text)?.contains("[worker]"));
+//! drop(tx);
+//! assert!(worker.join().unwrap().1.is_err()); // the channel is closed
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod aside;
 pub(crate) mod census;

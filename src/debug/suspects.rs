@@ -576,11 +576,11 @@ impl fmt::Display for Suspects {
 /// Goroutines that have waited for `least` or longer and that, as far as memory tells, will wait for ever: every handle that could end
 /// their waits is on the stack of a goroutine that is among them, or that [`leaks`](super::leaks()) names.
 ///
-/// This is the second tier of the leak report, in the manner of Go's goroutine-leak profile: it judges waits on channels (send, receive,
-/// `select!`), on a `WaitGroup`, on a [`scope`](crate::scope()) and on a join. It searches the memory of the process for the handles, as a
-/// conservative garbage collector does, so it may be wrong, and says *suspected*, never more. What it is seldom: a false alarm. What it is
-/// often: silent, since a handle in a box, in a table or behind an `Arc` counts as in use. Give a time in which all healthy waits of the
-/// program end; 10 milliseconds are the least. `docs/diagnostics.md` says what was measured.
+/// This is the second tier of the leak report, in the manner of Go's goroutine-leak profile: it judges waits on channels (send, receive, `select!`),
+/// on a `WaitGroup`, on a [`scope`](crate::scope()) and on a join. It searches the memory of the process for the handles, as a conservative garbage
+/// collector does, so it may be wrong, and says *suspected*, never more. False alarms are rare. Often it is silent about a leak, since a handle in a
+/// box, in a table or behind an `Arc` counts as in use. Choose `least` such that all healthy waits of the program end within that time; it is 10
+/// milliseconds at least. `docs/diagnostics.md` says what was measured.
 ///
 /// Locks, semaphores, condition variables and barriers have no handles that are counted, and a `park` may be ended by a copied handle: a
 /// goroutine that waits for one of these is not judged, and counts as one that may go on. Main goroutines are never named.
@@ -614,7 +614,7 @@ impl fmt::Display for Suspects {
 ///
 /// # Errors
 ///
-/// Where the system does not show a process its own memory: on systems other than Linux, without `/proc`, and with pages larger than 256 KiB.
+/// When the process cannot read its own memory through the system: on systems other than Linux, without `/proc`, and with pages larger than 256 KiB.
 /// `OutOfMemory` on a goroutine when no thread can be started to look.
 ///
 /// # Blocking

@@ -16,8 +16,8 @@
 //! | `poll`, `sleep` | a slice: the worker looks at its poller, or sleeps in it | |
 //! | `steal` | an instant: a fresh goroutine is taken from another worker | `goroutine`, `from`; `more`: how many with it |
 //!
-//! A trace keeps the last quarter of a million events (ten megabytes) of each track. What was before is dropped, and the trace says how much.
-//! Nothing is formatted or written before the trace is stopped.
+//! A trace keeps the last quarter of a million events (ten megabytes) of each track. Earlier events are dropped, and the trace says how many. Nothing
+//! is formatted or written before the trace is stopped.
 
 // - T1: each track has a recorder of its own, written under a lock that nobody else wants until the trace is stopped. A recorder keeps the
 //   last quarter of a million events (ten megabytes); what was before is dropped, and the trace says how much. A slice is one event, recorded
@@ -350,7 +350,7 @@ pub(crate) fn steals(task: &TaskRef, from: &Processor, more: u32) {
 
 // ---- for users -----------------------------------------------------------------------------------------------------------
 
-/// Begins to record, for a file at `path` that is made now and written by [`stop`].
+/// Begins to record. The file at `path` is created now and written by [`stop`].
 ///
 /// # Examples
 ///
@@ -368,11 +368,11 @@ pub(crate) fn steals(task: &TaskRef, from: &Processor, more: u32) {
 ///
 /// # Errors
 ///
-/// `AlreadyExists` when a trace is on; otherwise those of making the file.
+/// `AlreadyExists` when a trace is on; otherwise those of creating the file.
 ///
 /// # Blocking
 ///
-/// Blocks the thread for the time that making a file takes.
+/// Blocks the thread for the time that it takes to create a file.
 pub fn start(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
     let mut tracks = TRACKS.lock().unwrap_or_else(PoisonError::into_inner);

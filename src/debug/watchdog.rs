@@ -182,9 +182,9 @@ fn report_blocked(thread: Tid, held: u64) {
     }
     let worker = threads::name(thread).unwrap_or_else(|| "a worker".into());
     debug::write_aside(format!(
-        "oxigo: a goroutine has blocked the thread of {worker} for {held} ms, and the others that live there wait. Let it wait with locks \
-         and channels of oxigo, or run calls that block the thread in blocking. SIGQUIT and debug::dump name it. OXIGO_WATCHDOG=off silences \
-         this.\n",
+        "oxigo: a goroutine has blocked the thread of {worker} for {held} ms, and the other goroutines of that worker wait. Use locks and \
+         channels of oxigo, or make calls that block the thread inside oxigo::blocking. SIGQUIT and debug::dump show which goroutine it is. \
+         OXIGO_WATCHDOG=off silences this.\n",
     ));
 }
 
@@ -201,8 +201,8 @@ fn report(processor: &Processor, held: u64) -> bool {
         return true;
     }
     debug::write_aside(format!(
-        "oxigo: goroutine {}{}, started at {}, has held its worker for {held} ms without a scheduling point; every goroutine of that \
-         worker waits. Let it call yield_now now and then, or run calls that block the thread in blocking. \
+        "oxigo: goroutine {}{}, started at {}, has held its worker for {held} ms without a scheduling point; the other goroutines \
+         of that worker wait. Call yield_now in it now and then, or make calls that block the thread inside oxigo::blocking. \
          OXIGO_WATCHDOG=off silences this.\n",
         holder.id,
         holder.name.map(|name| format!(" [{name}]")).unwrap_or_default(),

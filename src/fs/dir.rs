@@ -13,7 +13,7 @@ use crate::runtime::blocking::blocking_io;
 /// How many entries one hand-over to the pool fetches.
 const BATCH: usize = 256;
 
-/// The entries of a directory, in no order.
+/// The entries of a directory, in no particular order.
 ///
 /// # Examples
 ///
@@ -132,9 +132,9 @@ impl DirEntry {
     }
 }
 
-/// All that is below a directory: each directory before what is in it, otherwise in no order. Links are not followed.
+/// All entries below a directory: each directory before its contents, otherwise in no particular order. Links are not followed.
 ///
-/// A directory that cannot be read gives an error in its place; the walk goes on behind it.
+/// For a directory that cannot be read the iterator yields an error, and then goes on with the next entry.
 ///
 /// # Examples
 ///

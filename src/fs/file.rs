@@ -45,30 +45,38 @@ impl File {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread; as every method of a file does.
+    /// Parks the goroutine, or blocks the thread.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().read(true).open(path)
     }
 
-    /// Makes a file, or empties it, and opens it for writing.
+    /// Creates a file, or empties one that exists, and opens it for writing.
     ///
     /// # Errors
     ///
     /// As [`std::fs::File::create`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn create(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().write(true).create(true).truncate(true).open(path)
     }
 
-    /// Makes a file that must not be there, for reading and writing.
+    /// Creates a file that must not exist yet, and opens it for reading and writing.
     ///
     /// # Errors
     ///
     /// As [`std::fs::File::create_new`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn create_new(path: impl AsRef<Path>) -> io::Result<Self> {
         OpenOptions::new().read(true).write(true).create_new(true).open(path)
     }
 
-    /// Options for opening a file in another way, with nothing allowed yet: the same as [`OpenOptions::new`].
+    /// Options for opening a file in another way. None is set yet; the same as [`OpenOptions::new`].
     ///
     /// # Examples
     ///
@@ -87,11 +95,15 @@ impl File {
         OpenOptions::new()
     }
 
-    /// Tells size, kind and times.
+    /// Size, kind and times of the file.
     ///
     /// # Errors
     ///
     /// As [`std::fs::File::metadata`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn metadata(&self) -> io::Result<Metadata> {
         blocking_io(|| self.inner.metadata())
     }
@@ -101,6 +113,10 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::sync_all`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn sync_all(&self) -> io::Result<()> {
         blocking_io(|| self.inner.sync_all())
     }
@@ -110,15 +126,23 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::sync_data`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn sync_data(&self) -> io::Result<()> {
         blocking_io(|| self.inner.sync_data())
     }
 
-    /// Cuts the file off, or fills it up with zeros.
+    /// Truncates the file to `size` bytes, or extends it with zeros.
     ///
     /// # Errors
     ///
     /// As [`std::fs::File::set_len`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn set_len(&self, size: u64) -> io::Result<()> {
         blocking_io(|| self.inner.set_len(size))
     }
@@ -128,11 +152,15 @@ impl File {
     /// # Errors
     ///
     /// As [`std::fs::File::set_permissions`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         blocking_io(|| self.inner.set_permissions(permissions))
     }
 
-    /// Another handle, which shares the place at which is read and written.
+    /// Another handle of the same open file, which shares the position of reads and writes.
     ///
     /// # Errors
     ///
@@ -145,16 +173,20 @@ impl File {
         Ok(Self { inner: self.inner.try_clone()? })
     }
 
-    /// Reads at a place, without moving the file's own.
+    /// Reads at `offset`, without using or changing the file's position.
     ///
     /// # Errors
     ///
     /// As [`FileExt::read_at`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         blocking_io(|| self.inner.read_at(buf, offset))
     }
 
-    /// Reads at a place until `buf` is full, without moving the file's own.
+    /// Reads at `offset` until `buf` is full, without using or changing the file's position.
     ///
     /// # Examples
     ///
@@ -168,24 +200,36 @@ impl File {
     /// # Errors
     ///
     /// As [`FileExt::read_exact_at`]: `UnexpectedEof` when the file ends before.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         blocking_io(|| self.inner.read_exact_at(buf, offset))
     }
 
-    /// Writes at a place, without moving the file's own.
+    /// Writes at `offset`, without using or changing the file's position.
     ///
     /// # Errors
     ///
     /// As [`FileExt::write_at`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         blocking_io(|| self.inner.write_at(buf, offset))
     }
 
-    /// Writes all of `buf` at a place, without moving the file's own.
+    /// Writes all of `buf` at `offset`, without using or changing the file's position.
     ///
     /// # Errors
     ///
     /// As [`FileExt::write_all_at`].
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
     pub fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         blocking_io(|| self.inner.write_all_at(buf, offset))
     }
@@ -374,7 +418,7 @@ macro_rules! switches {
 }
 
 impl OpenOptions {
-    /// Nothing is allowed yet.
+    /// No option is set.
     pub fn new() -> Self {
         Self { inner: std_fs::OpenOptions::new() }
     }
@@ -383,9 +427,9 @@ impl OpenOptions {
         read "the file can be read";
         write "the file can be written";
         append "all writes go to the end";
-        truncate "a file that is there is emptied";
-        create "a file that is not there is made";
-        create_new "the file is made, and must not be there";
+        truncate "a file that exists is emptied";
+        create "a file that does not exist is created";
+        create_new "the file is created, and must not exist yet";
     }
 
     /// Opens the file.

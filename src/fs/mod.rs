@@ -2,6 +2,16 @@
 //!
 //! A call costs a hand-over to that pool and back, some microseconds: read and write in large pieces, or through
 //! [`BufReader`](std::io::BufReader) and [`BufWriter`](std::io::BufWriter). On a plain thread the calls are made in place.
+//!
+//! ```
+//! use oxigo::fs;
+//!
+//! let path = std::env::temp_dir().join(format!("oxigo-doc-fs-{}", std::process::id()));
+//! fs::write(&path, "one\ntwo\n")?;
+//! assert_eq!(fs::read_to_string(&path)?.lines().count(), 2);
+//! fs::remove_file(&path)?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod dir;
@@ -55,11 +65,11 @@ functions! {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     read_to_string(path: path) -> String;
-    /// Writes a whole file, over what was there.
+    /// Writes a whole file, and replaces what was in it.
     write(path: path, contents: bytes) -> ();
-    /// Copies a file, its permissions too; how many bytes it had.
+    /// Copies a file with its permissions, and returns how many bytes it had.
     copy(from: path, to: path) -> u64;
-    /// Renames a file or a directory, over what was there.
+    /// Renames a file or a directory, and replaces a file of the new name.
     rename(from: path, to: path) -> ();
     /// Gives a file a second name.
     hard_link(original: path, link: path) -> ();
@@ -67,17 +77,17 @@ functions! {
     remove_file(path: path) -> ();
     /// Makes a directory.
     create_dir(path: path) -> ();
-    /// Makes a directory and those above it that are missing.
+    /// Creates a directory and those above it that are missing.
     create_dir_all(path: path) -> ();
     /// Removes an empty directory.
     remove_dir(path: path) -> ();
     /// Removes a directory and all that is in it.
     remove_dir_all(path: path) -> ();
-    /// Tells size, kind and times of what a path leads to.
+    /// Size, kind and times of what a path leads to.
     metadata(path: path) -> Metadata;
-    /// Like [`metadata`], but does not follow a symbolic link: tells of the link itself.
+    /// Like [`metadata`], but of a symbolic link itself, which is not followed.
     symlink_metadata(path: path) -> Metadata;
-    /// The path without links and dots.
+    /// The absolute path, without links and dots.
     canonicalize(path: path) -> PathBuf;
     /// Where a symbolic link leads.
     read_link(path: path) -> PathBuf;
@@ -87,7 +97,7 @@ functions! {
     exists(path: path) -> bool;
 }
 
-/// Makes a symbolic link, which leads to `original`, whether or not there is such a file.
+/// Creates a symbolic link to `original`, whether or not there is such a file.
 ///
 /// # Examples
 ///

@@ -111,10 +111,10 @@ impl End<'_> {
     }
 }
 
-/// Copies all that comes until the end; how many bytes that were.
+/// Copies everything from the reader to the writer until the reader's end, and returns how many bytes that was.
 ///
 /// It reads from [`TcpStream`], [`UnixStream`], [`PipeReader`] and [`File`], and writes to [`TcpStream`], [`UnixStream`], [`PipeWriter`] and
-/// [`File`]; on Linux the kernel moves the bytes itself where it can. Time limits of both ends hold; after an error it is not known how much of
+/// [`File`]; on Linux the kernel moves the bytes itself where it can. The time limits of both ends apply. After an error it is not known how much of
 /// what was read has been written.
 ///
 /// For all other readers and writers, such as TLS streams and [`net::pipe`](crate::net::pipe()), there is [`std::io::copy`], which works on

@@ -8,7 +8,7 @@ use crate::net::{
     system,
 };
 
-/// A pipe of the operating system, as [`std::io::pipe`] makes it: bytes that are written to the second come out of the first.
+/// A pipe of the operating system, like [`std::io::pipe`]: bytes that are written to the second end come out of the first.
 ///
 /// The kernel keeps some bytes (64 KiB on Linux), so a write may end before anybody has read. To hand an end to another process, turn it
 /// into `std`'s type with `try_into`, which makes it blocking again, and that into a [`Stdio`](std::process::Stdio).

@@ -10,7 +10,7 @@ use super::{
     system,
 };
 
-/// Options for a [`TcpListener`] that have to be set before it listens.
+/// Options of a [`TcpListener`] that have to be set before it listens.
 ///
 /// # Examples
 ///
@@ -40,7 +40,7 @@ impl Default for ListenOptions {
 }
 
 impl ListenOptions {
-    /// What [`TcpListener::bind`] uses: a backlog of 4096, and the address is used again.
+    /// The options that [`TcpListener::bind`] uses: a backlog of 4096, and `reuse_address`.
     pub fn new() -> Self {
         Self { backlog: 4096, reuse_address: true, reuse_port: false, only_v6: None }
     }
@@ -51,25 +51,25 @@ impl ListenOptions {
         self
     }
 
-    /// Whether the address can be had while connections of an earlier listener are still dying (`SO_REUSEADDR`).
+    /// Whether the address may be used while connections of an earlier listener are still in `TIME_WAIT` (`SO_REUSEADDR`).
     pub fn reuse_address(mut self, reuse: bool) -> Self {
         self.reuse_address = reuse;
         self
     }
 
-    /// Whether other listeners, which want it too, may listen on the same address and port (`SO_REUSEPORT`).
+    /// Whether other listeners that have set this too may listen on the same address and port (`SO_REUSEPORT`).
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;
         self
     }
 
-    /// Whether a listener on an IPv6 address leaves IPv4 connections alone (`IPV6_V6ONLY`). Unless it is set, the system decides.
+    /// Whether a listener on an IPv6 address does not take IPv4 connections (`IPV6_V6ONLY`). Unless it is set, the system decides.
     pub fn only_v6(mut self, only: bool) -> Self {
         self.only_v6 = Some(only);
         self
     }
 
-    /// Listens on the first of the addresses that can be had.
+    /// Listens on the first of the addresses that is available.
     ///
     /// # Errors
     ///

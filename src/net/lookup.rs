@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Looks a name up: the addresses of `host:port`, or of a pair of both.
+/// Looks a name up: the addresses of `"host:port"`, or of a pair `(host, port)`.
 ///
 /// The system's resolver is asked on another thread. Equal look-ups at the same time are one.
 ///
@@ -65,7 +65,7 @@ pub fn lookup_host_timeout<A: ToSocketAddrs>(host: A, timeout: Duration) -> io::
     addresses_of(host, &patience)
 }
 
-/// Like [`lookup_host`], but gives up when `cancelled` has a value or is closed. The value is left there.
+/// Like [`lookup_host`], but gives up when `cancelled` has a value, which is left there, or is closed.
 ///
 /// # Examples
 ///
@@ -79,7 +79,7 @@ pub fn lookup_host_timeout<A: ToSocketAddrs>(host: A, timeout: Duration) -> io::
 ///
 /// # Errors
 ///
-/// "the look-up was cancelled", of the kind `Other`; otherwise as `lookup_host`.
+/// `Other` with the text "the look-up was cancelled"; otherwise as `lookup_host`.
 ///
 /// # Blocking
 ///
@@ -92,7 +92,7 @@ pub fn lookup_host_unless<A: ToSocketAddrs, T>(
     addresses_of(host, &patience)
 }
 
-/// Like [`lookup_host`], but gives up when `ctx` ends. A context that has ended already comes before an answer.
+/// Like [`lookup_host`], but gives up when `ctx` ends. If the context has ended already, that takes precedence over an answer.
 ///
 /// # Examples
 ///

@@ -536,11 +536,11 @@ macro_rules! close {
 /// What every `close` does.
 macro_rules! given_back {
     () => {
-        "The system has it back at once, though handles live; if an operation of another thread is just under way, a moment later, when that leaves \
-         the system. Duplicates that others have of the descriptor, as children that have inherited it, keep it. The descriptor's number stays taken \
-         until the last handle is dropped, so nobody who has borrowed it meets what others open; what is done with it fails. (Where the limit of \
-         descriptors left no room for that when the first runtime started, or has been lowered since, the system has it back with the last \
-         handle's drop.)"
+        "It is given back to the system at once, even while handles of it live; if an operation of another thread is just under way, a moment later, \
+         when that call returns. Duplicates of the descriptor, for instance in children that have inherited it, keep it open. The descriptor's number \
+         stays taken until the last handle is dropped, so whoever has borrowed the number does not meet a file that somebody else opens; what is done \
+         with it fails. (If the limit of descriptors left no room for that when the first runtime started, or has been lowered since, it is given back \
+         when the last handle is dropped.)"
     };
 }
 

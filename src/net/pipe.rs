@@ -35,8 +35,8 @@ const MOST_OFFERED: usize = 16 * 1024;
 
 /// Two streams that are connected to each other, in memory. Go's `net.Pipe`.
 ///
-/// Nothing is buffered: a write ends when all its bytes have been read, or by an error or its time limit. So a test sees each step of a
-/// protocol when it happens. The streams behave as TCP connections otherwise, time limits included.
+/// Nothing is buffered: a write ends when all its bytes have been read, or by an error or its time limit. So a test sees each step of a protocol when
+/// it happens. Otherwise the streams behave like TCP connections, time limits included.
 ///
 /// # Examples
 ///

@@ -57,7 +57,18 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on the first of the addresses that can be had.
+    /// Listens on the first of the addresses that is available.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::net::TcpListener;
+    ///
+    /// // Port 0: the system chooses one.
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// println!("listening on {}", listener.local_addr()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -77,9 +88,9 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// `NotConnected` with "listener closed" after [`close`](Self::close). When the table of descriptors is full, or the system's memory for
-    /// sockets used up, `OutOfMemory` with a text that names the limit, after a pause, so that a loop that just tries again neither spins nor
-    /// ends. The [source](std::error::Error::source) of that error is the system's own, an `io::Error` with its code, such as `EMFILE`:
+    /// `NotConnected` with "listener closed" after [`close`](Self::close). When the table of descriptors is full, or the system's memory for sockets
+    /// is used up, `OutOfMemory` with a text that names the limit. It comes after a pause, so that a loop that just tries again neither spins nor
+    /// ends. The [source](std::error::Error::source) of that error is the system's own: an `io::Error` with its code, such as `EMFILE`:
     ///
     /// ```
     /// # fn example(error: &std::io::Error) -> Option<i32> {
@@ -98,8 +109,8 @@ impl TcpListener {
         self.accept_within(None)
     }
 
-    /// Like [`accept`](Self::accept), but gives up when `ctx` ends. A context that has ended already comes before a connection that waits;
-    /// that is left to the next call.
+    /// Like [`accept`](Self::accept), but gives up when `ctx` ends. If the context has ended already, a connection that waits is left to the next
+    /// call.
     ///
     /// # Examples
     ///
@@ -202,8 +213,8 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects to the first of the addresses that answers.
     ///
-    /// Several addresses are tried in turn between the families, each a quarter of a second after the last one or as soon as that has
-    /// failed, and the first connection wins (RFC 8305, "happy eyeballs").
+    /// Several addresses are tried one after the other, alternating between IPv6 and IPv4, each a quarter of a second after the one before or as soon
+    /// as that has failed. The first connection wins (RFC 8305, "happy eyeballs").
     ///
     /// # Errors
     ///
@@ -216,8 +227,8 @@ impl TcpStream {
         Self::connect_first(addr.resolve()?, None)
     }
 
-    /// Like [`connect`](Self::connect), but gives up when `ctx` ends, also while it looks a name up. A context that has ended already comes
-    /// before everything else. One that ends later does not affect the connection.
+    /// Like [`connect`](Self::connect), but gives up when `ctx` ends, also while it looks a name up. If the context has ended already, nothing is
+    /// tried. If it ends after the connection is made, that does not affect the connection.
     ///
     /// # Examples
     ///
@@ -307,6 +318,30 @@ impl TcpStream {
     /// Shuts down reading, writing or both, for all handles. Wakes whoever waits.
     ///
     /// After `Read`, reads give `Ok(0)`; after `Write`, writes give `BrokenPipe` and the peer reads to the end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{go, net::{TcpListener, TcpStream}};
+    /// use std::{io::{Read, Write}, net::Shutdown};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let server = go(move || {
+    ///     let (stream, _) = listener.accept()?;
+    ///     let mut all = String::new();
+    ///     (&stream).read_to_string(&mut all)?; // until the peer shuts down writing
+    ///     (&stream).write_all(format!("{} bytes", all.len()).as_bytes())
+    /// });
+    /// let stream = TcpStream::connect(address)?;
+    /// (&stream).write_all(b"hello")?;
+    /// stream.shutdown(Shutdown::Write)?;
+    /// let mut answer = String::new();
+    /// (&stream).read_to_string(&mut answer)?;
+    /// assert_eq!(answer, "5 bytes");
+    /// server.join().unwrap()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

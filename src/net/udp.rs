@@ -43,7 +43,7 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A socket on the first of the addresses that can be had.
+    /// Makes a socket on the first of the addresses that is available.
     ///
     /// # Errors
     ///
@@ -60,8 +60,8 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer of [`send`](Self::send) and [`recv`](Self::recv): the first of the addresses that can be had. Packets of others are
-    /// not received any more.
+    /// Sets the peer of [`send`](Self::send) and [`recv`](Self::recv), to the first of the addresses that can be used. Packets from others are no
+    /// longer received.
     ///
     /// # Errors
     ///
@@ -74,7 +74,20 @@ impl UdpSocket {
         each_address(addr.resolve()?, |address| self.descriptor.told(connect(self, &address)))
     }
 
-    /// Receives a packet and tells who sent it. What does not fit is lost.
+    /// Receives a packet; returns its length and its sender. What does not fit into `buf` is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::net::UdpSocket;
+    ///
+    /// let (a, b) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    /// a.send_to(b"ping", b.local_addr()?)?;
+    /// let mut buffer = [0; 1500];
+    /// let (length, sender) = b.recv_from(&mut buffer)?;
+    /// assert_eq!((&buffer[..length], sender), (&b"ping"[..], a.local_addr()?));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -100,7 +113,7 @@ impl UdpSocket {
         self.receive_from(buf, RecvFlags::empty(), Some(ctx))
     }
 
-    /// Like [`recv_from`](Self::recv_from), but leaves the packet in its place.
+    /// Like [`recv_from`](Self::recv_from), but leaves the packet to be received again.
     ///
     /// # Errors
     ///
@@ -135,7 +148,7 @@ impl UdpSocket {
         Ok((length, from_system(from)?))
     }
 
-    /// Receives a packet of the peer that [`connect`](Self::connect) has set. What does not fit is lost.
+    /// Receives a packet from the peer that [`connect`](Self::connect) has set, and returns its length. What does not fit into `buf` is lost.
     ///
     /// # Errors
     ///
@@ -176,7 +189,7 @@ impl UdpSocket {
         self.receive(buf, RecvFlags::empty(), Some(ctx))
     }
 
-    /// Like [`recv`](Self::recv), but leaves the packet in its place.
+    /// Like [`recv`](Self::recv), but leaves the packet to be received again.
     ///
     /// # Errors
     ///

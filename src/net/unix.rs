@@ -319,6 +319,20 @@ impl UnixStream {
 
     /// Two streams that are connected to each other.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::net::unix::UnixStream;
+    /// use std::io::{Read, Write};
+    ///
+    /// let (a, b) = UnixStream::pair()?;
+    /// (&a).write_all(b"ping")?;
+    /// let mut buffer = [0; 4];
+    /// (&b).read_exact(&mut buffer)?;
+    /// assert_eq!(&buffer, b"ping");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the table of descriptors is full.
@@ -493,7 +507,7 @@ impl UnixDatagram {
         self.descriptor.told(connect(self, &to_system(address)?))
     }
 
-    /// Receives a message and tells who sent it. What does not fit is lost.
+    /// Receives a message; returns its length and its sender. What does not fit into `buf` is lost.
     ///
     /// # Errors
     ///
@@ -528,7 +542,7 @@ impl UnixDatagram {
         Ok((length, peer_from_system(from)))
     }
 
-    /// Receives a message. What does not fit is lost.
+    /// Receives a message, and returns its length. What does not fit into `buf` is lost.
     ///
     /// # Errors
     ///

@@ -1,7 +1,17 @@
 //! Child processes: the interface of `std::process`, with waits and pipes that park the goroutine.
 //!
-//! A process is started on a thread of the blocking pool, with the signals unblocked that our threads keep away from themselves; it is
-//! waited for through its descriptor (a pidfd) where the system has them, and on the pool elsewhere.
+//! A process is started on a thread of the blocking pool, and the signals that workers block are unblocked in it. It is waited for through its pidfd
+//! on Linux, and on the pool elsewhere.
+//!
+//! ```
+//! use oxigo::process::{Command, Stdio};
+//! use std::io::Write;
+//!
+//! let mut child = Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+//! child.stdin.take().unwrap().write_all(b"hello")?; // and closes it
+//! assert_eq!(child.wait_with_output()?.stdout, b"HELLO");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
@@ -73,7 +83,7 @@ impl From<std_process::Command> for Command {
 }
 
 impl Command {
-    /// A program, found as a shell finds it, with no arguments, our environment and our standard streams.
+    /// A program, which is searched for in `PATH`, with no arguments, and with the environment and the standard streams of this process.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         std_process::Command::new(program).into()
     }
@@ -120,8 +130,8 @@ impl Command {
         self
     }
 
-    /// Sets the standard input. A [`File`](crate::fs::File) can be given as it is; the ends of [`io::pipe`](crate::io::pipe()) turn into `std`'s
-    /// first, which can fail: other handles of them may be in use.
+    /// Sets the standard input. A [`File`](crate::fs::File) can be given as it is; an end of an [`io::pipe`](crate::io::pipe()) has to be turned into
+    /// `std`'s type first, which fails while there are other handles of it.
     ///
     /// # Examples
     ///
@@ -143,14 +153,14 @@ impl Command {
         self
     }
 
-    /// Sets the standard output, to what [`stdin`](Self::stdin) takes as well.
+    /// Sets the standard output; see [`stdin`](Self::stdin) for what can be given.
     pub fn stdout(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stdout(to);
         self.set[1] = true;
         self
     }
 
-    /// Sets the standard error, to what [`stdin`](Self::stdin) takes as well.
+    /// Sets the standard error; see [`stdin`](Self::stdin) for what can be given.
     pub fn stderr(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stderr(to);
         self.set[2] = true;
@@ -172,6 +182,16 @@ impl Command {
 
     /// Runs the process to its end.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::process::Command;
+    ///
+    /// let status = Command::new("sh").arg("-c").arg("exit 3").status()?;
+    /// assert_eq!(status.code(), Some(3));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`spawn`](Self::spawn).
@@ -183,8 +203,18 @@ impl Command {
         self.spawn()?.wait()
     }
 
-    /// Runs the process to its end, and collects its output and its errors. It has no input, unless that was set; an output that was set
-    /// goes where it was to go.
+    /// Runs the process to its end, and collects its standard output and standard error. It has no input, unless one was set; an output that was set
+    /// goes where it was set to go.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::process::Command;
+    ///
+    /// let output = Command::new("echo").arg("hello").output()?;
+    /// assert_eq!(output.stdout, b"hello\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -201,14 +231,15 @@ impl Command {
         started?.wait_with_output()
     }
 
-    /// Puts the program in the place of this process, as [`CommandExt::exec`] does: Go's `syscall.Exec`. Nothing unwinds, nobody is waited for,
-    /// and it returns only when the program could not be started. A stream that is [`Stdio::piped`] is no use here.
+    /// Replaces this process by the program, as [`CommandExt::exec`] does: Go's `syscall.Exec`. Nothing unwinds, nobody is waited for, and this
+    /// returns only when the program could not be started. A [`Stdio::piped`] stream is of no use here.
     ///
-    /// The program blocks no signals of ours; by `std`'s `exec` on a goroutine it would inherit what workers block, and Ctrl-C would not
-    /// end it.
+    /// The signals that workers block are unblocked in the program. With `std`'s `exec` on a goroutine it would inherit them as blocked, and Ctrl-C
+    /// would not end it.
     ///
-    /// After an error the process is not as it was: what was set for the program, such as its streams and its directory, is in place, and a write to a pipe or
-    /// a socket that nobody reads any more may end it by SIGPIPE, which `std` has let in again. So have it end.
+    /// After an error the process is not as it was: what was set for the program, such as its streams and its directory, now applies to this process,
+    /// and a write to a pipe or a socket that nobody reads any more may end it by SIGPIPE, to which `std` has given its default action again. So end
+    /// the process.
     ///
     /// # Examples
     ///
@@ -327,12 +358,21 @@ impl Child {
         })
     }
 
-    /// The number of the process.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.inner.id()
     }
 
-    /// Ends the process by force. It still has to be waited for. [`signal`](Self::signal) asks it politely.
+    /// Ends the process by force (SIGKILL). It still has to be waited for. [`signal`](Self::signal) can ask it politely.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut child = oxigo::process::Command::new("sleep").arg("60").spawn()?;
+    /// child.kill()?;
+    /// assert!(!child.wait()?.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -345,8 +385,7 @@ impl Child {
         self.inner.kill()
     }
 
-    /// Sends a signal to the process, which may do with it what it wants. Nothing, when the process has been waited for: its number may mean
-    /// another by then.
+    /// Sends a signal to the process. Does nothing when the process has been waited for, since its number may belong to another one by then.
     ///
     /// # Examples
     ///
@@ -395,7 +434,7 @@ impl Child {
         Ok(())
     }
 
-    /// How the process has ended, if it has.
+    /// How the process has ended, or `None` if it is still running.
     ///
     /// # Errors
     ///
@@ -410,8 +449,8 @@ impl Child {
 
     /// Closes [`stdin`](Self::stdin) and waits for the end of the process.
     ///
-    /// Of that process alone: those that it has started may run on, and hold its pipes open. Who reads `stdout` or `stderr` to the end, as
-    /// [`wait_with_output`](Self::wait_with_output) does, waits for them too.
+    /// It waits for that process alone: processes that it has started may run on, and hold its pipes open. Reading `stdout` or `stderr` to the end,
+    /// as [`wait_with_output`](Self::wait_with_output) does, waits for them too.
     ///
     /// # Errors
     ///
@@ -432,6 +471,20 @@ impl Child {
     ///
     /// It closes [`stdin`](Self::stdin) in any case, also with a `timeout` of zero. [`try_wait`](Self::try_wait) does not.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::process::Command;
+    /// use std::time::Duration;
+    ///
+    /// let mut child = Command::new("sleep").arg("60").spawn()?;
+    /// if child.wait_timeout(Duration::from_millis(10))?.is_none() {
+    ///     child.kill()?;
+    /// }
+    /// assert!(!child.wait()?.success());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As `wait`.
@@ -450,13 +503,13 @@ impl Child {
         }
     }
 
-    /// Like [`wait`](Self::wait), but gives up when `ctx` ends. The process is left as it is: what is to become of it is the caller's to say.
+    /// Like [`wait`](Self::wait), but gives up when `ctx` ends. The process goes on; it is up to the caller to end it.
     ///
-    /// A context that has ended already comes before a process that has ended. How that one ended can still be asked. [`stdin`](Self::stdin) is
-    /// closed in any case.
+    /// If the context has ended already, that takes precedence over a process that has ended, whose status can still be asked for.
+    /// [`stdin`](Self::stdin) is closed in any case.
     ///
-    /// Processes that this one has started may outlive it, also when it is killed, and hold its pipes open: what reads `stdout` or `stderr` to
-    /// the end goes on until they have ended as well. Reads that end with the context go through [`with_ctx`](PipeReader::with_ctx).
+    /// Processes that this one has started may outlive it, also when it is killed, and hold its pipes open: reading `stdout` or `stderr` to the end
+    /// lasts until they have ended as well. For reads that end with the context, use [`with_ctx`](PipeReader::with_ctx).
     ///
     /// # Examples
     ///
@@ -511,8 +564,8 @@ impl Child {
         }
     }
 
-    /// Collects what the process writes, and waits for its end. What it writes ends when all have that can write it, processes that this one has
-    /// started among them.
+    /// Collects what the process writes, and waits for its end. The output ends when all processes that can write to it have ended, including those
+    /// that this one has started.
     ///
     /// # Errors
     ///

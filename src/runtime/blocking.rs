@@ -31,18 +31,19 @@ const LINGER: Duration = Duration::from_secs(10);
 /// Ticks after which a thread that could not be started is tried again.
 const TRY_AGAIN: u64 = 10;
 
-/// Runs `f` where it may block the OS thread, and parks the goroutine until it is done.
+/// Runs `f` on a thread that it may block, and parks the goroutine until `f` has returned.
 ///
 /// For calls that would hold a worker, and with it every goroutine that lives there: file systems, databases, C libraries,
 /// `std::sync` waits. On a goroutine `f` runs on a thread of a pool (at most 512 threads, which end when idle; more calls queue);
 /// on a plain thread it runs in place. `f` may borrow, since the caller waits.
 ///
-/// The pool's threads have stacks of the standard library's size: 2 MiB, or `RUST_MIN_STACK`. An overflow there is reported as the goroutine's,
+/// The pool's threads have stacks of the standard library's size: 2 MiB, or `RUST_MIN_STACK`. An overflow there is reported as one of the goroutine,
 /// and ends the process.
 ///
-/// On the pool `f` is no part of the goroutine: [`current`](crate::current()) and goroutine-locals are the thread's, which other calls use as well. Take
-/// what `f` needs, such as the number of a request, along in `f`. The pool is the process's and belongs to no runtime: [`go`](crate::go()) in `f`
-/// starts a goroutine of the default runtime, also where the caller's is one of your own ([`Runtime::go`](crate::Runtime::go) starts one there).
+/// On the pool `f` is not part of the goroutine: [`current`](crate::current()) and goroutine-locals are those of the pool's thread, which other calls
+/// use as well. Capture in `f` what it needs, such as the number of a request. The pool belongs to the process and not to a runtime:
+/// [`go`](crate::go()) in `f` starts a goroutine of the default runtime, even if the caller belongs to a runtime of your own (there, use
+/// [`Runtime::go`](crate::Runtime::go)).
 ///
 /// # Examples
 ///
@@ -58,7 +59,7 @@ const TRY_AGAIN: u64 = 10;
 ///
 /// # Blocking
 ///
-/// Parks the goroutine.
+/// Parks the goroutine. On a plain thread `f` itself may block it.
 pub fn blocking<F, T>(f: F) -> T
 where
     F: FnOnce() -> T + Send,

@@ -60,7 +60,8 @@ pub(super) fn give_up_handle() {
 
 /// Lets other goroutines run; on a plain thread, other threads.
 ///
-/// The caller goes to the end of its worker's run queue. Nothing preempts a goroutine: one that computes for long, or polls, calls this now and then.
+/// The caller goes to the end of its worker's run queue. Nothing preempts a goroutine, so one that computes for long, or polls, should call this now
+/// and then.
 ///
 /// # Examples
 ///
@@ -146,8 +147,8 @@ pub fn num_goroutines() -> usize {
 /// Ends the process with `code` at once; no goroutine is unwound and nothing else of the program runs, except what
 /// [`std::process::exit`] runs.
 ///
-/// Call this rather than `std::process::exit` on a goroutine: that one runs the thread-local destructors of a worker whose other
-/// goroutines may have lent those values.
+/// On a goroutine, call this and not `std::process::exit`, which runs the destructors of thread-locals on a worker whose other goroutines may still
+/// use those values.
 ///
 /// # Blocking
 ///

@@ -18,10 +18,10 @@ use crate::{
 
 /// Starts `f` as a goroutine.
 ///
-/// It runs on the runtime of the caller, or on the process's default runtime, which starts by itself at first use. Any worker may
-/// run its first instruction; all later ones run on that same OS thread, so values made inside `f` need not be `Send`.
+/// It runs on the runtime of the caller, or on the process's default runtime, which starts by itself at first use. Any worker may start it; from then
+/// on it runs on that worker's thread alone, so values made inside `f` need not be `Send`.
 ///
-/// Dropping the handle lets the goroutine run on by itself. When `main` returns, goroutines are not waited for.
+/// Dropping the handle does not stop the goroutine. When `main` returns, the process ends without waiting for goroutines.
 ///
 /// # Examples
 ///
@@ -32,8 +32,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// When no stack can be had; the message names the limit. [`Builder::spawn`] returns that as an error. Also on a goroutine of a
-/// runtime that has been dropped.
+/// When no stack is available; the message names the limit. ([`Builder::spawn`] returns an error instead.) When called on a goroutine of a runtime
+/// that has been dropped.
 ///
 /// # Blocking
 ///
@@ -57,7 +57,7 @@ pub(crate) fn cannot_start(error: &io::Error) -> ! {
     panic!("cannot start a goroutine: {error}")
 }
 
-/// Options for a new goroutine: name, stack size and hints where to start.
+/// Options for a new goroutine: name, stack size, and hints about where it should start.
 ///
 /// # Examples
 ///
@@ -107,7 +107,7 @@ impl Builder {
 
     /// Bytes of address space for the stack, its guard included; pages of it are used as they are touched.
     ///
-    /// Default: the runtime's. At least 64 KiB can be used however little is asked for.
+    /// Default: the runtime's. However small the size, at least 64 KiB of the stack can be used.
     ///
     /// # Blocking
     ///
@@ -117,7 +117,7 @@ impl Builder {
         self
     }
 
-    /// Hint: start on the worker that `goroutine` lives on, since the two will talk.
+    /// A hint to start on the worker that `goroutine` lives on, for two that talk to each other.
     ///
     /// # Blocking
     ///
@@ -127,10 +127,10 @@ impl Builder {
         self
     }
 
-    /// Hint: start on the least loaded worker, since this will work for itself.
+    /// A hint to start on the least loaded worker, for a goroutine that works by itself.
     ///
-    /// A goroutine stays where it has started. Several that start together and wait are spread over the workers anyway; two or three are not, as those that
-    /// talk are faster on one worker. So it is for the stages of a short pipeline that each compute, for example.
+    /// A goroutine stays where it has started. Several that start together and wait are spread over the workers anyway; two or three are not, since
+    /// those that talk are faster on one worker. So this is for the stages of a short pipeline, for example, if each of them computes.
     ///
     /// # Blocking
     ///
@@ -144,8 +144,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a stack size above 2 GiB (small ones are rounded up); `OutOfMemory` when address space, mappings or memory for a stack are used up
-    /// (the text names the limit); whatever keeps the default runtime from starting; `Other` on a runtime that has been dropped.
+    /// `InvalidInput` for a stack size above 2 GiB (small ones are rounded up); `OutOfMemory` when address space, mappings or memory for a stack are
+    /// used up (the text names the limit); the error that keeps the default runtime from starting; `Other` on a runtime that has been dropped.
     ///
     /// # Blocking
     ///
@@ -351,7 +351,7 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     ///
-    /// The handle, when the time has passed before the goroutine has ended. Inside of `Ok` as `join`.
+    /// The handle, if the time has passed before the goroutine has ended. The result inside `Ok` is that of `join`.
     ///
     /// # Blocking
     ///

@@ -39,7 +39,7 @@ impl panic::UnwindSafe for Goroutine {}
 impl panic::RefUnwindSafe for Goroutine {}
 
 impl Goroutine {
-    /// The id, which no other goroutine of this process has or will have.
+    /// The id, which no other goroutine of this process ever has.
     ///
     /// # Blocking
     ///
@@ -57,9 +57,9 @@ impl Goroutine {
         self.header().name.as_deref()
     }
 
-    /// Lets the goroutine's next, or present, [`park`](crate::park) return.
+    /// Makes the goroutine's present or next [`park`](crate::park) return.
     ///
-    /// As with [`std::thread::Thread::unpark`], several calls before one `park` count once. It ends nothing but a `park`.
+    /// As with [`std::thread::Thread::unpark`], several calls before one `park` count as one. It does not end any other wait.
     ///
     /// # Blocking
     ///

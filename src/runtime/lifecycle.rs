@@ -473,8 +473,13 @@ pub(crate) fn start_default(workers: usize) -> io::Result<()> {
 }
 
 /// As [`try_default`], for callers that have no way to report an error.
+#[track_caller]
 pub(crate) fn default_runtime() -> &'static Arc<RuntimeInner> {
-    try_default().unwrap_or_else(|error| panic!("cannot start the default runtime: {error}"))
+    // No closure: it would be the place of the panic.
+    match try_default() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("cannot start the default runtime: {error}"),
+    }
 }
 
 /// A processor of the default runtime, for descriptors that plain threads wait for.
@@ -499,17 +504,17 @@ pub(crate) fn current_or_default() -> io::Result<Arc<RuntimeInner>> {
     }
 }
 
-/// A runtime of its own: worker threads, their goroutines, and nothing shared with other runtimes.
+/// A runtime: worker threads and their goroutines, separate from other runtimes.
 ///
 /// Most programs need none: [`go`](crate::go) and [`run`](crate::run) use the process's default runtime, which starts by itself.
 ///
-/// Dropping a `Runtime` never blocks. It refuses new goroutines (`go` panics, `Builder::spawn` errors), drops closures that have
-/// not started, and each worker thread ends when its last goroutine has. So wait for what has to run before you drop it: with `run`, by joining,
-/// or with a [`WaitGroup`](crate::WaitGroup). Closures are dropped by workers; where a goroutine holds the only one, they wait until it gives way.
-/// What a worker had of the system beside its thread, an epoll and an eventfd, is kept for runtimes to come.
+/// Dropping a `Runtime` never blocks. From then on the runtime refuses new goroutines (`go` panics, `Builder::spawn` returns an error), drops
+/// closures that have not started, and ends each worker thread when its last goroutine has ended. So wait for what has to run before you drop it:
+/// with `run`, by joining, or with a [`WaitGroup`](crate::WaitGroup). Closures are dropped by workers; if a goroutine holds the only worker, they
+/// wait until it yields or parks. The descriptors of a worker (an epoll and an eventfd) are kept for later runtimes.
 ///
-/// Goroutines that are started from a goroutine of this runtime belong to it too. What is started on a plain thread, or inside
-/// [`blocking`](crate::blocking), which runs on one, belongs to the default runtime: take [`Runtime::go`] there.
+/// Goroutines that are started from a goroutine of this runtime belong to it too. What [`go`](crate::go) starts on a plain thread, or inside
+/// [`blocking`](crate::blocking), which runs on one, belongs to the default runtime: use [`Runtime::go`] there.
 ///
 /// # Examples
 ///
@@ -550,7 +555,7 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// When no stack can be had; the message names the limit.
+    /// When no stack is available; the message names the limit.
     ///
     /// # Blocking
     ///
@@ -626,12 +631,12 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// How many worker threads run goroutines. Default: `OXIGO_WORKERS`, else the processors that the process may use: as many as its
-    /// affinity mask has, and no more than its cgroup's quota rounded up, which counts for two at least. The number never changes.
+    /// How many worker threads run goroutines. The default is `OXIGO_WORKERS`, or else the number of processors that the process may use: those in
+    /// its affinity mask, limited by its cgroup's quota, which is rounded up and counts as two at least. The number never changes.
     ///
-    /// Of more workers than that, the others start goroutines only while some are held by theirs, which block the thread or compute for
-    /// milliseconds; and those that are placed there with [`spread`](crate::Builder::spread), [`near`](crate::Builder::near), or as the
-    /// handlers of connections.
+    /// If there are more workers than such processors, the surplus workers start goroutines only while other workers are held by goroutines that
+    /// block the thread or compute for milliseconds; and they start those that are placed there by [`spread`](crate::Builder::spread),
+    /// [`near`](crate::Builder::near), or as the handlers of connections.
     ///
     /// # Blocking
     ///
@@ -641,7 +646,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Bytes of address space for each goroutine's stack, its guard included. Default: `OXIGO_STACK_SIZE`, else 256 KiB.
+    /// Bytes of address space for each goroutine's stack, its guard included. The default is `OXIGO_STACK_SIZE`, or else 256 KiB.
     ///
     /// # Blocking
     ///
@@ -651,7 +656,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How the worker threads are called: `name-0`, `name-1` …
+    /// The name of the worker threads: `name-0`, `name-1` …
     ///
     /// # Blocking
     ///
@@ -671,7 +676,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// When a standstill is reported.
+    /// When a deadlock is reported.
     ///
     /// # Blocking
     ///
@@ -681,9 +686,10 @@ impl RuntimeBuilder {
         self
     }
 
-    /// For how many levels upwards dumps and leak reports tell who started a goroutine. Default: `OXIGO_ANCESTORS`, else none.
+    /// How many ancestors of a goroutine dumps and leak reports name: who started it, who started that one, and so on. The default is
+    /// `OXIGO_ANCESTORS`, or else none.
     ///
-    /// It holds for the whole process from now on; the largest number counts. Starting a goroutine takes longer with it.
+    /// It applies to the whole process from now on; of several settings the largest counts. It makes starting a goroutine slower.
     ///
     /// # Blocking
     ///

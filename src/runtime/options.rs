@@ -12,8 +12,8 @@ const MOST_WORKERS: usize = 1024;
 
 /// What happens after a goroutine's panic has been printed.
 ///
-/// It is set for a [`Runtime`](crate::Runtime) that the program makes. It cannot be set for the default runtime, which keeps payloads: run the
-/// program's `main` on a runtime of your own, as here. What [`go`](crate::go) starts there runs there too.
+/// It is set for a [`Runtime`](crate::Runtime) that the program builds. It cannot be set for the default runtime, which keeps payloads. To set it for
+/// a whole program, run its `main` on a runtime of your own, as here; what [`go`](crate::go) starts there runs on that runtime too.
 ///
 /// # Examples
 ///
@@ -30,17 +30,18 @@ const MOST_WORKERS: usize = 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// The payload is kept in the [`JoinHandle`](crate::JoinHandle) and the others go on.
+    /// The payload is kept for the [`JoinHandle`](crate::JoinHandle), and the other goroutines go on.
     #[default]
     Keep,
     /// The process aborts, as a Go program does.
     Abort,
 }
 
-/// When a runtime reports that all its goroutines are asleep for ever: it prints them with what each waits for, and the process ends with status 2.
+/// When to report that all goroutines of a runtime are asleep for ever. The report lists them with what each waits for, and the process ends with
+/// status 2.
 ///
-/// Nothing is reported before the first goroutine of the process has started, since nobody looks. So a plain `main` that waits on a channel
-/// without having started one hangs.
+/// Nothing is reported before the first goroutine of the process has started, since nobody looks before that. So a plain `main` that waits on a
+/// channel without having started a goroutine hangs.
 ///
 /// # Examples
 ///
@@ -55,13 +56,13 @@ pub enum PanicPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deadlock {
-    /// While the process has a thread that no runtime started and that is not asleep in an operation of this crate, nothing is said: that thread
-    /// might wake a goroutine.
+    /// Nothing is reported while the process has a thread that no runtime has started and that is not blocked in an operation of this crate, since
+    /// that thread might wake a goroutine.
     #[default]
     Auto,
-    /// Other threads are taken to wake nobody.
+    /// Other threads are assumed to wake nobody.
     ClosedWorld,
-    /// Nothing is ever said.
+    /// Nothing is ever reported.
     Off,
 }
 
@@ -129,7 +130,7 @@ fn check_workers(workers: usize) -> io::Result<()> {
 /// Less than the least is no error, as with std's threads: the pool rounds it up.
 pub(crate) fn check_stack_size(bytes: usize) -> io::Result<()> {
     if bytes > MOST_STACK_SIZE {
-        return Err(invalid(format!("a stack of {bytes} bytes cannot be had; the most is {MOST_STACK_SIZE}")));
+        return Err(invalid(format!("a stack of {bytes} bytes is too large: the most is {MOST_STACK_SIZE}")));
     }
     Ok(())
 }

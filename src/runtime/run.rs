@@ -27,7 +27,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// Resumes a panic of `f`. Panics on a goroutine of the default runtime, whose worker it would hold: use `go(f).join()` there.
+/// Resumes a panic of `f`. Panics when it is called on a goroutine of the default runtime, whose worker it would hold: there, call `f` itself, or use
+/// `go(f).join()`.
 ///
 /// # Blocking
 ///

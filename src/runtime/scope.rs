@@ -113,8 +113,8 @@ pub struct Scope<'scope, 'env: 'scope> {
 ///
 /// # Panics
 ///
-/// With "a scoped goroutine panicked" when a child panicked and its handle was not joined; resumes a panic of `f` itself. Both only
-/// after all children have ended.
+/// With "a scoped goroutine panicked" when a child panicked and its handle was not joined; resumes a panic of `f` itself. Both happen only after all
+/// children have ended.
 ///
 /// # Blocking
 ///
@@ -155,7 +155,7 @@ impl<'scope> Scope<'scope, '_> {
     ///
     /// # Panics
     ///
-    /// When no stack can be had; the message names the limit.
+    /// When no stack is available; the message names the limit.
     ///
     /// # Blocking
     ///
@@ -219,7 +219,7 @@ impl fmt::Debug for Scope<'_, '_> {
     }
 }
 
-/// The right to wait for a scoped goroutine and to take its result. Dropping it leaves the waiting to the scope.
+/// The right to wait for a scoped goroutine and to take its result. If it is dropped, the scope waits for the goroutine.
 ///
 /// # Examples
 ///
@@ -238,7 +238,7 @@ pub struct ScopedJoinHandle<'scope, T> {
 }
 
 impl<T> ScopedJoinHandle<'_, T> {
-    /// Waits until the goroutine has ended and returns its value, or the payload of its panic, which then is not the scope's.
+    /// Waits until the goroutine has ended and returns its value, or the payload of its panic, which then is no panic of the scope.
     ///
     /// # Errors
     ///
@@ -260,7 +260,7 @@ impl<T> ScopedJoinHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// The handle, when the time has passed before the goroutine has ended. Inside of `Ok` as `join`.
+    /// The handle, when the time has passed before the goroutine has ended. The result inside `Ok` is that of `join`.
     ///
     /// # Blocking
     ///

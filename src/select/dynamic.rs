@@ -65,7 +65,7 @@ unsafe impl Send for Select<'_> {}
 unsafe impl Sync for Select<'_> {}
 
 impl<'a> Select<'a> {
-    /// An empty list, whose ready operations are equally likely to be chosen.
+    /// An empty list. Of the operations that are ready, each is equally likely to be chosen.
     ///
     /// # Blocking
     ///
@@ -74,7 +74,7 @@ impl<'a> Select<'a> {
         Self { operations: Vec::new(), next: 0, biased: false }
     }
 
-    /// An empty list, of whose ready operations the first is chosen.
+    /// An empty list. Of the operations that are ready, the first is chosen.
     ///
     /// # Blocking
     ///
@@ -92,7 +92,7 @@ impl<'a> Select<'a> {
         index
     }
 
-    /// Adds a send; its index.
+    /// Adds a send, and returns its index.
     ///
     /// # Panics
     ///
@@ -106,7 +106,7 @@ impl<'a> Select<'a> {
         self.add(sender)
     }
 
-    /// Adds a receive; its index.
+    /// Adds a receive, and returns its index.
     ///
     /// # Panics
     ///
@@ -120,7 +120,7 @@ impl<'a> Select<'a> {
         self.add(receiver)
     }
 
-    /// Takes an operation off the list; the indices of the others stay.
+    /// Removes an operation from the list; the indices of the others stay the same.
     ///
     /// # Panics
     ///
@@ -157,17 +157,34 @@ impl<'a> Select<'a> {
     ///
     /// # Errors
     ///
-    /// When at one instant none was.
+    /// When none was ready at one instant.
     ///
     /// # Blocking
     ///
-    /// Never parks, but for one case: a receive on an unbuffered channel meets another `Select` that waits to send, and waits for its value as
+    /// Never parks, except in one case: a receive on an unbuffered channel meets another `Select` that waits to send, and waits for its value as
     /// [`Receiver::try_recv`] does.
     pub fn try_select(&mut self) -> Result<SelectedOperation<'a>, TrySelectError> {
         self.run(Otherwise::Return).ok_or(TrySelectError)
     }
 
     /// Waits until an operation is ready, and chooses it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (first, second) = (oxigo::bounded(1), oxigo::bounded(1));
+    /// let mut select = oxigo::chan::Select::new();
+    /// let from_first = select.recv(&first.1);
+    /// let from_second = select.recv(&second.1);
+    /// second.0.send("two").unwrap();
+    /// let chosen = select.select();
+    /// let value = match chosen.index() {
+    ///     index if index == from_first => chosen.recv(&first.1),
+    ///     index if index == from_second => chosen.recv(&second.1),
+    ///     _ => unreachable!(),
+    /// };
+    /// assert_eq!(value, Ok("two"));
+    /// ```
     ///
     /// # Panics
     ///
@@ -194,8 +211,8 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread. Where [`try_select`](Self::try_select) waits for another `Select`, so does this, also beyond its
-    /// limit.
+    /// Parks the goroutine, or blocks the thread. Where [`try_select`](Self::try_select) waits for another `Select`, so does this, even beyond its
+    /// time limit.
     pub fn select_timeout(&mut self, timeout: Duration) -> Result<SelectedOperation<'a>, SelectTimeoutError> {
         self.run(Otherwise::Wait(present::after(timeout))).ok_or(SelectTimeoutError)
     }
@@ -213,11 +230,11 @@ impl<'a> Select<'a> {
         self.run(Otherwise::Wait(Some(deadline))).ok_or(SelectTimeoutError)
     }
 
-    /// An operation that is ready now.
+    /// The index of an operation that is ready now.
     ///
     /// # Errors
     ///
-    /// When at one instant none was.
+    /// When none was ready at one instant.
     ///
     /// # Blocking
     ///
@@ -226,7 +243,18 @@ impl<'a> Select<'a> {
         self.tell(Otherwise::Return).ok_or(TryReadyError)
     }
 
-    /// Waits until an operation is ready. By the time it is used another party may have made it not ready.
+    /// Waits until an operation is ready, and returns its index. It may no longer be ready when it is tried, if another party comes first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let (tx, rx) = oxigo::bounded(1);
+    /// let mut select = oxigo::chan::Select::new();
+    /// let numbers = select.recv(&rx);
+    /// tx.send(1).unwrap();
+    /// assert_eq!(select.ready(), numbers);
+    /// assert_eq!(rx.try_recv(), Ok(1)); // as another party may have come first
+    /// ```
     ///
     /// # Panics
     ///
@@ -352,22 +380,22 @@ impl fmt::Debug for Select<'_> {
 ///
 /// Until it is completed or dropped, others wait for it:
 ///
-/// - On a channel with a buffer a send keeps the place that it was given. What others send meanwhile is received after it, so receivers wait;
-///   `try_recv` finds nothing.
-/// - Without a buffer a receiver that waited waits for the value, beyond a time limit of its own too.
-/// - Without a buffer a sender that waited goes on when its value is received from the operation, beyond a time limit of its own too.
+/// - On a channel with a buffer, a send keeps the place in the buffer that it was given. What others send meanwhile is received after it, so
+///   receivers wait; `try_recv` finds nothing.
+/// - Without a buffer, a receiver that waited goes on waiting for the value, even beyond its own time limit.
+/// - Without a buffer, a sender that waited goes on only when its value has been received from the operation, even beyond its own time limit.
 ///
-/// So do not forget one ([`std::mem::forget`]):
+/// So do not [`forget`](std::mem::forget) one:
 ///
-/// - A send to a buffer keeps its place, and receivers from what is behind it, until the channel is closed.
-/// - A partner that waited, where there is no buffer, waits for ever. A close does not reach it, since it has left the queue.
-/// - A receive that has its value already loses it; nobody waits for that.
+/// - A send to a buffer would keep its place, and keep receivers from the values behind it, until the channel is closed.
+/// - Without a buffer, a partner that waited would wait for ever. A close does not reach it, since it has left the queue.
+/// - A receive that has its value already would lose it; nobody waits for that.
 ///
 /// # Dropping
 ///
-/// Dropping it without completing it panics. No value is lost by it, and none comes to be out of order:
+/// Dropping it without completing it panics. No value is lost, and the order of values is kept:
 ///
-/// - The place of a send is free, and what is behind it moves up.
+/// - The place of a send becomes free, and the values behind it move up.
 /// - A partner that waited goes back to its place in the queue. One with a time limit, or that selects, looks again instead, and others may get
 ///   ahead of it meanwhile.
 /// - A value that came from the buffer, or from a sender that has gone on, is received before all others; of several, the one that was taken

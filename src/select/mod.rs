@@ -1,7 +1,7 @@
 //! `select`: waiting on several channel operations at once.
 //!
-//! [`select!`](crate::select) and [`select_biased!`](crate::select_biased) are for a list of arms that is written down; [`Select`] is for a
-//! list that is made at run time. Both rest on `select::engine`.
+//! [`select!`](crate::select) and [`select_biased!`](crate::select_biased) are for arms that are known when the program is written; [`Select`] is for
+//! a list of operations that is made at run time.
 
 pub(crate) mod dynamic;
 pub(crate) mod engine;

@@ -43,7 +43,7 @@ struct State {
 
 impl Barrier {
     const_new! {
-        /// A barrier for `n` parties; with 0 or 1 it holds nobody.
+        /// A barrier for `n` parties; with 0 or 1 nobody waits.
         ///
         /// # Blocking
         ///
@@ -53,9 +53,9 @@ impl Barrier {
         }
     }
 
-    /// Waits until all parties have come; then the next round begins. One of them, the last, is the leader.
+    /// Waits until all parties have come; then the next round begins. The last one that comes is the leader.
     ///
-    /// There is no time limit: a party that went away would leave the others one short.
+    /// There is no form with a time limit: if a party gave up, the others would be one short.
     ///
     /// # Examples
     ///

@@ -25,8 +25,8 @@ use crate::{
 /// Lets goroutines and threads wait, under a [`Mutex`](super::Mutex), until another one says that things have changed. Go's `sync.Cond`,
 /// with `parking_lot`'s interface.
 ///
-/// Waiters are notified in the order in which they began to wait. A wait ends only by a notification or by its time limit; still the
-/// condition should be looked at again, since others may have held the lock in between.
+/// Waiters are notified in the order in which they began to wait. A wait ends only by a notification, its time limit or its context. Still, the
+/// condition has to be checked again, since others may have held the lock in between.
 ///
 /// # Examples
 ///
@@ -74,7 +74,7 @@ impl Condvar {
         }
     }
 
-    /// Notifies the one that has waited longest. True if there was one.
+    /// Notifies the party that has waited longest. Returns whether there was one.
     ///
     /// # Examples
     ///
@@ -159,7 +159,7 @@ mod api {
     impl Condvar {
         /// Unlocks the mutex, waits for a notification, and locks the mutex again.
         ///
-        /// A notification by anyone who locked the mutex after this began to wait is not missed.
+        /// A notification by anybody who has locked the mutex after this began to wait is not missed.
         ///
         /// # Examples
         ///
@@ -195,7 +195,7 @@ mod api {
         ///
         /// # Blocking
         ///
-        /// As `wait`. Taking the mutex again may take longer than the time limit.
+        /// As `wait`. Locking the mutex again may take longer than the time limit.
         #[track_caller]
         pub fn wait_until<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
             WaitTimeoutResult(!self.wait_ended(guard, Until::deadline(Some(deadline))))
@@ -262,8 +262,8 @@ mod api {
             }
         }
 
-        /// Like [`wait_while`](Self::wait_while), but waits until `deadline` at the latest. The result says whether the time had
-        /// passed; the condition is not looked at again then.
+        /// Like [`wait_while`](Self::wait_while), but waits until `deadline` at the latest. The result says whether the time had passed; in that case
+        /// the condition is not checked again.
         ///
         /// # Examples
         ///
@@ -295,8 +295,8 @@ mod api {
             self.wait_while_deadline(guard, condition, Some(deadline))
         }
 
-        /// Like [`wait_while`](Self::wait_while), but waits at most `timeout`. The result says whether the time had
-        /// passed; the condition is not looked at again then.
+        /// Like [`wait_while`](Self::wait_while), but waits at most `timeout`. The result says whether the time had passed; in that case the
+        /// condition is not checked again.
         ///
         /// # Examples
         ///
@@ -344,7 +344,7 @@ mod api {
         ///
         /// # Errors
         ///
-        /// Why the context has ended, when it had before a notification came; then no notification was used up.
+        /// Why the context has ended, if it did so before a notification came; no notification is used up then.
         ///
         /// # Panics
         ///
@@ -352,7 +352,7 @@ mod api {
         ///
         /// # Blocking
         ///
-        /// As `wait`. Taking the mutex again may last beyond the end of the context.
+        /// As `wait`. Locking the mutex again may take longer than until the end of the context.
         #[track_caller]
         pub fn wait_ctx<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, ctx: &Context) -> Result<(), ContextError> {
             // Nobody else could change what a loop around this asks for, if the lock stayed held.
@@ -375,7 +375,7 @@ mod api {
         ///
         /// # Errors
         ///
-        /// As [`wait_ctx`](Self::wait_ctx). Not when the condition is false on entry.
+        /// As [`wait_ctx`](Self::wait_ctx). None if the condition is false on entry.
         ///
         /// # Panics
         ///

@@ -48,7 +48,7 @@ pub trait MutexCtx: sealed::Sealed {
     /// What the mutex protects.
     type Value: ?Sized;
 
-    /// Locks the mutex, waiting until `ctx` ends at the latest. A context that has ended already comes before a mutex that is free.
+    /// Locks the mutex, waiting until `ctx` ends at the latest. If the context has ended already, a mutex that is free is not locked.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ pub trait RwLockCtx: sealed::Sealed {
     /// What the lock protects.
     type Value: ?Sized;
 
-    /// Takes a read lock, waiting until `ctx` ends at the latest. A context that has ended already comes before a lock that is free.
+    /// Takes a read lock, waiting until `ctx` ends at the latest. If the context has ended already, a lock that is free is not taken.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ pub trait RwLockCtx: sealed::Sealed {
     /// Parks the goroutine, or blocks the thread.
     fn read_ctx(&self, ctx: &Context) -> Result<RwLockReadGuard<'_, Self::Value>, ContextError>;
 
-    /// Takes the upgradable lock, waiting until `ctx` ends at the latest. A context that has ended already comes before a lock that is free.
+    /// Takes the upgradable lock, waiting until `ctx` ends at the latest. If the context has ended already, a lock that is free is not taken.
     ///
     /// # Errors
     ///
@@ -116,8 +116,8 @@ pub trait RwLockCtx: sealed::Sealed {
     /// Parks the goroutine, or blocks the thread.
     fn upgradable_read_ctx(&self, ctx: &Context) -> Result<RwLockUpgradableReadGuard<'_, Self::Value>, ContextError>;
 
-    /// Takes the write lock, waiting until `ctx` ends at the latest. A context that has ended already comes before a lock that is free;
-    /// readers that were held back by this writer come in when it goes away.
+    /// Takes the write lock, waiting until `ctx` ends at the latest. If the context has ended already, a lock that is free is not taken. When this
+    /// gives up, readers that it has held back come in.
     ///
     /// # Errors
     ///

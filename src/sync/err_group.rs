@@ -27,17 +27,17 @@ use crate::{
     util::Lock,
 };
 
-/// Runs tasks as goroutines, waits for all, and gives the first error; Go's `errgroup.Group`.
+/// Runs tasks as goroutines, waits for all of them, and returns the first error; Go's `errgroup.Group`.
 ///
-/// Its [context](Self::context) ends with the first error or panic, when [`wait`](Self::wait) returns, and when the group is dropped; tasks that
-/// have been started then go on by themselves. The [cause](Context::cause) of an end by an error or a panic is [`TaskFailed`]. In Go it is the
-/// error; here errors need be neither [`Error`] nor `Clone`, so it only says what the error says, as far as it knows the type, and
-/// [`set_cause`](Self::set_cause) makes another.
+/// Its [context](Self::context) ends with the first error or panic, when [`wait`](Self::wait) returns, and when the group is dropped, in which case
+/// tasks that have been started go on by themselves. The [cause](Context::cause) of an end by an error or a panic is [`TaskFailed`]. In Go the cause
+/// is the error itself. Here errors need be neither [`Error`] nor `Clone`, so `TaskFailed` only has the text of the error, for some types;
+/// [`set_cause`](Self::set_cause) sets another cause.
 ///
-/// Of a group that is dropped without `wait`, nobody gets errors and panics: errors are dropped, and a panic has been printed as every goroutine's is
-/// (with [`PanicPolicy::Abort`](crate::PanicPolicy::Abort) it ends the process).
+/// If a group is dropped without `wait`, nobody receives its errors and panics: errors are dropped, and a panic has been printed, as every
+/// goroutine's is (with [`PanicPolicy::Abort`](crate::PanicPolicy::Abort) it ends the process).
 ///
-/// For tasks that start tasks take [`scope_ctx`](crate::context::scope_ctx), whose scope is `Clone`.
+/// For tasks that start further tasks, use [`scope_ctx`](crate::context::scope_ctx), whose scope is `Clone`.
 ///
 /// # Examples
 ///
@@ -57,7 +57,7 @@ use crate::{
 /// assert_eq!(group.wait(), Err("nowhere: no such host".to_string()));
 /// ```
 ///
-/// A limit together with a context of the caller's: [`with_context`](Self::with_context), then [`set_limit`](Self::set_limit).
+/// For a limit together with a context of the caller's, use [`with_context`](Self::with_context) and then [`set_limit`](Self::set_limit).
 ///
 /// ```
 /// use oxigo::{context::Context, sync::ErrGroup};
@@ -118,6 +118,18 @@ impl<E: Send + 'static> ErrGroup<E> {
 
     /// A group in which at most `limit` tasks are active at once, and whose context has no parent. With a parent: `with_context`, then `set_limit`.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{num_goroutines, sync::ErrGroup};
+    ///
+    /// let group = ErrGroup::<String>::with_limit(2);
+    /// for n in 0..10 {
+    ///     group.go(move || if n == 7 { Err(format!("{n} is bad")) } else { Ok(()) });
+    /// }
+    /// assert_eq!(group.wait(), Err("7 is bad".to_owned()));
+    /// ```
+    ///
     /// # Blocking
     ///
     /// Never parks.
@@ -128,6 +140,19 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 
     /// A group whose context is made from `ctx`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::{context::Context, sync::ErrGroup};
+    /// use std::time::Duration;
+    ///
+    /// let (ctx, _cancel) = Context::background().with_timeout(Duration::from_millis(1));
+    /// let group = ErrGroup::with_context(&ctx);
+    /// let tasks = group.context().clone();
+    /// group.go(move || tasks.sleep(Duration::from_secs(3600)));
+    /// assert!(group.wait().unwrap_err().is_timeout());
+    /// ```
     ///
     /// # Blocking
     ///
@@ -140,9 +165,19 @@ impl<E: Send + 'static> ErrGroup<E> {
 
     /// Lets at most `limit` tasks be active at once, from now on. With 0 none can be started.
     ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut group = oxigo::sync::ErrGroup::<()>::new();
+    /// group.set_limit(1); // before the first task
+    /// group.go(|| Ok(()));
+    /// group.go(|| Ok(())); // waits for the end of the first one
+    /// assert_eq!(group.wait(), Ok(()));
+    /// ```
+    ///
     /// # Panics
     ///
-    /// While tasks are active that were started under another limit; when there cannot be room for so many.
+    /// While tasks are active that were started under another limit, and when the limit is so large that memory for it cannot be allocated.
     ///
     /// # Blocking
     ///
@@ -159,8 +194,8 @@ impl<E: Send + 'static> ErrGroup<E> {
         self.places = Some(Arc::new(Places { limit, enter, leave, active: AtomicUsize::new(0) }));
     }
 
-    /// Has the context's [cause](Context::cause) made from the first error, for tasks that are started from now on. It is called in the task that
-    /// failed; if it panics, the task does.
+    /// Sets the function that makes the context's [cause](Context::cause) from the first error, for tasks that are started from now on. It is called
+    /// in the task that failed; if it panics, that task panics.
     ///
     /// # Examples
     ///
@@ -196,10 +231,10 @@ impl<E: Send + 'static> ErrGroup<E> {
         &self.shared.ctx
     }
 
-    /// Starts `task` as a goroutine, waiting first while the limit's number of tasks are active (with a limit of 0: for ever).
+    /// Starts `task` as a goroutine. Before that it waits while as many tasks as the limit allows are active (with a limit of 0, for ever).
     ///
-    /// Called within a task of the same group it waits for a place in the same way, while that task keeps its own: with a limit of 1, or where all
-    /// active tasks do so, for ever, as in Go. [`try_go`](Self::try_go) does not wait.
+    /// If a task of the group calls it, it waits in the same way while that task remains active: with a limit of 1, or if all active tasks do so, for
+    /// ever, as in Go. [`try_go`](Self::try_go) does not wait.
     ///
     /// # Panics
     ///
@@ -220,7 +255,19 @@ impl<E: Send + 'static> ErrGroup<E> {
         self.start(place, task);
     }
 
-    /// Starts `task` as a goroutine if that needs no waiting. False, and `task` dropped, when the limit's number of tasks are active.
+    /// Starts `task` as a goroutine if that needs no waiting. Otherwise, when as many tasks as the limit allows are active, drops `task` and returns
+    /// false.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let group = oxigo::sync::ErrGroup::<()>::with_limit(1);
+    /// let (tx, rx) = oxigo::unbuffered::<()>();
+    /// assert!(group.try_go(move || Ok(rx.recv().unwrap())));
+    /// assert!(!group.try_go(|| Ok(()))); // the first one is still active
+    /// tx.send(()).unwrap();
+    /// assert!(group.wait().is_ok());
+    /// ```
     ///
     /// # Panics
     ///
@@ -278,8 +325,8 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// # Panics
     ///
-    /// Re-raises the first panic of a task, whatever errors there were; not while the caller is unwinding already. Where that is in doubt (see
-    /// [`WaitGroup::wait`]) it is re-raised: a failure is never taken for success.
+    /// Re-raises the first panic of a task, whatever errors there were, unless the caller is unwinding already. Where that is in doubt (see
+    /// [`WaitGroup::wait`]) the panic is re-raised: a failure is never taken for success.
     ///
     /// # Blocking
     ///
@@ -347,7 +394,7 @@ impl Drop for EndContext<'_> {
 /// The cause of the context's end when a task of an [`ErrGroup`] failed, unless [`ErrGroup::set_cause`] says otherwise; the error itself comes
 /// from [`ErrGroup::wait`].
 ///
-/// Its text has that of the error where the group's errors are texts, `std::io::Error`s or `Box<dyn Error + Send + Sync>`.
+/// Its text contains that of the error if the group's errors are strings, `std::io::Error`s or `Box<dyn Error + Send + Sync>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskFailed {
     error: Option<Box<str>>,

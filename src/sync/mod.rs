@@ -16,9 +16,9 @@
 //! | `sync/atomic` | [`std::sync::atomic`] |
 //! | none: parties that wait for each other | [`Barrier`] |
 //!
-//! These park the goroutine that waits, and its worker goes on with others; a plain thread they block. The locks of `std::sync` and `parking_lot`
-//! hold the worker instead. That is harmless where a lock is held for a moment only and never across a wait. Held across one, it can hang the
-//! worker for ever: another goroutine of the worker that wants the lock blocks the thread on which the holder would have to go on.
+//! These park the goroutine that waits, and its worker runs others; a plain thread they block. The locks of `std::sync` and `parking_lot` block the
+//! worker's thread instead. That is harmless if a lock is held for a moment only, and never across a wait. A lock held across a wait can hang the
+//! worker for ever: another goroutine of the worker that wants the lock blocks the thread that the holder needs to go on.
 
 /// A `new` that is `const`, except in models, whose atomics cannot be made in constants.
 macro_rules! const_new {

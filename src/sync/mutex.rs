@@ -89,7 +89,7 @@ pub(super) enum Manner {
     Fair,
 }
 
-/// The lock without a value, for the types of [`lock_api`](https://docs.rs/lock_api/0.4/lock_api/). Users want [`Mutex`].
+/// The lock without a value, for the types of [`lock_api`](https://docs.rs/lock_api/0.4/lock_api/). What programs use is [`Mutex`].
 pub struct RawMutex {
     word: AtomicU32,
     /// Guards `queue`. Under it: a few loads and stores, claims, no wake (L1).
@@ -422,13 +422,13 @@ mod api {
 
     /// Mutual exclusion for a value: one party at a time may use it. Go's `sync.Mutex`, with `parking_lot`'s interface.
     ///
-    /// Not poisoned by panics: a guard that is dropped while unwinding unlocks like any other. A party that comes late may overtake those
-    /// who wait, but nobody for more than about a millisecond: from then on the lock is handed over in order. It is not re-entrant.
+    /// It is not poisoned by panics: a guard that is dropped while unwinding unlocks like any other. A party that comes later may overtake those who
+    /// wait; once somebody has been overtaken for about a millisecond, the lock is handed over in order. It is not re-entrant.
     ///
     /// The methods are [those of `lock_api::Mutex`](https://docs.rs/lock_api/0.4/lock_api/struct.Mutex.html):
     ///
     /// - `new(value)`: not locked.
-    /// - `lock()`: waits until the lock is free and gives a guard.
+    /// - `lock()`: waits until the lock is free and returns a guard.
     /// - `try_lock()`: a guard, if the lock is free now.
     /// - `try_lock_for(duration)`, `try_lock_until(instant)`: wait for so long at most.
     /// - `lock_ctx(&ctx)`: waits until `ctx` ends at the latest; import [`MutexCtx`](crate::sync::MutexCtx).
@@ -460,7 +460,7 @@ mod api {
     /// thread. `try_lock` and unlocking do neither.
     pub type Mutex<T> = lock_api::Mutex<RawMutex, T>;
 
-    /// Keeps a [`Mutex`] locked until it is dropped, and leads to its value.
+    /// Keeps a [`Mutex`] locked until it is dropped, and gives access to its value.
     ///
     /// # Examples
     ///
@@ -475,7 +475,7 @@ mod api {
     /// ```
     pub type MutexGuard<'a, T> = lock_api::MutexGuard<'a, RawMutex, T>;
 
-    /// A [`MutexGuard`] that leads to a part of the value. Made by `MutexGuard::map`.
+    /// A [`MutexGuard`] that gives access to a part of the value. Made by `MutexGuard::map`.
     ///
     /// # Examples
     ///
@@ -490,7 +490,7 @@ mod api {
     /// ```
     pub type MappedMutexGuard<'a, T> = lock_api::MappedMutexGuard<'a, RawMutex, T>;
 
-    /// A guard that owns its [`Mutex`] by an `Arc`. Made by `Mutex::lock_arc`; with the feature `arc_lock`.
+    /// A guard that owns its [`Mutex`] through an `Arc`. Made by `Mutex::lock_arc`; with the feature `arc_lock`.
     ///
     /// # Examples
     ///

@@ -31,7 +31,7 @@ const WAITERS: u32 = 4;
 
 const POISONED_ONCE: &str = "Once instance has previously been poisoned";
 
-/// How a [`Once`] stands.
+/// The state of a [`Once`].
 ///
 /// # Examples
 ///
@@ -74,7 +74,7 @@ impl OnceState {
     }
 }
 
-/// Runs a closure once, however many call; the others wait until it has ended. Go's `sync.Once`, with `parking_lot`'s interface.
+/// Runs a closure once, however many callers there are; the others wait until it has ended. Go's `sync.Once`, with `parking_lot`'s interface.
 ///
 /// A closure that panics poisons it. Its own caller gets that panic. Other calls of [`call_once`](Self::call_once), those that were waiting too,
 /// panic with "Once instance has previously been poisoned", until one of [`call_once_force`](Self::call_once_force) succeeds.
@@ -107,7 +107,7 @@ impl std::panic::UnwindSafe for Once {}
 
 impl Once {
     const_new! {
-        /// One that nobody has run.
+        /// A `Once` that has not been run.
         ///
         /// # Blocking
         ///
@@ -117,7 +117,7 @@ impl Once {
         }
     }
 
-    /// How it stands. Whoever sees `Done` sees what the closure did.
+    /// Its state. Whoever sees `Done` also sees the effects of the closure.
     ///
     /// # Blocking
     ///
@@ -132,7 +132,7 @@ impl Once {
         }
     }
 
-    /// Runs `f`, if nobody has; returns when it has been run.
+    /// Runs `f` if nobody has run one; returns when the closure that was run has ended.
     ///
     /// # Examples
     ///
@@ -160,7 +160,7 @@ impl Once {
         }
     }
 
-    /// Like [`call_once`](Self::call_once), but also runs `f` when it is poisoned; `f` is told how it stands.
+    /// Like [`call_once`](Self::call_once), but also runs `f` when it is poisoned; `f` is given the state.
     ///
     /// # Examples
     ///
@@ -196,7 +196,7 @@ impl Once {
         self.is_done()
     }
 
-    /// Waits until it has been run, whoever does.
+    /// Waits until somebody has run it.
     ///
     /// # Examples
     ///

@@ -14,10 +14,10 @@ use std::{
 use super::once::Once;
 use crate::runtime::present;
 
-/// A place that is written once. As `std::sync::OnceLock`, for goroutines.
+/// A place that is written once. Like `std::sync::OnceLock`, for goroutines.
 ///
-/// It is not poisoned. When a closure panics its own caller gets that panic, the place stays empty, and the next caller, or one of those that
-/// were waiting, runs its own closure.
+/// It is not poisoned. When a closure panics, its own caller gets that panic and the place stays empty; the next caller, or one of those that were
+/// waiting, runs its own closure.
 ///
 /// # Examples
 ///
@@ -69,7 +69,7 @@ impl<T> OnceLock<T> {
         Some(unsafe { value.assume_init_ref() })
     }
 
-    /// The value, if it is there, to change.
+    /// The value, if it is there, mutably.
     ///
     /// # Blocking
     ///
@@ -86,7 +86,7 @@ impl<T> OnceLock<T> {
     ///
     /// # Errors
     ///
-    /// Gives `value` back when there is one already.
+    /// Returns `value` if there is one already.
     ///
     /// # Blocking
     ///
@@ -97,7 +97,7 @@ impl<T> OnceLock<T> {
         value.map_or(Ok(()), Err)
     }
 
-    /// The value; `f` makes it if it is not there. Of several callers one makes it, the others wait.
+    /// Returns the value; if it is not there, `f` makes it. Of several callers one makes it, and the others wait.
     ///
     /// # Examples
     ///
@@ -132,7 +132,7 @@ impl<T> OnceLock<T> {
         place.write(value);
     }
 
-    /// Waits until the value is there, whoever puts it in.
+    /// Waits until somebody has put the value in.
     ///
     /// # Examples
     ///
@@ -233,7 +233,7 @@ impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     }
 }
 
-/// A value that its closure makes at first use. As `std::sync::LazyLock`, for goroutines.
+/// A value that is made by a closure at first use. Like `std::sync::LazyLock`, for goroutines.
 ///
 /// # Examples
 ///
@@ -285,7 +285,7 @@ impl<T, F> LazyLock<T, F> {
         this.value.get()
     }
 
-    /// The value, if it has been made, to change.
+    /// The value, if it has been made, mutably.
     ///
     /// # Examples
     ///
@@ -319,7 +319,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         }
     }
 
-    /// Makes the value, if it is not there, and gives it.
+    /// Makes the value, if it is not there, and returns it.
     ///
     /// # Examples
     ///
@@ -351,7 +351,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         this.value.get().expect("done")
     }
 
-    /// Makes the value, if it is not there, and gives it to change.
+    /// Makes the value, if it is not there, and returns it mutably.
     ///
     /// # Examples
     ///

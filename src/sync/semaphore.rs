@@ -69,7 +69,7 @@ impl Semaphore {
         ///
         /// # Panics
         ///
-        /// When `size` is more than [`MAX_PERMITS`](Self::MAX_PERMITS). In a `const` or `static` that is an error of compiling.
+        /// When `size` is more than [`MAX_PERMITS`](Self::MAX_PERMITS). In a `const` or `static` that is a compile-time error.
         ///
         /// # Blocking
         ///
@@ -100,7 +100,8 @@ impl Semaphore {
         Permit { semaphore: self, n }
     }
 
-    /// Takes `n` permits if they are free and nobody waits. None too when that is more than the semaphore has, as with Go's `TryAcquire`.
+    /// Takes `n` permits if they are free and nobody waits; otherwise returns `None`, also if `n` is more than the semaphore has, as Go's
+    /// `TryAcquire` does.
     ///
     /// # Examples
     ///
@@ -147,7 +148,7 @@ impl Semaphore {
         self.take(n, Until::deadline(Some(deadline))).then(|| Permit { semaphore: self, n })
     }
 
-    /// Like [`acquire`](Self::acquire), but gives a permit that keeps the semaphore alive.
+    /// Like [`acquire`](Self::acquire), but the permit holds an `Arc` of the semaphore, where the other one borrows it.
     ///
     /// # Examples
     ///
@@ -179,7 +180,7 @@ impl Semaphore {
         self.owned(n)
     }
 
-    /// Like [`try_acquire`](Self::try_acquire), but gives a permit that keeps the semaphore alive.
+    /// Like [`try_acquire`](Self::try_acquire), but the permit holds an `Arc` of the semaphore, where the other one borrows it.
     ///
     /// # Examples
     ///
@@ -208,7 +209,7 @@ impl Semaphore {
         self.try_take(n).then(|| self.owned(n))
     }
 
-    /// Like [`acquire_timeout`](Self::acquire_timeout), but gives a permit that keeps the semaphore alive.
+    /// Like [`acquire_timeout`](Self::acquire_timeout), but the permit holds an `Arc` of the semaphore, where the other one borrows it.
     ///
     /// # Panics
     ///
@@ -222,7 +223,7 @@ impl Semaphore {
         self.take(n, Until::deadline(present::after(timeout))).then(|| self.owned(n))
     }
 
-    /// Like [`acquire_deadline`](Self::acquire_deadline), but gives a permit that keeps the semaphore alive.
+    /// Like [`acquire_deadline`](Self::acquire_deadline), but the permit holds an `Arc` of the semaphore, where the other one borrows it.
     ///
     /// # Panics
     ///
@@ -241,7 +242,7 @@ impl Semaphore {
         OwnedPermit { semaphore: Arc::clone(self), n }
     }
 
-    /// Like [`acquire`](Self::acquire), but gives up when `ctx` ends. A context that has ended already comes before permits that are free.
+    /// Like [`acquire`](Self::acquire), but gives up when `ctx` ends. If the context has ended already, permits that are free are not taken.
     ///
     /// # Examples
     ///
@@ -274,7 +275,7 @@ impl Semaphore {
         Ok(Permit { semaphore: self, n })
     }
 
-    /// Like [`acquire_ctx`](Self::acquire_ctx), but gives a permit that keeps the semaphore alive.
+    /// Like [`acquire_ctx`](Self::acquire_ctx), but the permit holds an `Arc` of the semaphore, where the other one borrows it.
     ///
     /// # Errors
     ///

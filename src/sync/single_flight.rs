@@ -52,7 +52,7 @@ impl<V> Drop for OutcomeGuard<'_, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
-    /// No call is running.
+    /// An object in which no call is running.
     ///
     /// # Blocking
     ///
@@ -61,14 +61,14 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
         Self { calls: LazyLock::new(Mutex::default) }
     }
 
-    /// Runs `f` and gives its value, or, while a call with an equal key is running, waits for that one's. The flag says whether more than one
-    /// got this value.
+    /// Runs `f` and returns its value; but if a call with an equal key is running, waits for it and returns that call's value. The flag says whether
+    /// more than one caller got this value.
     ///
     /// # Panics
     ///
     /// When the call panics: its own caller gets that panic, with its payload. The others get a panic of their own with the text "the call that this
-    /// one shares has panicked: …", which ends with the first one's text if that had one. A panic of the key's `Hash` or `Eq` goes through
-    /// to its caller; at the end of a call it is the call's.
+    /// one shares has panicked: …", which ends with the first one's text if that had one. A panic of the key's `Hash` or `Eq` goes through to its
+    /// caller; one at the end of a call counts as the call's.
     ///
     /// # Blocking
     ///
@@ -120,7 +120,7 @@ impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
         }
     }
 
-    /// Lets the next [`work`](Self::work) with this key run anew, though a call may be running.
+    /// Makes the next [`work`](Self::work) with this key run its own call, even if one is running now.
     ///
     /// # Blocking
     ///

@@ -31,8 +31,8 @@ use crate::runtime::{panics, refuses_new};
 
 /// Waits for a collection of goroutines to finish; Go's `sync.WaitGroup`.
 ///
-/// Of a group that is dropped without a wait nobody gets the panics of its goroutines; they have been printed, as every goroutine's are (with
-/// [`PanicPolicy::Abort`](crate::PanicPolicy::Abort) one ends the process). The goroutines go on.
+/// If a group is dropped without a wait, its goroutines go on, and nobody receives their panics; these have been printed, as every goroutine's are
+/// (with [`PanicPolicy::Abort`](crate::PanicPolicy::Abort) a panic ends the process).
 ///
 /// It is not `Clone`: share it by reference in a [`scope`](crate::scope()), by `Arc`, or hand out [guards](Self::guard).
 ///
@@ -53,7 +53,7 @@ use crate::runtime::{panics, refuses_new};
 /// assert_eq!(sum.load(Ordering::Relaxed), 10);
 /// ```
 ///
-/// A copy would be a second count:
+/// A clone would be a second count:
 ///
 /// ```compile_fail,E0599
 /// let tasks = oxigo::WaitGroup::new();
@@ -195,15 +195,15 @@ impl WaitGroup {
         Self::default()
     }
 
-    /// Adds `delta`, which may be negative, to the count. At zero all who wait are released.
+    /// Adds `delta`, which may be negative, to the count. When the count becomes zero, all who wait are released.
     ///
-    /// Add before the goroutine that will be done is started, not in it.
+    /// Call this before you start the goroutine that calls [`done`](Self::done), not in that goroutine.
     ///
     /// # Panics
     ///
     /// With "negative WaitGroup counter" when the count would fall below zero, and with "WaitGroup counter overflow" when it would exceed
-    /// [`isize::MAX`]; it stays as it was. (Adding from zero before all who were released have returned is misuse, which the late `wait` reports
-    /// with a panic of its own.)
+    /// [`isize::MAX`]; it stays as it was. (It is misuse to add from zero before everybody who was released has returned; the `wait` that has not
+    /// returned then panics.)
     ///
     /// # Blocking
     ///
@@ -227,7 +227,7 @@ impl WaitGroup {
         self.inner.add(-1);
     }
 
-    /// Adds one; the guard takes it back when it is dropped, wherever that is and however.
+    /// Adds one to the count; the guard takes it back when it is dropped, wherever and however that happens.
     ///
     /// # Examples
     ///
@@ -250,14 +250,14 @@ impl WaitGroup {
         DoneGuard { inner: self.inner.clone() }
     }
 
-    /// Adds one, starts `f` as a goroutine, and takes one back when it has ended.
+    /// Adds one to the count, starts `f` as a goroutine, and takes one back when it has ended.
     ///
-    /// When `f` panics, the first [`wait`](Self::wait) re-raises its panic after all others are done. When its runtime is dropped before
-    /// `f` has started, that is a failure too.
+    /// If `f` panics, the first [`wait`](Self::wait) re-raises that panic, after all others are done. It counts as a panic, too, if the runtime is
+    /// dropped before `f` has started.
     ///
     /// # Panics
     ///
-    /// When no goroutine can be started; the count is as before then.
+    /// When no goroutine can be started; the count is then as before.
     ///
     /// # Blocking
     ///
@@ -280,13 +280,14 @@ impl WaitGroup {
     ///
     /// # Panics
     ///
-    /// Re-raises the first panic of a goroutine started with [`go`](Self::go); other waits of the same group panic with a text that names
-    /// the goroutine. Not while the caller is unwinding already. Nor where the caller has caught a panic of its own by `catch_unwind` while
-    /// another goroutine of its worker waits in a `Drop` during a panic, which cannot be told from that: standard error is told then.
+    /// Re-raises the first panic of a goroutine that was started with [`go`](Self::go); other waits of the same group panic with a text that names
+    /// the goroutine. It does not panic while the caller is unwinding already. Nor does it where that cannot be told: after the caller has caught a
+    /// panic of its own with `catch_unwind`, while another goroutine of its worker waits in a `Drop` during a panic. Then a message on standard error
+    /// says so.
     ///
     /// Once that panic has been re-raised, every later wait panics with that text too, until an [`add`](Self::add) from zero begins a new round.
     ///
-    /// With "WaitGroup is reused before previous wait has returned" when the count was zero, and has been raised again before this wait has
+    /// Panics with "WaitGroup is reused before previous wait has returned" when the count was zero and has been raised again before this wait has
     /// returned.
     ///
     /// # Blocking
@@ -298,7 +299,7 @@ impl WaitGroup {
         debug_assert!(done);
     }
 
-    /// Like [`wait`](Self::wait), but waits at most `timeout`. False when that has passed before the count was zero.
+    /// Like [`wait`](Self::wait), but waits at most `timeout`. Returns false if the time has passed before the count was zero.
     ///
     /// # Examples
     ///
@@ -325,7 +326,7 @@ impl WaitGroup {
         self.wait_until(Until::deadline(present::after(timeout)))
     }
 
-    /// Like [`wait`](Self::wait), but waits until `deadline` at the latest. False when that has passed before the count was zero.
+    /// Like [`wait`](Self::wait), but waits until `deadline` at the latest. Returns false if the time has passed before the count was zero.
     ///
     /// # Examples
     ///
@@ -368,8 +369,8 @@ impl WaitGroup {
     ///
     /// # Errors
     ///
-    /// Why the context has ended, when it had before the count was zero, or before this was called: also if the count is zero then. A failure is
-    /// kept for another wait.
+    /// Why the context has ended, if it did so before the count was zero, or before this was called, even if the count is zero then. A panic of a
+    /// goroutine is kept for another wait.
     ///
     /// # Panics
     ///

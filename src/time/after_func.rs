@@ -16,10 +16,9 @@ use crate::{
 
 /// Starts `f` in a goroutine of its own after `duration`; Go's `time.AfterFunc`.
 ///
-/// It runs on the runtime of the caller, or on the default one. A function that takes long delays no other timer. Dropping the handle
-/// leaves the function to run; [`AfterFunc::stop`] prevents it. When that runtime has been dropped by then, or has no stack left, the
-/// function is dropped without having run; the latter is told on standard error, with the limit that was reached. After zero it starts at once,
-/// as by [`go`](crate::go()), and cannot be stopped.
+/// It runs on the runtime of the caller, or on the default one. A function that takes long does not delay other timers. Dropping the handle does not
+/// stop the function; [`AfterFunc::stop`] does. If that runtime has been dropped when the time has come, or has no stack left, the function is
+/// dropped without having run; in the latter case standard error tells which limit was reached. With a duration of zero it starts at once, as with [`go`](crate::go()), and cannot be stopped.
 ///
 /// # Examples
 ///
@@ -57,9 +56,9 @@ where
     AfterFunc(Kind::Alarm(Alarm::set(alarm::deadline(duration), move || home.go(f))))
 }
 
-/// A function that is to run later: made by [`after_func`] and by [`Context::after_func`](crate::context::Context::after_func).
+/// A function that runs later: made by [`after_func`] and by [`Context::after_func`](crate::context::Context::after_func).
 ///
-/// Dropping it leaves the function to run.
+/// Dropping it does not stop the function.
 pub struct AfterFunc(Kind);
 
 enum Kind {
@@ -77,9 +76,9 @@ impl AfterFunc {
         Self(Kind::Context(registration))
     }
 
-    /// Prevents the function from running. True when it did; false when the function was started or stopped before.
+    /// Keeps the function from running. Returns true if it has done so, and false if the function has been started or stopped before.
     ///
-    /// After true the function never runs, and has been dropped. After false it may still be running: this does not wait for it.
+    /// If this returns true, the function never runs, and has been dropped. If false, it may still be running: this does not wait for it.
     ///
     /// # Blocking
     ///

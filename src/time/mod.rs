@@ -29,9 +29,10 @@ use crate::{
     runtime::{park, present, wait::Reason},
 };
 
-/// Receives a value, waiting for `duration` at most: the `select!` over a receiver and [`after`] that is written most often.
+/// Receives a value, waiting for `duration` at most: the most frequent `select!` over a receiver and [`after`].
 ///
-/// The same as [`rx.recv_timeout(duration)`](Receiver::recv_timeout). For a goroutine's result, have it send it.
+/// The same as [`rx.recv_timeout(duration)`](Receiver::recv_timeout). To wait for a goroutine's result with a limit, use
+/// [`JoinHandle::join_timeout`](crate::JoinHandle::join_timeout).
 ///
 /// # Examples
 ///
@@ -58,9 +59,9 @@ pub fn timeout<T>(duration: Duration, receiver: &Receiver<T>) -> Result<T, RecvT
     receiver.recv_timeout(duration)
 }
 
-/// What time it is: everybody's time, as [`Instant::now`] tells it; in a bubble of [`synctest`](crate::synctest), the bubble's.
+/// The time now: as [`Instant::now`], but in a bubble of [`synctest`](crate::synctest) the bubble's time.
 ///
-/// Code that is to be tested in a bubble takes this in place of `Instant::now`.
+/// Code that is to be tested in a bubble uses this in place of `Instant::now`.
 ///
 /// # Examples
 ///
@@ -85,11 +86,11 @@ pub fn now() -> Instant {
     present::now()
 }
 
-/// Waits for `duration`, not less: on Linux some 0.1 ms longer where the worker has nothing else to do, and up to a millisecond or more where it
-/// has, since a worker that always has a goroutine to run looks at its timers once a millisecond.
+/// Waits for `duration`, and never less. On Linux it takes some 0.1 ms longer if the worker has nothing else to do, and up to a millisecond or more
+/// if it has, since a worker that always has a goroutine to run looks at its timers once a millisecond.
 ///
-/// A duration of zero returns at once, and counts towards the slice as any operation does that did not have to wait. One that the clock cannot
-/// count to waits for ever.
+/// With a duration of zero it returns at once; like any operation that did not have to wait, it yields when the goroutine's slice is used up. A
+/// duration that is too long for the clock means for ever.
 ///
 /// # Examples
 ///
@@ -114,7 +115,7 @@ pub fn sleep(duration: Duration) {
     }
 }
 
-/// Waits until `deadline` has come; returns at once when it has passed.
+/// Waits until `deadline`; returns at once if it has passed.
 ///
 /// # Examples
 ///

@@ -39,7 +39,7 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// A timer that fires after `duration`; one that the clock cannot count to never fires.
+    /// A timer that fires after `duration`; if that is too long for the clock, it never fires.
     ///
     /// # Blocking
     ///
@@ -49,7 +49,7 @@ impl Timer {
         Self { receiver: ends::timer(present::after(duration), None) }
     }
 
-    /// Where the time is received.
+    /// The receiver of the time.
     ///
     /// # Blocking
     ///
@@ -58,7 +58,8 @@ impl Timer {
         &self.receiver
     }
 
-    /// Disarms the timer. True when that prevented a value from being received: it was armed, or had fired and not been read.
+    /// Disarms the timer. Returns true if that has kept a value from being received: if the timer was armed, or had fired and its value was not
+    /// received yet.
     ///
     /// No value can be received after this returns, until the timer is [reset](Self::reset). Whoever waits on the receiver goes on waiting.
     ///
@@ -69,7 +70,7 @@ impl Timer {
         self.receiver.disarm_timer()
     }
 
-    /// Has the timer fire after `duration` from now. Returns what [`stop`](Self::stop) would have.
+    /// Makes the timer fire after `duration` from now. Returns what [`stop`](Self::stop) would have returned.
     ///
     /// No value of the old setting can be received after this returns. Whoever waits on the receiver waits for the new time.
     ///
@@ -95,9 +96,8 @@ impl fmt::Debug for Timer {
 
 /// Sends the time again and again, a period apart; Go's `time.Ticker`.
 ///
-/// A slow receiver loses ticks: at most one waits to be read, and those that come after keep to the grid. Each value is the time at which
-/// its tick was due. Every method takes `&self`.
-/// Dropping the ticker stops it, also for clones of its receiver. The channel never closes.
+/// A slow receiver loses ticks: at most one waits to be received, and later ticks still come at whole multiples of the period. Each value is the time
+/// at which its tick was due. Every method takes `&self`. Dropping the ticker stops it, also for clones of its receiver. The channel never closes.
 ///
 /// An arm of `select!` takes the ticker itself: `recv(ticker)` is `recv(ticker.receiver())`.
 ///
@@ -133,7 +133,7 @@ impl Ticker {
         Self { receiver: ends::timer(first_tick(period), Some(period)) }
     }
 
-    /// Where the ticks are received.
+    /// The receiver of the ticks.
     ///
     /// # Blocking
     ///
@@ -142,7 +142,8 @@ impl Ticker {
         &self.receiver
     }
 
-    /// Stops the ticks, an unread one included. Whoever waits on the receiver goes on waiting; [`reset`](Self::reset) starts anew.
+    /// Stops the ticks, and drops one that has not been received. Whoever waits on the receiver goes on waiting; [`reset`](Self::reset) starts the
+    /// ticks again.
     ///
     /// # Blocking
     ///
@@ -151,7 +152,7 @@ impl Ticker {
         self.receiver.disarm_timer();
     }
 
-    /// Has the ticks come every `period` from now on. No tick of the old setting can be received after this returns.
+    /// Makes a tick come every `period` from now on. No tick of the old setting can be received after this returns.
     ///
     /// # Panics
     ///

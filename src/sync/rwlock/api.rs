@@ -197,17 +197,17 @@ unsafe impl lock_api::RawRwLockUpgradeTimed for RawRwLock {
 
 /// Many readers or one writer of a value. Go's `sync.RWMutex`, with `parking_lot`'s interface.
 ///
-/// A writer that waits holds back new readers; when a writer leaves, the readers that wait come in before the next writer. So neither
-/// kind starves, and a goroutine must not take a second read lock with `read` (a writer may have come in between): that is what
-/// `read_recursive` is for. Not poisoned by panics.
+/// A writer that waits holds back new readers; when a writer leaves, the readers that wait come in before the next writer. So neither kind starves. A
+/// goroutine that has a read lock must not take a second one with `read`, since a writer may have begun to wait in between, which would be a
+/// deadlock; that is what `read_recursive` is for. The lock is not poisoned by panics.
 ///
 /// The methods are [those of `lock_api::RwLock`](https://docs.rs/lock_api/0.4/lock_api/struct.RwLock.html):
 ///
 /// - `new(value)`: held by nobody.
-/// - `read()`, `write()`: wait for the lock and give a guard.
+/// - `read()`, `write()`: wait for the lock and return a guard.
 /// - `try_read()`, `try_write()`: a guard, if that needs no waiting.
 /// - `try_read_for(duration)`, `try_write_for(duration)`, and with `_until(instant)`: wait for so long at most.
-/// - `read_recursive()`, with the same `try_` forms: a read lock also while a writer waits.
+/// - `read_recursive()`, with the same `try_` forms: a read lock, even while a writer waits.
 /// - `read_ctx(&ctx)`, `upgradable_read_ctx(&ctx)`, `write_ctx(&ctx)`: wait until `ctx` ends at the latest; import
 ///   [`RwLockCtx`](crate::sync::RwLockCtx).
 /// - `is_locked()`, `is_locked_exclusive()`: whether somebody holds it now; whether a writer does.
@@ -295,7 +295,7 @@ pub type RwLockWriteGuard<'a, T> = lock_api::RwLockWriteGuard<'a, RawRwLock, T>;
 /// `try_with_upgraded` and downgrading do neither.
 pub type RwLockUpgradableReadGuard<'a, T> = lock_api::RwLockUpgradableReadGuard<'a, RawRwLock, T>;
 
-/// A [`RwLockReadGuard`] that leads to a part of the value. Made by `RwLockReadGuard::map`.
+/// A [`RwLockReadGuard`] that gives access to a part of the value. Made by `RwLockReadGuard::map`.
 ///
 /// # Examples
 ///
@@ -308,7 +308,7 @@ pub type RwLockUpgradableReadGuard<'a, T> = lock_api::RwLockUpgradableReadGuard<
 /// ```
 pub type MappedRwLockReadGuard<'a, T> = lock_api::MappedRwLockReadGuard<'a, RawRwLock, T>;
 
-/// A [`RwLockWriteGuard`] that leads to a part of the value. Made by `RwLockWriteGuard::map`.
+/// A [`RwLockWriteGuard`] that gives access to a part of the value. Made by `RwLockWriteGuard::map`.
 ///
 /// # Examples
 ///
@@ -323,7 +323,7 @@ pub type MappedRwLockReadGuard<'a, T> = lock_api::MappedRwLockReadGuard<'a, RawR
 /// ```
 pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, RawRwLock, T>;
 
-/// A read lock that owns its [`RwLock`] by an `Arc`. Made by `RwLock::read_arc`; with the feature `arc_lock`.
+/// A read lock that owns its [`RwLock`] through an `Arc`. Made by `RwLock::read_arc`; with the feature `arc_lock`.
 ///
 /// # Examples
 ///
@@ -338,7 +338,7 @@ pub type MappedRwLockWriteGuard<'a, T> = lock_api::MappedRwLockWriteGuard<'a, Ra
 #[cfg(feature = "arc_lock")]
 pub type ArcRwLockReadGuard<T> = lock_api::ArcRwLockReadGuard<RawRwLock, T>;
 
-/// A write lock that owns its [`RwLock`] by an `Arc`. Made by `RwLock::write_arc`; with the feature `arc_lock`.
+/// A write lock that owns its [`RwLock`] through an `Arc`. Made by `RwLock::write_arc`; with the feature `arc_lock`.
 ///
 /// # Examples
 ///
@@ -355,7 +355,7 @@ pub type ArcRwLockReadGuard<T> = lock_api::ArcRwLockReadGuard<RawRwLock, T>;
 #[cfg(feature = "arc_lock")]
 pub type ArcRwLockWriteGuard<T> = lock_api::ArcRwLockWriteGuard<RawRwLock, T>;
 
-/// An upgradable lock that owns its [`RwLock`] by an `Arc`. Made by `RwLock::upgradable_read_arc`; with the feature `arc_lock`.
+/// An upgradable lock that owns its [`RwLock`] through an `Arc`. Made by `RwLock::upgradable_read_arc`; with the feature `arc_lock`.
 ///
 /// # Examples
 ///

@@ -58,7 +58,7 @@ const ROUNDS: u32 = 4;
 
 type Gate<'a> = Guard<'a, ()>;
 
-/// The lock without a value, for the types of [`lock_api`](https://docs.rs/lock_api/0.4/lock_api/). Users want [`RwLock`].
+/// The lock without a value, for the types of [`lock_api`](https://docs.rs/lock_api/0.4/lock_api/). What programs use is [`RwLock`].
 pub struct RawRwLock {
     word: AtomicUsize,
     /// Guards the queues. Under it: a few loads and stores, claims, no wake (L1).

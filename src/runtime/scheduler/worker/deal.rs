@@ -1,12 +1,11 @@
 //! Dealing: goroutines that are started together are spread over the workers that have time.
 //!
-//! - B5: a worker that is out of started goroutines starts its fresh closures one after the other, far sooner than a worker that sleeps gets up
-//!   to take some. Where they wait before they work, like the stages of a pipeline, all would stay here for good. So when `KEPT` of them have started
-//!   and have not ended, it deals as many of the oldest to each worker that has time as it has itself, one to each in turn. A few talk faster on one
-//!   worker, and stay; but where closures that were taken lately had long first turns, they are shared at once. So are twins, closures of one type that
-//!   were made in one place, when the first of them waits to be given work, or has worked for long: they are a pool, or stages, and have more to do
-//!   than to talk.
-//!   Goroutines that make others divide their work already: then the count begins anew.
+//! - B5: a worker that is out of started goroutines starts its fresh closures one after the other, far sooner than a sleeping worker gets up to take
+//!   some. If they wait before they work, like the stages of a pipeline, all would stay here for good. So when `KEPT` of them have started and have
+//!   not ended, the worker deals the oldest to the workers that have time, one to each in turn, until each has as many as it has itself. A few talk
+//!   faster on one worker, and stay; but if closures that other workers took lately had long first turns, a few are shared at once. So are twins,
+//!   closures of one type that were made in one place, when the first of them waits to be given work, or has worked for long: they are a pool, or
+//!   stages, and have more to do than to talk. Goroutines that make others divide their work already: then the count begins anew.
 
 use std::{
     cell::{Cell, Ref, RefCell},

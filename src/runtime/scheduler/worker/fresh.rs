@@ -1,19 +1,19 @@
 //! Fresh closures: which one is started next, and where.
 //!
-//! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at
-//!   most every other round, and only where no other worker is less loaded that will come for them: one that sleeps is woken, one that is awake
-//!   takes them when it is out of work, and one now and then when it never is and has clearly less to do, and one that a goroutine has held for so long
-//!   does not count. What nobody has come for in `LEFT_TICKS`, and what is more than `LEFT_MOST`, starts here all the same; beside more than
-//!   `LEFT_LOAD` others that are ready only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`. Where there are a few that
-//!   compute, one more makes a difference: then whoever has fewer looks at each tick.
-//! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures
-//!   (at least `MANY`), or over any that wait by B1, others may take them, one at a time, the oldest. Fewer are taken only from an owner that has
-//!   stood still for a while (`STALL`), and very many in batches: one that comes to scheduling points quickly starts them itself after `PATIENCE` of
-//!   those (and at once when one yields that is alone, unless another worker has time), unless it has a crowd (B4, [`shed`](super::shed)). If those
-//!   were not quick, somebody is woken. What was placed by a hint is left to its worker unless that one stands still for long (`STALL_PLACED`), or was
-//!   notified and does not get up ([`Processor::is_late`]).
-//! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest
-//!   connections, of those that have as many to the one with the fewest goroutines, and rather stays than goes.
+//! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at most
+//!   every other round, and only where no less loaded worker will come for them. A worker that sleeps is woken for them; one that is awake takes them
+//!   when it is out of work, and takes one now and then if it is never out of work but has clearly less to do; one that a goroutine has held for long
+//!   does not count. What nobody has come for in `LEFT_TICKS`, and what is in excess of `LEFT_MOST`, starts here all the same; but where more than
+//!   `LEFT_LOAD` goroutines are ready, only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`. Where only a few goroutines
+//!   compute, one more makes a difference: then a worker that has fewer looks at each tick.
+//! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures (at least
+//!   `MANY`), or over any that have waited by B1, others may take them, the oldest first, one at a time; very many are taken in batches. Fewer than
+//!   `MANY` are taken only from an owner that has stood still for a while (`STALL`). An owner that comes to scheduling points quickly starts them
+//!   itself after `PATIENCE` of those points (and at once when its only goroutine yields, unless another worker has time), unless it has a crowd (B4,
+//!   [`shed`](super::shed)). If the points were not quick, a sleeper is woken. What was placed by a hint is left to its worker unless that one stands
+//!   still for long (`STALL_PLACED`), or was notified and does not get up ([`Processor::is_late`]).
+//! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
+//!   among those to the one with the fewest goroutines; if that includes the worker that accepted, it stays there.
 
 use std::{
     sync::atomic::Ordering::Relaxed,

@@ -1,20 +1,21 @@
-//! A worker with nothing to do lends its core to another one that has lost its own, and one that has just got up leaves it to who woke it.
+//! A worker with nothing to do lends its core to another one that has lost its own, and a worker that has just got up leaves the core to whoever woke
+//! it.
 //!
-//! A worker's connections wait while its thread is off its core, since nobody else may run its goroutines. With a peer on the same machine that
-//! always has something to do, the kernel leaves the two on one core, each for slices of milliseconds, though another core has nothing to do now
-//! and then: it balances seldom, and not for pauses as short as a server's. So a worker that is out of work looks whether another one stands
-//! still and does not run, and has the kernel move that one's thread here, by allowing it this core alone for a moment.
+//! A worker's connections wait while its thread has no core, since nobody else may run its goroutines. If a peer on the same machine always has
+//! something to do, the kernel leaves the two on one core, each for slices of milliseconds, although another core has nothing to do now and then: it
+//! balances seldom, and not for pauses as short as a server's. So a worker that is out of work looks for another worker that stands still and does
+//! not run, and has the kernel move that one's thread here, by allowing it only this core for a moment.
 //!
-//! What the thread starts would inherit that mask for good, be it threads or processes, so it must not go on with it. It is interrupted before, and
-//! its handler lets it go on with its whole mask only ([`Lending`](super::super::lending)). Whoever waits for a core with the signal pending starts
-//! nothing before that: the kernel runs the handler before the next instruction, and does not let a thread with a signal clone itself.
-//! Unless it blocks the signal, as the C library does where it starts a thread or a process: so that is looked at after the signal was sent, and such a
-//! thread is left alone. What remains is who has lost its core inside of `clone` itself, between the kernel's look at signals and its copy of the
-//! mask, a few hundred instructions later: nobody outside can tell it from others that wait for a core.
+//! Threads and processes that the moved thread starts would inherit that mask for good, so it must not go on with it. It is interrupted first, and
+//! its signal handler lets it go on only with its whole mask ([`Lending`](super::super::lending)). A thread that waits for a core with the signal
+//! pending starts nothing before that: the kernel runs the handler before the thread's next instruction, and does not let a thread with a pending signal
+//! clone itself. Unless the thread blocks the signal, as the C library does while it starts a thread or a process: so that is checked after the signal
+//! was sent, and such a thread is left alone. One case remains: a thread that has lost its core inside of `clone` itself, between the kernel's look at
+//! signals and its copy of the mask, a few hundred instructions later. Nobody outside can tell it from others that wait for a core.
 //!
-//! A worker that is notified may get up on the very core that it was notified from, though another one has nothing to do: the notifier is then off it for
-//! a millisecond, most often just when it has too much to do. So the one that gets up goes to another core, by not allowing itself this one for a moment.
-//! Which of the others has nothing to do it does not know, but for those that its runtime's workers use.
+//! A worker that is notified may get up on the very core that its notifier runs on, although another core has nothing to do. The notifier then loses
+//! its core for a millisecond, most often just when it has too much to do. So the one that gets up goes to another core, by forbidding itself this
+//! one for a moment. It does not know which of the other cores has nothing to do; it only avoids those that workers of its runtime use.
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::LendCore;

@@ -12,15 +12,15 @@
 //! 1. the hand-off slot: the goroutine that the last one woke. It inherits the rest of that one's slice (operations and ticks), so
 //!    that a pair that talks stays together but cannot starve the queue;
 //! 2. the private run queue, fed by local wakes, the inbox, timers and the poller, in the order of [`ready`];
-//! 3. fresh closures, the newest first: depth first keeps few stacks alive. The pool of older ones is what thieves take from. Every few ticks the
-//!    oldest, which somebody who starts one and waits for it, again and again, would keep from its start for ever;
-//! 4. what was given to this worker, the runtime's injector, other workers' oldest closures;
-//! 5. its core given up for a moment when it has connections ([`give_way`]), a short search, then sleep in the poller.
+//! 3. fresh closures, the newest first: depth first keeps few stacks alive. Thieves take from the older ones. Every few ticks the oldest is started
+//!    instead, since a goroutine that starts one and waits for it, again and again, would otherwise keep the older ones from their start for ever;
+//! 4. what was placed with this worker, what lies in the runtime's injector, other workers' oldest closures;
+//! 5. if there is nothing: give up the core for a moment if it has connections ([`give_way`]), search for a short while, then sleep in the poller.
 //!
-//! Every 61st round, and whenever the coarse clock has moved on, a worker first looks at its inbox, timers, poller, and at the
-//! places of 4.
+//! Every 61st round, and whenever the coarse clock has moved on, a worker first looks at its inbox, timers and poller, and at the places of point 4.
 //!
-//! Which closure is started, where, is decided in [`fresh`], [`shed`] and [`deal`]; what a worker does that has nothing to do, in [`rest`](mod@rest).
+//! Which closure is started, and where, is decided in [`fresh`], [`shed`] and [`deal`]; what a worker does when it has nothing to do, in
+//! [`rest`](mod@rest).
 
 mod deal;
 mod fresh;

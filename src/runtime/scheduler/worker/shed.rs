@@ -1,11 +1,11 @@
 //! Shedding: a worker that is short of time leaves what its goroutines start to others that have some.
 //!
-//! - B4: a worker has a crowd while many are ready at each tick and it is never out of work. When that has lasted, and another worker
-//!   rests now and then, fresh closures are not started here after a few scheduling points (B2), however few they are, but left to whoever is out
-//!   of work first. If too many of them come tick after tick, and others rest still, what is started is too small, or talks too much with
-//!   what is here, to keep them busy; then it is as before for a while.
+//! - B4: a worker has a crowd while many goroutines are ready at each tick and it is never out of work. When that has lasted, and another worker
+//!   rests now and then, even a few fresh closures are not started here after some scheduling points (B2), but left to whoever is out of work first.
+//!   If too many of them come tick after tick, and others rest all the same, the goroutines are too small, or talk too much with those here, to keep
+//!   others busy; then nothing is shed for a while.
 //!
-//! Whether thieves come at all, which B1 asks, is seen in the same look.
+//! The same look finds out whether thieves come at all, which B1 needs to know.
 
 use std::{cell::Cell, sync::atomic::Ordering::Relaxed};
 
