@@ -14,14 +14,20 @@ use crate::{
     runtime::{scheduler, threads::Ours},
 };
 
+/// More than this is not kept for a reader who does not come.
+const MOST: usize = 64 * 1024;
+
 /// What is not written yet; none while nobody writes. The lock is a leaf, and nobody writes under it.
 static UNWRITTEN: Mutex<Option<String>> = Mutex::new(None);
 
-/// Has `text` written to standard error soon, after what was given before. Waits for it only where no thread can be started.
+/// Has `text` written to standard error soon, after what was given before; not at all where too much waits already. Waits for it only where no thread can be started.
 pub(crate) fn write_aside(text: String) {
     let mut unwritten = UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(before) = &mut *unwritten {
-        return before.push_str(&text);
+        if before.len() + text.len() <= MOST {
+            before.push_str(&text);
+        }
+        return;
     }
     *unwritten = Some(text);
     drop(unwritten);

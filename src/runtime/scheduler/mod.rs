@@ -31,7 +31,7 @@ mod native {
         inbox::Linked,
         processor::Processor,
         processor::{count, uncount},
-        worker::{Computes, FirstTurns, Worker, steal},
+        worker::{CALL, Computes, FirstTurns, Worker, steal},
     };
     use crate::{
         debug::{
@@ -238,7 +238,7 @@ mod native {
         if let Some(worker) = Worker::current()
             && worker.spend()
         {
-            spend_slow(worker);
+            spend_slow(worker, 1);
         }
     }
 
@@ -248,7 +248,7 @@ mod native {
         if let Some(worker) = Worker::current()
             && worker.spend_call()
         {
-            spend_slow(worker);
+            spend_slow(worker, CALL);
         }
     }
 
@@ -282,12 +282,16 @@ mod native {
     }
 
     #[cold]
-    fn spend_slow(worker: &Worker) {
+    fn spend_slow(worker: &Worker, cost: u32) {
         let Some(slot) = worker.running() else { return };
-        match worker.computes_on(slot) {
+        match worker.computes_on(slot, cost) {
             Computes::GoesOn => return,
             Computes::Interrupted => return switch(slot),
             Computes::No => {}
+        }
+        if cost == CALL {
+            // Those who wait for the poller stand in no queue.
+            worker.look_around_soon();
         }
         if worker.is_alone() && !worker.renew_slice() {
             return;

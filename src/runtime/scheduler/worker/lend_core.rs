@@ -10,8 +10,9 @@
 //! its signal handler lets it go on only with its whole mask ([`Lending`](super::super::lending)). A thread that waits for a core with the signal
 //! pending starts nothing before that: the kernel runs the handler before the thread's next instruction, and does not let a thread with a pending signal
 //! clone itself. Unless the thread blocks the signal, as the C library does while it starts a thread or a process: so that is checked after the signal
-//! was sent, and such a thread is left alone. One case remains: a thread that has lost its core inside of `clone` itself, between the kernel's look at
-//! signals and its copy of the mask, a few hundred instructions later. Nobody outside can tell it from others that wait for a core.
+//! was sent, and such a thread is left alone. Two cases remain: a thread that has lost its core inside of `clone` itself, between the kernel's look at
+//! signals and its copy of the mask, a few hundred instructions later; and one that has lost it inside of the call by which the C library blocks
+//! signals for that, before it took effect. Nobody outside can tell them from others that wait for a core.
 //!
 //! A worker that is notified may get up on the very core that its notifier runs on, although another core has nothing to do. The notifier then loses
 //! its core for a millisecond, most often just when it has too much to do. So the one that gets up goes to another core, by forbidding itself this

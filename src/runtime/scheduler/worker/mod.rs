@@ -75,7 +75,7 @@ const SLICE: u64 = 3;
 /// Set in the budget while one runs that computes (B6): then each operation asks `computes_on`.
 const COMPUTES: u32 = 1 << 31;
 /// What a system call takes of the budget: a peer that answers at once would keep the worker from the others for a whole slice.
-const CALL: u32 = BUDGET / 32;
+pub(crate) const CALL: u32 = BUDGET / 32;
 /// Rounds after which a worker looks at everything else first, as Go's scheduler does.
 const LOOK_AROUND: u32 = 61;
 /// The same for one whose only goroutine yields, which is a much shorter round.
@@ -280,10 +280,7 @@ impl Worker {
         let mut last = None;
         loop {
             match self.next(last.take()) {
-                Some(Next::Started(slot)) => {
-                    self.execute(slot);
-                    last = Some(slot);
-                }
+                Some(Next::Started(slot)) => last = (!self.execute(slot)).then_some(slot),
                 Some(Next::Fresh(task)) => self.start_fresh(task),
                 Some(Next::Taken(task)) => self.start_taken(task),
                 None if self.may_end() => break,
@@ -318,7 +315,10 @@ impl Worker {
         }
         let begin = Instant::now();
         let ended = self.execute_plainly(slot);
-        slot.note_turn(begin.elapsed() >= ready::LONG);
+        // Once it has ended the slot is whoever's.
+        if !ended {
+            slot.note_turn(begin.elapsed() >= ready::LONG);
+        }
         ended
     }
 
@@ -479,25 +479,25 @@ impl Worker {
         self.yielded.set(true);
     }
 
-    /// B6, asked at an operation: a running goroutine that computes goes on until its slice is used up, unless it has woken a prompt one. That one runs
-    /// next, with a slice of its own.
+    /// B6, asked at an operation that takes `cost` of the budget: a running goroutine that computes goes on until its slice is used up, unless it has
+    /// woken a prompt one, which runs next.
     #[cold]
     #[inline(never)]
-    pub(crate) fn computes_on(&self, slot: &'static Slot) -> Computes {
+    pub(crate) fn computes_on(&self, slot: &'static Slot, cost: u32) -> Computes {
         let budget = self.budget.get();
         if budget & COMPUTES == 0 {
             return Computes::No;
         }
         let now = clock::now();
         if self.handoff.get().is_some_and(|woken| !woken.has_long_turns()) {
-            self.budget.set(BUDGET);
-            self.slice_start.set(now);
             self.queue.push_interrupted(slot, now);
             return Computes::Interrupted;
         }
-        let goes_on = budget & !COMPUTES > 1 && now.wrapping_sub(self.slice_start.get()) < SLICE;
-        self.budget.set(if goes_on { budget - 1 } else { 1 });
-        if goes_on { Computes::GoesOn } else { Computes::No }
+        if budget & !COMPUTES > cost && now.wrapping_sub(self.slice_start.get()) < SLICE {
+            self.budget.set(budget - cost);
+            return Computes::GoesOn;
+        }
+        Computes::No
     }
 
     /// Whether anything else is ready here, as far as one look tells.
@@ -513,11 +513,11 @@ impl Worker {
     #[inline]
     pub(crate) fn renew_slice(&self) -> bool {
         let now = clock::now();
-        self.budget.set(BUDGET);
+        self.budget.set(BUDGET | self.budget.get() & COMPUTES);
         self.slice_start.set(now);
         if self.count_round().is_multiple_of(LOOK_AROUND_ALONE) {
             // The clock thread may have no core.
-            self.last_look.set(u64::MAX);
+            self.look_around_soon();
         }
         now != self.last_look.get()
     }
@@ -525,7 +525,7 @@ impl Worker {
     /// Whether the slice lasts for one more operation.
     #[inline]
     fn has_slice_left(&self, now: u64) -> bool {
-        self.budget.get() > 1 && now.wrapping_sub(self.slice_start.get()) < SLICE
+        self.budget.get() & !COMPUTES > 1 && now.wrapping_sub(self.slice_start.get()) < SLICE
     }
 
     /// Counts one scheduling point.
@@ -551,8 +551,7 @@ impl Worker {
         true
     }
 
-    /// Counts one system call that could have parked; true when the slice is used up. Then the worker looks around, since those who wait for
-    /// the poller stand in no queue.
+    /// Counts one system call that could have parked; true when the slice is used up.
     #[inline]
     pub(crate) fn spend_call(&self) -> bool {
         let left = self.budget.get();
@@ -562,8 +561,12 @@ impl Worker {
                 return false;
             }
         }
-        self.last_look.set(u64::MAX);
         true
+    }
+
+    /// Has the worker look around before the next goroutine of its queue.
+    pub(crate) fn look_around_soon(&self) {
+        self.last_look.set(u64::MAX);
     }
 
     /// Arms the timer of the running goroutine.
