@@ -5,11 +5,12 @@
 //!   not ended, the worker deals the oldest to the workers that have time, one to each in turn, until each has as many as it has itself. A few talk
 //!   faster on one worker, and stay; but if closures that other workers took lately had long first turns, a few are shared at once. So are twins,
 //!   closures of one type that were made in one place, when the first of them waits to be given work, or has worked for long: they are a pool, or
-//!   stages, and have more to do than to talk. Goroutines that make others divide their work already: then the count begins anew.
+//!   stages, and have more to do than to talk. A thief leaves half of them to whoever has made them and stands still. Goroutines that make others divide their work already: then the count begins anew.
 
 use std::{
     cell::{Cell, Ref, RefCell},
     ops::Range,
+    ptr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -61,6 +62,9 @@ pub(super) struct Dealing {
     watched: Cell<bool>,
     began: Cell<Option<Instant>>,
     shared: Cell<bool>,
+    /// The goroutine that was taken last, if it waited to be given work; how many of its kind were taken with it, and left.
+    waits: Cell<Option<&'static Slot>>,
+    halves: Cell<(u32, u32)>,
 }
 
 impl Worker {
@@ -114,7 +118,9 @@ impl Worker {
         if self.dealing.looked.replace(now) != now {
             let free = self.runtime.has_free_core();
             let has_time = |other: &Processor| {
-                (free || !other.doze().is_asleep()) && (other.is_out_of_work() || other.last_rest() + RESTED >= now)
+                !other.doze().has_ended()
+                    && (free || !other.doze().is_asleep())
+                    && (other.is_out_of_work() || other.last_rest() + RESTED >= now)
             };
             self.dealing.has_time.set(self.others().any(has_time));
         }
@@ -226,10 +232,33 @@ impl Worker {
         let taken = self.dealing.taken.get();
         self.dealing.taken.set((taken + 1) % MEASURED);
         let begin = (taken == 0).then(Instant::now);
-        self.start(task);
+        let slot = self.start(task);
         if let Some(begin) = begin {
             self.runtime.first_turns.note(begin.elapsed());
         }
+        self.dealing.waits.set(slot.filter(|slot| slot.wait().reason.is_for_work()));
+    }
+
+    /// A closure that is being taken from a worker which stands still. When its twin, which was taken just before, waits here to be given work, so will
+    /// this one; whoever has made them keeps as many as are taken.
+    pub(super) fn leave_half(&self, mut task: TaskRef, victim: &Processor) -> Option<TaskRef> {
+        let dealing = &self.dealing;
+        // A slot that names this worker is this thread's (G1), and with it the task that it names.
+        let is_ours = |slot: &&Slot| ptr::eq(slot.worker_address(), self.processor);
+        let waits = dealing.waits.get().filter(is_ours).filter(|slot| slot.wait().reason.is_for_work());
+        let waits = waits.and_then(Slot::task);
+        while waits.as_ref().is_some_and(|twin| task.is_twin_of(twin)) {
+            let (here, there) = dealing.halves.get();
+            if here <= there {
+                dealing.halves.set((here + 1, there));
+                return Some(task);
+            }
+            self.runtime.place(victim, task);
+            dealing.halves.set((here, there + 1));
+            task = steal(|| victim.stealer.steal())?;
+        }
+        dealing.halves.set((1, 0));
+        Some(task)
     }
 }
 

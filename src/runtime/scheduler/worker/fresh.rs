@@ -350,6 +350,9 @@ impl Worker {
                 let stall = self.stall(index, victim);
                 if stall >= STALL {
                     (found, more) = self.steal_some(victim);
+                    if more == 0 {
+                        found = found.and_then(|task| self.leave_half(task, victim));
+                    }
                 }
                 if found.is_none() && (stall >= STALL_PLACED || victim.is_late()) {
                     found = steal(|| victim.given.steal());
