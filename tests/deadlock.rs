@@ -456,19 +456,23 @@ fn dd_06_a_receiver_of_signals_that_a_thread_drops_only_delays_the_report() {
     assert!(text.find("dropped").unwrap() < text.find(FATAL).unwrap(), "{text}");
 }
 
+fn waits_for_a_foreign_thread_and_then_for_nobody() {
+    let (tx, rx) = unbuffered::<()>();
+    thread::spawn(move || {
+        thread::sleep(LONG);
+        tx.send(()).unwrap();
+        // Ends without dropping what could still be used.
+        std::mem::forget(tx);
+    });
+    run(|| rx.recv()).unwrap();
+    eprintln!("received");
+    run(|| rx.recv()).unwrap();
+}
+
 fn dd_07_a_foreign_thread_silences_it_until_it_has_ended() {
     const NAME: &str = "dd_07_a_foreign_thread_silences_it_until_it_has_ended";
     if is_child(NAME) {
-        let (tx, rx) = unbuffered::<()>();
-        thread::spawn(move || {
-            thread::sleep(LONG);
-            tx.send(()).unwrap();
-            // Ends without dropping what could still be used.
-            std::mem::forget(tx);
-        });
-        run(|| rx.recv()).unwrap();
-        eprintln!("received");
-        run(|| rx.recv()).unwrap();
+        waits_for_a_foreign_thread_and_then_for_nobody();
     }
     let text = reported(NAME);
     assert!(text.find("received").unwrap() < text.find(FATAL).unwrap(), "{text}");
@@ -478,18 +482,10 @@ fn dd_07_a_foreign_thread_silences_it_until_it_has_ended() {
 fn dd_07_a_full_table_of_descriptors_neither_silences_it_nor_hides_a_foreign_thread() {
     const NAME: &str = "dd_07_a_full_table_of_descriptors_neither_silences_it_nor_hides_a_foreign_thread";
     if is_child(NAME) {
-        let (tx, rx) = unbuffered::<()>();
         // The workers have their descriptors.
         run(|| ());
         let _full = full_table();
-        thread::spawn(move || {
-            thread::sleep(LONG);
-            tx.send(()).unwrap();
-            std::mem::forget(tx);
-        });
-        run(|| rx.recv()).unwrap();
-        eprintln!("received");
-        run(|| rx.recv()).unwrap();
+        waits_for_a_foreign_thread_and_then_for_nobody();
     }
     let text = reported(NAME);
     assert!(text.find("received").unwrap() < text.find(FATAL).unwrap(), "{text}");

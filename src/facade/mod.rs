@@ -47,13 +47,16 @@ mod model {
         }
 
         pub(crate) fn get(&self) -> Option<&T> {
+            // ORDERING: Relaxed, here and below. It publishes nothing.
             self.looks.fetch_add(1, Relaxed);
+            // ORDERING: Acquire. What was before the value was set comes before; pairs with the AcqRel in `get_or_init`.
             if self.set.load(Acquire) { self.value.get() } else { None }
         }
 
         /// `init` does nothing of which loom knows, so that this is one step.
         pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
             self.looks.fetch_add(1, Relaxed);
+            // ORDERING: AcqRel. Pairs with itself and with the Acquire in `get`.
             self.set.swap(true, AcqRel);
             self.value.get_or_init(init)
         }
