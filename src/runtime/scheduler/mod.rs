@@ -318,7 +318,7 @@ mod native {
     #[cold]
     pub(crate) fn linger(round: u32) {
         let others = Worker::current().filter(|worker| !worker.is_alone());
-        if round > 0 || others.is_none() {
+        if others.is_none_or(|worker| round > 0 && !worker.others_compute()) {
             backoff::spin(LINGER);
         }
         if let Some(worker) = others

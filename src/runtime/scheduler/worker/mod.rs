@@ -509,6 +509,11 @@ impl Worker {
             && self.processor.inbox().is_empty()
     }
 
+    /// Whether somebody who is ready computes: a guess (B6).
+    pub(crate) fn others_compute(&self) -> bool {
+        self.queue.has_patient()
+    }
+
     /// Begins a new slice for a goroutine that would be chosen again anyway; true when the worker should look around.
     #[inline]
     pub(crate) fn renew_slice(&self) -> bool {

@@ -125,6 +125,12 @@ impl<T: Paced> Ready<T> {
         self.prompt.first_two().0.is_some_and(|first| !first.computes())
     }
 
+    /// Whether a patient one is ready: a guess, where it stands behind a prompt one.
+    #[inline]
+    pub(super) fn has_patient(&self) -> bool {
+        !self.patient.is_empty() || self.prompt.first_two().0.is_some_and(Paced::computes)
+    }
+
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.prompt.is_empty() && self.patient.is_empty()
