@@ -10,7 +10,7 @@ use std::{
     fmt::Debug,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
@@ -248,6 +248,36 @@ fn a_small_pool_is_shared() {
     }
 }
 
+/// B5: whoever has made a pool has come to a scheduling point since, and stands still then, as it does when it loses its core. Another worker
+/// would have started all of them before it is back.
+#[test]
+fn a_pool_is_shared_with_a_worker_that_stands_still() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    let homes = most_even(8, |report| {
+        let (jobs, taken) = unbuffered::<()>();
+        let (hold, held) = unbuffered();
+        let holder = go(move || {
+            held.recv().unwrap();
+            compute(Duration::from_millis(2));
+        });
+        // It waits now.
+        yield_now();
+        for _ in 0..8 {
+            let (report, taken) = (report.clone(), taken.clone());
+            go(move || {
+                taken.recv().expect_err("no job");
+                report.send(thread::current().id()).unwrap();
+            });
+        }
+        hold.send(()).unwrap();
+        holder.join().unwrap();
+        drop(jobs);
+    });
+    assert_eq!(homes, [4, 4]);
+}
+
 /// B1: the first has used up its slice, and has not waited; nor will the others.
 #[test]
 fn a_few_that_compute_are_shared() {
@@ -281,6 +311,34 @@ fn a_few_that_compute_are_shared() {
             assert_eq!(homes, even);
         }
     }
+}
+
+/// B1: behind goroutines that only yield nobody waits long for another worker, which has as many of them.
+#[test]
+fn closures_start_soon_behind_those_that_yield() {
+    const PARTIES: usize = 120;
+    let started_in_100_ms = || {
+        rt(2, || {
+            let started = Arc::new(AtomicUsize::new(0));
+            let stop = Arc::new(AtomicBool::new(false));
+            let (all, ends) = (WaitGroup::new(), Arc::clone(&stop));
+            for _ in 0..PARTIES {
+                let (started, stop) = (Arc::clone(&started), Arc::clone(&stop));
+                all.go(move || {
+                    started.fetch_add(1, SeqCst);
+                    while !stop.load(SeqCst) {
+                        yield_now();
+                    }
+                });
+            }
+            time::sleep(Duration::from_millis(100));
+            let found = started.load(SeqCst);
+            ends.store(true, SeqCst);
+            all.wait();
+            found
+        })
+    };
+    comes_about(started_in_100_ms, |started| *started == PARTIES);
 }
 
 /// B5: once others have taken such closures, two that compute are not started one after the other.

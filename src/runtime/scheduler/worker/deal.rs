@@ -5,10 +5,12 @@
 //!   not ended, the worker deals the oldest to the workers that have time, one to each in turn, until each has as many as it has itself. A few talk
 //!   faster on one worker, and stay; but if closures that other workers took lately had long first turns, a few are shared at once. So are twins,
 //!   closures of one type that were made in one place, when the first of them waits to be given work, or has worked for long: they are a pool, or
-//!   stages, and have more to do than to talk. A thief leaves half of them to whoever has made them and stands still. Goroutines that make others divide their work already: then the count begins anew.
+//!   stages, and have more to do than to talk. A thief leaves half of them to whoever has made them and stands still. Goroutines that make others
+//!   divide their work already: then the count begins anew.
 
 use std::{
     cell::{Cell, Ref, RefCell},
+    hint,
     ops::Range,
     ptr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,7 +19,7 @@ use std::{
 
 use super::{
     Worker,
-    fresh::{MANY, steal},
+    fresh::{MANY, STALL, steal},
 };
 use crate::runtime::{clock, scheduler::processor::Processor, slot::Slot, task::TaskRef, wait::Reason};
 
@@ -62,9 +64,37 @@ pub(super) struct Dealing {
     watched: Cell<bool>,
     began: Cell<Option<Instant>>,
     shared: Cell<bool>,
-    /// The goroutine that was taken last, if it waited to be given work; how many of its kind were taken with it, and left.
+    /// The goroutine that was taken last, if it waited after its first turn.
     waits: Cell<Option<&'static Slot>>,
-    halves: Cell<(u32, u32)>,
+    half: Cell<Half>,
+}
+
+/// How many twins were taken from a worker one after the other while it stood still, and how many were left to it.
+#[derive(Clone, Copy, Default)]
+struct Half {
+    of: Option<&'static Processor>,
+    /// Its scheduling points, and the closures that it had to start, when the last one was taken.
+    rounds: u64,
+    left: usize,
+    here: u32,
+    there: u32,
+}
+
+/// Whether a worker comes to no scheduling point for as long as it would take to start many closures.
+fn stands_still(victim: &Processor, rounds: u64) -> bool {
+    let begin = Instant::now();
+    while victim.rounds() == rounds {
+        if begin.elapsed() >= STALL {
+            return true;
+        }
+        (0..8).for_each(|_| hint::spin_loop());
+    }
+    false
+}
+
+/// Whether a goroutine waits to be given work, or for somebody to take what it has done.
+fn waits_as_in_a_pool(reason: Reason) -> bool {
+    reason.is_for_work() || reason == Reason::ChanSend
 }
 
 impl Worker {
@@ -232,33 +262,63 @@ impl Worker {
         let taken = self.dealing.taken.get();
         self.dealing.taken.set((taken + 1) % MEASURED);
         let begin = (taken == 0).then(Instant::now);
+        // ORDERING: Relaxed. The own counter.
+        let made = || self.processor.published.spawned.load(Relaxed);
+        let before = made();
         let slot = self.start(task);
         if let Some(begin) = begin {
             self.runtime.first_turns.note(begin.elapsed());
         }
-        self.dealing.waits.set(slot.filter(|slot| slot.wait().reason.is_for_work()));
+        let divides = made() != before;
+        self.dealing.waits.set(slot.filter(|slot| !divides && waits_as_in_a_pool(slot.wait().reason)));
     }
 
-    /// A closure that is being taken from a worker which stands still. When its twin, which was taken just before, waits here to be given work, so will
-    /// this one; whoever has made them keeps as many as are taken.
-    pub(super) fn leave_half(&self, mut task: TaskRef, victim: &Processor) -> Option<TaskRef> {
-        let dealing = &self.dealing;
+    /// A closure that is being taken from another worker. When its twin, which was taken just before, waits here, so will this one, and all of them would
+    /// be here when a worker that stands still for a moment comes back. So that one is left as many as are taken.
+    #[inline]
+    pub(super) fn leave_half(&self, task: TaskRef, victim: &'static Processor, is_still: bool) -> Option<TaskRef> {
+        if self.dealing.waits.get().is_some() { self.leave_half_of_twins(task, victim, is_still) } else { Some(task) }
+    }
+
+    /// `is_still`: whether it is known already that the victim has come to no scheduling point for a while.
+    #[cold]
+    #[inline(never)]
+    fn leave_half_of_twins(&self, mut task: TaskRef, victim: &'static Processor, is_still: bool) -> Option<TaskRef> {
+        let twin = self.waiting_twin();
+        let mut half = self.dealing.half.take();
+        while twin.as_ref().is_some_and(|twin| task.is_twin_of(twin)) {
+            let (rounds, left) = (victim.rounds(), victim.stealer.len());
+            // Whoever comes to scheduling points starts the others itself, and those who talk (`sieve`) are not parted more than they are; and who is
+            // still making them has more.
+            let was_still = half.rounds == rounds && half.left == left + 1;
+            let is_still =
+                is_still || (was_still && (half.there > 0 || (left <= TWINS && stands_still(victim, rounds))));
+            if !half.of.is_some_and(|of| ptr::eq(of, victim)) {
+                half = Half { of: Some(victim), here: 1, ..Half::default() };
+            }
+            (half.rounds, half.left) = (rounds, left);
+            if !is_still {
+                (half.here, half.there) = (2, 0);
+            } else if half.here <= half.there {
+                half.here += 1;
+            } else {
+                self.runtime.place(victim, task);
+                half.there += 1;
+                task = steal(|| victim.stealer.steal())?;
+                continue;
+            }
+            self.dealing.half.set(half);
+            return Some(task);
+        }
+        Some(task)
+    }
+
+    /// The goroutine that was taken last, if it has waited since its first turn.
+    fn waiting_twin(&self) -> Option<TaskRef> {
         // A slot that names this worker is this thread's (G1), and with it the task that it names.
         let is_ours = |slot: &&Slot| ptr::eq(slot.worker_address(), self.processor);
-        let waits = dealing.waits.get().filter(is_ours).filter(|slot| slot.wait().reason.is_for_work());
-        let waits = waits.and_then(Slot::task);
-        while waits.as_ref().is_some_and(|twin| task.is_twin_of(twin)) {
-            let (here, there) = dealing.halves.get();
-            if here <= there {
-                dealing.halves.set((here + 1, there));
-                return Some(task);
-            }
-            self.runtime.place(victim, task);
-            dealing.halves.set((here, there + 1));
-            task = steal(|| victim.stealer.steal())?;
-        }
-        dealing.halves.set((1, 0));
-        Some(task)
+        let waits = |slot: &&Slot| waits_as_in_a_pool(slot.wait().reason);
+        self.dealing.waits.get().filter(is_ours).filter(waits).and_then(Slot::task)
     }
 }
 

@@ -3,9 +3,10 @@
 //! - B1: a worker prefers what it has started. When fresh closures have waited behind a run queue for more than a tick, the oldest may start, at most
 //!   every other round, and only where no less loaded worker will come for them. A worker that sleeps is woken for them; one that is awake takes them
 //!   when it is out of work, and takes one now and then if it is never out of work but has clearly less to do; one that a goroutine has held for long
-//!   does not count. What nobody has come for in `LEFT_TICKS`, and what is in excess of `LEFT_MOST`, starts here all the same; but where more than
-//!   `LEFT_LOAD` goroutines are ready, only if no thief has taken anything in the last tick, or after `LEFT_LONGEST`. Where only a few goroutines
-//!   compute, one more makes a difference: then a worker that has fewer looks at each tick.
+//!   does not count. What nobody has come for in `LEFT_TICKS`, what is in excess of `LEFT_MOST`, and what waits behind a crowd that does not compute
+//!   while nobody has clearly less to do, starts here all the same; but where more than `LEFT_LOAD` goroutines are ready, only if no thief has taken
+//!   anything in the last tick, or after `LEFT_LONGEST`. Where only a few goroutines compute, one more makes a difference: then a worker that has
+//!   fewer looks at each tick.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures (at least
 //!   `MANY`), or over any that have waited by B1, others may take them, the oldest first, one at a time; very many are taken in batches. Fewer than
 //!   `MANY` are taken only from an owner that has stood still for a while (`STALL`). An owner that comes to scheduling points quickly starts them
@@ -22,7 +23,7 @@ use std::{
 
 use crossbeam_deque::Steal;
 
-use super::{Next, SLICE, Worker, deal::RESTED};
+use super::{Next, SLICE, Worker, deal::RESTED, shed::CROWD};
 use crate::{
     debug::{
         hooks::{self, TRACE},
@@ -268,7 +269,12 @@ impl Worker {
         }
         let mine = self.queue.len();
         let waited = now.wrapping_sub(self.fresh_since.get());
-        let too_long = waited >= LEFT_TICKS || self.fresh.len() > LEFT_MOST;
+        // Where nobody computes, and none of the others is about to take one, there is little to gain by waiting.
+        let soon = mine >= CROWD
+            && !self.queue.has_patient()
+            && !self.others().any(|p| p.ready() + difference(false) < mine && self.will_come(p));
+        let excess = self.fresh.len() > LEFT_MOST;
+        let too_long = excess || soon || waited >= LEFT_TICKS;
         // What starts here stays here, and a crowd of it would hold up whoever makes more.
         let leaves = !too_long || (mine > LEFT_LOAD && waited < LEFT_LONGEST && self.thieves_come());
         if leaves && self.others().any(|p| less_loaded(p, mine, now) && self.will_come(p)) {
@@ -344,14 +350,14 @@ impl Worker {
             let victim = processors[index];
             let (mut found, mut more) = (None, 0);
             if victim.leaves_fresh() {
-                found = steal(|| victim.stealer.steal());
+                found = steal(|| victim.stealer.steal()).and_then(|task| self.leave_half(task, victim, false));
             }
             if found.is_none() {
                 let stall = self.stall(index, victim);
                 if stall >= STALL {
                     (found, more) = self.steal_some(victim);
                     if more == 0 {
-                        found = found.and_then(|task| self.leave_half(task, victim));
+                        found = found.and_then(|task| self.leave_half(task, victim, true));
                     }
                 }
                 if found.is_none() && (stall >= STALL_PLACED || victim.is_late()) {

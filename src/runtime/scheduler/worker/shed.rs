@@ -13,7 +13,7 @@ use super::Worker;
 use crate::runtime::scheduler::processor::Processor;
 
 /// Goroutines and fresh closures that are a crowd when they are ready.
-const CROWD: usize = 4;
+pub(super) const CROWD: u32 = 4;
 /// Ticks for which it has to last.
 const LASTED: u32 = 4;
 /// Closures that may come in one tick, of those that are left to others.
@@ -48,7 +48,7 @@ pub(super) struct Shedding {
 struct Look {
     now: u64,
     /// What is ready, started or not.
-    ready: usize,
+    ready: u32,
     /// The tick in which the worker was last out of work.
     rested: u64,
     /// Closures that its goroutines have made.
@@ -87,7 +87,7 @@ impl Worker {
         }
         let look = Look {
             now,
-            ready: self.queue.len() as usize + self.fresh.len(),
+            ready: self.queue.len() + self.fresh.len() as u32,
             rested: self.processor.last_rest(),
             came: self.came(),
             // ORDERING: Relaxed. A hint.
