@@ -341,6 +341,35 @@ fn closures_start_soon_behind_those_that_yield() {
     comes_about(started_in_100_ms, |started| *started == PARTIES);
 }
 
+/// B2: of jobs that compute for less than a worker has to stand still before a few are taken from it, and of which a few are alive at once.
+#[test]
+fn a_few_jobs_at_a_time_are_shared() {
+    if thread::available_parallelism().unwrap().get() < 2 {
+        return;
+    }
+    const JOBS: usize = 4_000;
+    let are_shared = || {
+        rt(2, || {
+            let here = thread::current().id();
+            let elsewhere = Arc::new(AtomicUsize::new(0));
+            let (enter, leave) = bounded(4);
+            let all = WaitGroup::new();
+            for _ in 0..JOBS {
+                enter.send(()).unwrap();
+                let (leave, elsewhere) = (leave.clone(), Arc::clone(&elsewhere));
+                all.go(move || {
+                    compute(Duration::from_micros(8));
+                    elsewhere.fetch_add(usize::from(thread::current().id() != here), SeqCst);
+                    leave.recv().unwrap();
+                });
+            }
+            all.wait();
+            (JOBS / 3..JOBS * 2 / 3).contains(&elsewhere.load(SeqCst))
+        })
+    };
+    comes_about(|| (0..12).filter(|_| are_shared()).count(), |of_12_rounds| *of_12_rounds >= 6);
+}
+
 /// B5: once others have taken such closures, two that compute are not started one after the other.
 #[test]
 fn two_that_compute_run_side_by_side_when_such_have_before() {

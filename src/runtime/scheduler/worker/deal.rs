@@ -40,6 +40,8 @@ const SHORTER: u64 = 2;
 const LONGEST: Duration = Duration::from_micros(100);
 /// Of so many closures that were taken from elsewhere, one's first turn is measured.
 const MEASURED: u32 = 8;
+/// First turns of own closures from which on another worker may take any that is left: it costs a microsecond.
+const WORKS: Duration = Duration::from_micros(5);
 
 /// The closures that wait here, since there were several.
 #[derive(Default)]
@@ -67,6 +69,9 @@ pub(super) struct Dealing {
     /// The goroutine that was taken last, if it waited after its first turn.
     waits: Cell<Option<&'static Slot>>,
     half: Cell<Half>,
+    /// The tick in which the first turn of an own closure was measured last, and how long those were lately, in nanoseconds.
+    measured: Cell<u64>,
+    own_turns: Cell<u64>,
 }
 
 /// How many twins were taken from a worker one after the other while it stood still, and how many were left to it.
@@ -196,10 +201,33 @@ impl Worker {
         if self.dealing.watched.get() {
             self.note_begin();
         }
+        if self.dealing.measured.get() != clock::now() && !self.fresh.is_empty() {
+            return self.start_measured(task);
+        }
         let slot = self.start(task);
         if self.dealing.watched.get() {
             self.share_twins(slot);
         }
+    }
+
+    /// As [`start_fresh`](Self::start_fresh), of one beside which others wait.
+    #[cold]
+    #[inline(never)]
+    fn start_measured(&self, task: TaskRef) {
+        let dealing = &self.dealing;
+        dealing.measured.set(clock::now());
+        let begin = Instant::now();
+        let slot = self.start(task);
+        dealing.own_turns.set(lately(dealing.own_turns.get(), begin.elapsed()));
+        if dealing.watched.get() {
+            self.share_twins(slot);
+        }
+    }
+
+    /// B2: whether the closures that are started here work, rather than talk.
+    #[inline]
+    pub(super) fn fresh_works(&self) -> bool {
+        self.dealing.own_turns.get() >= WORKS.as_nanos() as u64
     }
 
     #[cold]
@@ -350,11 +378,15 @@ impl FirstTurns {
     }
 
     fn note(&self, turn: Duration) {
-        let (known, turn) = (self.known().as_nanos() as u64, turn.min(LONGEST).as_nanos() as u64);
-        let next = if turn > known { known + (turn - known) / LONGER } else { known - (known - turn) / SHORTER };
-        self.nanos.store(next, Relaxed);
+        self.nanos.store(lately(self.known().as_nanos() as u64, turn), Relaxed);
         self.noted.store(clock::now(), Relaxed);
     }
+}
+
+/// About how long turns were lately, in nanoseconds, after one more.
+fn lately(known: u64, turn: Duration) -> u64 {
+    let turn = turn.min(LONGEST).as_nanos() as u64;
+    if turn > known { known + (turn - known) / LONGER } else { known - (known - turn) / SHORTER }
 }
 
 #[cfg(test)]

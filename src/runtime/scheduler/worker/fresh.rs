@@ -11,7 +11,8 @@
 //!   `MANY`), or over any that have waited by B1, others may take them, the oldest first, one at a time; very many are taken in batches. Fewer than
 //!   `MANY` are taken only from an owner that has stood still for a while (`STALL`). An owner that comes to scheduling points quickly starts them
 //!   itself after `PATIENCE` of those points (and at once when its only goroutine yields, unless another worker has time), unless it has a crowd (B4,
-//!   [`shed`](super::shed)). If the points were not quick, a sleeper is woken. What was placed by a hint is left to its worker unless that one stands
+//!   [`shed`](super::shed)). If the points were not quick, a sleeper is woken. Others may take any that is left where the first turns of those that
+//!   started here are long (`WORKS` of [`deal`](super::deal)). What was placed by a hint is left to its worker unless that one stands
 //!   still for long (`STALL_PLACED`), or was notified and does not get up ([`Processor::is_late`]).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
 //!   among those to the one with the fewest goroutines; if that includes the worker that accepted, it stays there.
@@ -152,19 +153,21 @@ impl Worker {
         }
     }
 
-    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, or others over a few for long, or a few are shed (B4), and
-    /// wakes one when some are left. How many those are.
+    /// B2: tells thieves whether a scheduling point has passed over many fresh closures, or others over a few for long, or a few are shed (B4), or any
+    /// that work are there, and wakes one when some are left. How many those are.
     #[inline]
-    pub(super) fn publish_fresh(&self, now: u64) -> usize {
+    pub(super) fn publish_fresh(&self, now: u64, works: bool) -> usize {
         let left = self.fresh.len();
-        let many = left >= MANY || (left > 0 && (self.fresh_waits(now) || self.sheds()));
+        let many = left >= MANY || (left > 0 && (works || self.fresh_waits(now) || self.sheds()));
         let flag = &self.processor.published.fresh_left;
         // ORDERING: Relaxed. One writer; `wake_one` fences before it looks for sleepers.
         if many != flag.load(Relaxed) {
             flag.store(many, Relaxed);
         }
         // A few are most often started here before anybody has got up, so that is tried once a tick, and once for each that is shed.
-        let anew = || left >= MANY || self.fresh_waits(now) || self.few_woken.replace(now) != now || self.sheds_anew();
+        let anew = || {
+            left >= MANY || works || self.fresh_waits(now) || self.few_woken.replace(now) != now || self.sheds_anew()
+        };
         if left > 0 && self.runtime.idle().wants_waking() && anew() {
             self.runtime.wake_one();
         }
@@ -201,7 +204,7 @@ impl Worker {
             // These points were not quick: whoever has time may take it.
             self.fresh_patience.set(PATIENCE);
             self.fresh_has_waited(now);
-            self.publish_fresh(now);
+            self.publish_fresh(now, false);
             return None;
         }
         let few = self.fresh.len();
@@ -215,7 +218,7 @@ impl Worker {
             return task;
         }
         // Hand-offs may go on for a whole slice.
-        self.publish_fresh(now);
+        self.publish_fresh(now, false);
         None
     }
 

@@ -634,14 +634,14 @@ impl Worker {
                 self.fetch_ahead();
             }
             self.processor.set_load(self.queue.len());
-            self.publish_fresh(now);
+            self.publish_fresh(now, self.queue.len() < 2 && self.fresh_works());
             return slot.map(Next::Started);
         }
         self.processor.set_load(0);
         // B1: nobody waits behind a queue.
         self.fresh_credit.set(0);
         let task = self.newest_fresh(now);
-        let left = self.publish_fresh(now);
+        let left = self.publish_fresh(now, self.fresh_works());
         self.deal(left);
         task.map(Next::Fresh).or_else(|| self.next_elsewhere())
     }
