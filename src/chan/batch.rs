@@ -10,7 +10,7 @@ use std::{mem, vec};
 use super::{
     Chan, Receiver, RecvError, SendError, Sender,
     core::{Channel, State},
-    ends::Source,
+    receiver::Source,
 };
 use crate::runtime::{
     park,

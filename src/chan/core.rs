@@ -49,7 +49,7 @@ const TOLD_AT_ONCE: usize = if cfg!(loom) { 1 } else { 32 };
 pub(crate) struct Channel<T> {
     state: BiasedLock<State<T>>,
     pub(super) glance: Glance,
-    /// Of the ends, which count themselves in `ends`; here there is room for it.
+    /// Of the ends, which count themselves in `allocation`; here there is room for it.
     pub(super) one_side_gone: AtomicBool,
     /// As in the state. With `usize::MAX` there is always room.
     room: usize,

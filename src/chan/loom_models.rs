@@ -13,7 +13,7 @@ use loom::{
 use super::{
     Receiver, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError, bounded,
     core::{Channel, Step},
-    ends::Source,
+    receiver::Source,
     two_step::Taken,
 };
 use crate::{

@@ -34,19 +34,22 @@
 
 // The protocol is described in `chan/core.rs` and `chan/two_step.rs`.
 
+pub(crate) mod allocation;
 mod batch;
 pub(crate) mod core;
 #[cfg(not(loom))]
 mod ctx;
 mod detour;
-pub(crate) mod ends;
 mod err;
 mod glance;
 mod iter;
 mod linger;
 #[cfg(all(test, loom))]
 mod loom_models;
+pub(crate) mod make;
+pub(crate) mod receiver;
 pub(crate) mod ring;
+mod sender;
 pub(crate) mod timer;
 pub(crate) mod two_step;
 pub(crate) mod two_way;
@@ -54,12 +57,14 @@ pub(crate) mod two_way;
 #[cfg(not(loom))]
 pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::{
-    ends::{Receiver, Sender, after, at, bounded, never, tick, unbounded, unbuffered},
     err::{
         CloseError, ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError,
         TryReadyError, TryRecvError, TrySelectError, TrySendError,
     },
     iter::{IntoIter, Iter, TryIter},
+    make::{after, at, bounded, never, tick, unbounded, unbuffered},
+    receiver::Receiver,
+    sender::Sender,
     two_way::Chan,
 };
 pub use crate::{

@@ -361,16 +361,16 @@ mod tests {
     #[test]
     fn functions_of_this_crate_are_told_by_path_or_name() {
         let sources = "/home/me/oxigo/src/";
-        assert!(is_ours("oxigo::chan::ends::Receiver<T>::recv", "/home/me/oxigo/src/chan/ends.rs", sources));
+        assert!(is_ours("oxigo::chan::receiver::Receiver<T>::recv", "/home/me/oxigo/src/chan/receiver.rs", sources));
         assert!(is_ours("receive_waiting<u32>", "/home/me/oxigo/src/chan/core.rs", sources));
         assert!(is_ours("lock<oxigo::sync::RawMutex, ()>", "/registry/lock_api-0.4.14/src/mutex.rs", sources));
         assert!(!is_ours("program::main", "/home/me/program/src/main.rs", sources));
         assert!(!is_ours("<oxigo::Receiver<T> as program::Stream>::map", "/home/me/program/src/main.rs", sources));
 
-        assert!(is_ours("oxigo::chan::ends::Receiver<T>::recv", "/home/me/oxigo/src/chan/ends.rs", "src/"));
+        assert!(is_ours("oxigo::chan::receiver::Receiver<T>::recv", "/home/me/oxigo/src/chan/receiver.rs", "src/"));
         assert!(!is_ours("receive", "/home/me/oxigo/src/main.rs", "src/"));
 
-        assert!(is_ours("oxigo::chan::ends::Receiver<T>::recv", "", sources));
+        assert!(is_ours("oxigo::chan::receiver::Receiver<T>::recv", "", sources));
         assert!(!is_ours("<oxigo::Receiver<T> as program::Stream>::map", "", sources));
         assert!(!is_ours("program::main", "", sources));
     }

@@ -41,7 +41,7 @@ use super::{
     memory::{self, Hidden, Memory, Span},
 };
 use crate::{
-    chan::ends::ChannelLayout,
+    chan::allocation::ChannelLayout,
     runtime::{
         blocking::blocking_io,
         lifecycle::{self, RuntimeInner},

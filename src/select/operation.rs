@@ -5,8 +5,9 @@ use std::{mem::MaybeUninit, time::Instant};
 use crate::{
     chan::{
         Receiver, Sender,
+        allocation::ChannelLayout,
         core::{Channel, Ended, State, Step},
-        ends::{ChannelLayout, Source},
+        receiver::Source,
         two_step::{Grant, Taken},
     },
     runtime::{

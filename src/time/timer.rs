@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::chan::{Receiver, ends};
+use crate::chan::{Receiver, make};
 use crate::runtime::present;
 
 /// Sends the time once, after a duration; Go's `time.Timer`.
@@ -46,7 +46,7 @@ impl Timer {
     /// Never parks.
     #[must_use = "dropping the timer disarms it"]
     pub fn new(duration: Duration) -> Self {
-        Self { receiver: ends::timer(present::after(duration), None) }
+        Self { receiver: make::timer(present::after(duration), None) }
     }
 
     /// The receiver of the time.
@@ -130,7 +130,7 @@ impl Ticker {
     #[must_use = "dropping the ticker stops it"]
     #[track_caller]
     pub fn new(period: Duration) -> Self {
-        Self { receiver: ends::timer(first_tick(period), Some(period)) }
+        Self { receiver: make::timer(first_tick(period), Some(period)) }
     }
 
     /// The receiver of the ticks.
