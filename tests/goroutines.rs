@@ -1,4 +1,4 @@
-//! Groups G and RT: creation, results and lifetime of goroutines; ids and counts.
+//! Groups G and RT: creation, results and lifetime of goroutines; ids and counts; `run`, scopes, `park`, `blocking`, and the options of runtimes.
 
 mod common;
 
@@ -17,6 +17,14 @@ use std::{
 
 use common::{Counted, at_1_2_4, child, is_child, quiesce, rt, stderr};
 use oxigo::{Builder, Runtime, go, unbuffered};
+
+#[test]
+fn g_01_joins_bring_results() {
+    let handles: Vec<_> = (0..1000).map(|i| go(move || i * 2)).collect();
+    for (i, handle) in handles.into_iter().enumerate() {
+        assert_eq!(handle.join().unwrap(), i * 2);
+    }
+}
 
 #[test]
 fn g_01_the_closure_owns_what_was_there_at_the_call() {
@@ -210,268 +218,6 @@ fn g_10_pointers_into_a_stack_stay_good() {
 }
 
 #[test]
-fn g_11_an_overflow_is_reported_and_ends_the_process() {
-    const NAME: &str = "g_11_an_overflow_is_reported_and_ends_the_process";
-    #[allow(unconditional_recursion, reason = "the point of the test")]
-    fn endless(n: u64) -> u64 {
-        std::hint::black_box(endless(n + 1)) + std::hint::black_box(n)
-    }
-    if is_child(NAME) {
-        oxigo::run(|| {
-            let deep = Builder::new().name("deep".into()).stack_size(128 * 1024).spawn(|| endless(0)).unwrap();
-            let _ = deep.join();
-        });
-        unreachable!();
-    }
-    let output = child(NAME);
-    let text = stderr(&output);
-    use std::os::unix::process::ExitStatusExt;
-    assert_eq!(output.status.signal(), Some(6), "{text}");
-    for words in [
-        "goroutine ",
-        "[deep]",
-        "stack of 128 KiB, of which 64 KiB are the guard",
-        "stack overflow",
-        "OXIGO_STACK_SIZE",
-        "goroutines.rs:",
-    ] {
-        assert!(text.contains(words), "{words} is missing in: {text}");
-    }
-}
-
-/// As programs do that take all signals by `sigwait`: threads inherit it.
-#[test]
-#[cfg(target_os = "linux")]
-fn g_11_an_overflow_is_reported_where_the_program_blocks_all_signals() {
-    const NAME: &str = "g_11_an_overflow_is_reported_where_the_program_blocks_all_signals";
-    #[allow(unconditional_recursion, reason = "the point of the test")]
-    fn endless(n: u64) -> u64 {
-        std::hint::black_box(endless(n + 1)) + std::hint::black_box(n)
-    }
-    if is_child(NAME) {
-        common::block_all_signals();
-        oxigo::run(|| {
-            let _ = Builder::new().name("deep".into()).spawn(|| endless(0)).unwrap().join();
-        });
-        unreachable!();
-    }
-    let output = child(NAME);
-    let text = stderr(&output);
-    use std::os::unix::process::ExitStatusExt;
-    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{text}");
-    assert!(text.contains("[deep]") && text.contains("stack overflow"), "{text}");
-}
-
-/// The thread is one of a pool: whose call it ran is what matters.
-#[test]
-#[cfg(target_os = "linux")]
-fn g_11_an_overflow_in_a_blocking_call_names_its_goroutine() {
-    const NAME: &str = "g_11_an_overflow_in_a_blocking_call_names_its_goroutine";
-    #[allow(unconditional_recursion, reason = "the point of the test")]
-    fn endless(n: u64) -> u64 {
-        std::hint::black_box(endless(n + 1)) + std::hint::black_box(n)
-    }
-    if is_child(NAME) {
-        oxigo::run(|| {
-            // Another call of the same thread has ended well.
-            oxigo::blocking(|| ());
-            let deep = Builder::new().name("deep".into()).spawn(|| oxigo::blocking(|| endless(0))).unwrap();
-            let _ = deep.join();
-        });
-        unreachable!();
-    }
-    let output = child(NAME);
-    let text = stderr(&output);
-    use std::os::unix::process::ExitStatusExt;
-    assert_eq!(output.status.signal(), Some(6), "{text}");
-    for words in ["goroutine ", "[deep]", "goroutines.rs:", "`blocking`", " KiB", "stack overflow", "RUST_MIN_STACK"] {
-        assert!(text.contains(words), "{words} is missing in: {text}");
-    }
-}
-
-/// Where a fault has its address, a signal that was sent has its sender, or what that one has put there. It ends the process as it would
-/// without us.
-#[test]
-#[cfg(target_os = "linux")]
-fn g_11_a_signal_that_was_sent_is_no_overflow() {
-    const NAME: &str = "g_11_a_signal_that_was_sent_is_no_overflow";
-    if is_child(NAME) {
-        // SAFETY: without the standard library's handler, which makes nothing of the first such signal.
-        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
-        rt(1, || {
-            let here = 0_u8;
-            // SAFETY: all zeroes is a valid record.
-            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-            info.si_code = libc::SI_QUEUE;
-            // In the guard of this goroutine, which has used little of its 192 KiB.
-            let guard = (&raw const here).addr() - (200 << 10);
-            let words = (&raw mut info).cast::<[usize; 3]>();
-            // SAFETY: three numbers and the padding behind them lie before the address, in a record that has room for it.
-            unsafe { (*words)[2] = guard };
-            let thread = rustix::thread::gettid().as_raw_nonzero().get();
-            // SAFETY: the calling thread, and a record.
-            unsafe {
-                libc::syscall(libc::SYS_rt_tgsigqueueinfo, process::id(), thread, libc::SIGSEGV, &raw const info)
-            };
-        });
-        process::exit(3);
-    }
-    let output = child(NAME);
-    use std::os::unix::process::ExitStatusExt;
-    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{}", stderr(&output));
-}
-
-/// It was moved, whole, onto the stack of whoever gave it up or took the result, also when the closure had run: an overflow.
-#[test]
-fn g_11_a_large_closure_is_given_up_on_a_small_stack() {
-    const NAME: &str = "g_11_a_large_closure_is_given_up_on_a_small_stack";
-    // A debug build makes one copy still, for each write of an enum.
-    const LARGE: usize = if cfg!(debug_assertions) { 100 << 10 } else { 400 << 10 };
-    /// Goroutines have 192 KiB, these ones and the thread have plenty.
-    fn start<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> oxigo::JoinHandle<T> {
-        Builder::new().stack_size(32 << 20).spawn(f).unwrap()
-    }
-    fn ended<T>(handle: oxigo::JoinHandle<T>) -> oxigo::JoinHandle<T> {
-        while !handle.is_finished() {
-            thread::yield_now();
-        }
-        handle
-    }
-    if is_child(NAME) {
-        let plenty = thread::Builder::new().stack_size(64 << 20).spawn(|| {
-            let drops = Arc::new(AtomicUsize::new(0));
-            let large = || (Counted(Arc::clone(&drops)), [7_u8; LARGE]);
-            let (one, two, three, four) = (large(), large(), large(), large());
-            // The last handle goes; the result is taken; the result is dropped.
-            let given_up = ended(start(move || drop(one)));
-            let joined = ended(start(move || {
-                let held = two;
-                held.1[5]
-            }));
-            let result = ended(start(move || three));
-            let panicked = ended(start(move || {
-                let _held = four;
-                panic!("as it should");
-            }));
-            let ended = go(move || {
-                drop(given_up);
-                assert_eq!(joined.join().unwrap(), 7);
-                drop(result);
-                panicked.join().unwrap_err();
-            });
-            ended.join().unwrap();
-            assert_eq!(drops.load(SeqCst), 4);
-        });
-        plenty.unwrap().join().unwrap();
-        process::exit(0);
-    }
-    let output = child(NAME);
-    assert!(output.status.success(), "{}", stderr(&output));
-}
-
-#[test]
-fn an_own_stack_size_is_what_a_goroutine_gets() {
-    fn deep(kib: usize) -> usize {
-        let page = [1_u8; 1024];
-        if kib == 0 { 0 } else { deep(kib - 1) + usize::from(std::hint::black_box(page)[5]) }
-    }
-    let handle = Builder::new().stack_size(8 << 20).spawn(|| deep(2048)).unwrap();
-    // A debug build's frame of it has over two KiB: this needs far more than the default of 192 KiB.
-    assert_eq!(handle.join().unwrap(), 2048);
-    let error = Builder::new().stack_size(usize::MAX).spawn(|| ()).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-}
-
-/// As with std's threads, a stack size below the least is rounded up.
-#[test]
-fn g_10_a_stack_that_is_too_small_is_made_larger() {
-    for bytes in [0, 1, 4096, 65536] {
-        let handle = Builder::new().stack_size(bytes).spawn(|| format!("{:?}", oxigo::current().name())).unwrap();
-        assert_eq!(handle.join().unwrap(), "None");
-        let runtime = Runtime::builder().workers(1).stack_size(bytes).build().unwrap();
-        assert_eq!(runtime.run(|| format!("{:.3}", std::hint::black_box(0.5))), "0.500");
-    }
-}
-
-/// The process's threads: id, name, and whether any signal is blocked.
-fn threads() -> Vec<(String, String, bool)> {
-    let read = |task: &std::path::Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
-    let thread = |task: std::path::PathBuf| {
-        let status = read(&task, "status");
-        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap_or_default();
-        let id = task.file_name().unwrap().to_str().unwrap().to_owned();
-        (id, read(&task, "comm"), blocked.trim().bytes().any(|digit| digit != b'0'))
-    };
-    std::fs::read_dir("/proc/self/task").unwrap().map(|task| thread(task.unwrap().path())).collect()
-}
-
-/// Whether all threads that were not there `before` have got as far as code of the runtime's, which blocks signals, and need no memory any
-/// more to begin. The C library blocks them too, but before a thread has a name of its own.
-fn all_have_begun(before: &[(String, String, bool)]) -> bool {
-    threads().iter().all(|(id, name, blocked)| {
-        before.iter().any(|(known, ..)| known == id) || *blocked && before.iter().all(|(_, old, _)| old != name)
-    })
-}
-
-/// Out of address space: an error from `spawn`, a clear panic from `go`, and the process lives on.
-#[test]
-fn no_room_for_stacks_is_an_error() {
-    const NAME: &str = "no_room_for_stacks_is_an_error";
-    if is_child(NAME) {
-        let before = threads();
-        // Its stacks are larger than what will be left.
-        let other = Runtime::builder().workers(1).stack_size(256 << 20).build().unwrap();
-        oxigo::run(|| {
-            use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-            let begin = Instant::now();
-            while !all_have_begun(&before) {
-                assert!(begin.elapsed() < Duration::from_secs(30), "a thread does not begin");
-            }
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let line = status.lines().find(|line| line.starts_with("VmSize:")).unwrap();
-            let now = line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
-            let limit = Rlimit { current: Some(now + (64 << 20)), maximum: getrlimit(Resource::As).maximum };
-            setrlimit(Resource::As, limit).unwrap();
-            static PLACES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
-            let (keep, rx) = unbuffered::<()>();
-            let mut started = Vec::new();
-            let error = loop {
-                let rx = rx.clone();
-                match Builder::new().spawn(move || rx.recv().is_err()) {
-                    Ok(handle) => started.push(handle),
-                    Err(error) => break error,
-                }
-            };
-            assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory);
-            assert!(error.to_string().contains("ulimit -v"), "{error}");
-            let panicked = std::panic::catch_unwind(|| go(|| ())).unwrap_err();
-            let text = panicked.downcast_ref::<String>().unwrap();
-            assert!(text.contains("cannot start a goroutine"), "{text}");
-            // PN-01: the place of the panic is the caller's line.
-            std::panic::set_hook(Box::new(|info| {
-                PLACES.lock().unwrap().push(info.location().unwrap().file().to_owned())
-            }));
-            let refused = (
-                std::panic::catch_unwind(|| drop(other.go(|| ()))).is_err(),
-                std::panic::catch_unwind(|| other.run(|| ())).is_err(),
-            );
-            drop(std::panic::take_hook());
-            assert_eq!(refused, (true, true));
-            assert_eq!(*PLACES.lock().unwrap(), [file!(); 2]);
-            drop(keep);
-            assert!(started.len() > 50, "{}", started.len());
-            started.into_iter().for_each(|handle| assert!(handle.join().unwrap()));
-            // What has ended makes room again.
-            go(|| ()).join().unwrap();
-        });
-        println!("lives on");
-        return;
-    }
-    let output = child(NAME);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("lives on"), "{}", stderr(&output));
-}
-
-#[test]
 fn rt_01_the_count_is_one_in_a_fresh_main() {
     at_1_2_4(|| {
         assert_eq!(oxigo::num_goroutines(), 1);
@@ -552,6 +298,22 @@ fn run_borrows_returns_and_resumes_panics() {
     assert!(nested.downcast_ref::<&str>().unwrap().contains("go(f).join()"));
     // On another runtime's goroutine it parks.
     assert_eq!(rt(1, || oxigo::run(|| 5)), 5);
+}
+
+#[test]
+fn run_and_scope_borrow() {
+    let count = AtomicUsize::new(0);
+    oxigo::run(|| {
+        oxigo::scope(|s| {
+            for _ in 0..100 {
+                s.go(|| {
+                    oxigo::yield_now();
+                    count.fetch_add(1, SeqCst);
+                });
+            }
+        });
+    });
+    assert_eq!(count.load(SeqCst), 100);
 }
 
 #[test]
@@ -801,159 +563,6 @@ fn exit_ends_the_process_from_a_goroutine() {
         });
     }
     assert_eq!(child(NAME).status.code(), Some(7));
-}
-
-#[oxigo::test(workers = 3)]
-fn the_test_attribute_gives_a_runtime() -> Result<(), std::num::ParseIntError> {
-    assert_eq!(oxigo::num_goroutines(), 1);
-    let value: i32 = go(|| "5".parse()).join().unwrap()?;
-    assert_eq!(value, 5);
-    Ok(())
-}
-
-#[oxigo::test]
-fn a_panic_that_nobody_joins_does_not_fail_a_test() {
-    go(|| std::panic::resume_unwind(Box::new("on purpose")));
-}
-
-/// An error of any kind, `Send` or not, as in a `main` of std's.
-#[oxigo::test]
-fn the_test_attribute_takes_any_error() -> Result<(), Box<dyn std::error::Error>> {
-    assert_eq!("5".parse::<i32>()?, 5);
-    Ok(())
-}
-
-#[oxigo::main]
-fn main_that_fails() -> Result<(), Box<dyn std::error::Error>> {
-    Err(Box::from("this and that"))
-}
-
-#[oxigo::main]
-fn main_with_a_status() -> std::process::ExitCode {
-    std::process::ExitCode::from(7)
-}
-
-#[test]
-fn the_main_attribute_reports_what_is_returned() {
-    const NAME: &str = "the_main_attribute_reports_what_is_returned";
-    if is_child(NAME) {
-        let code = |code| format!("{code:?}");
-        assert_eq!(code(main_with_a_status()), code(std::process::ExitCode::from(7)));
-        assert_eq!(code(main_that_fails()), code(std::process::ExitCode::FAILURE));
-        return;
-    }
-    let output = child(NAME);
-    assert!(output.status.success());
-    assert!(stderr(&output).contains("Error: \"this and that\""), "{}", stderr(&output));
-}
-
-/// Stands for a crate that has oxigo under a name of its own.
-mod reexports {
-    pub(crate) mod threads {
-        pub(crate) mod __private {
-            use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
-            pub(crate) static ENTERED: AtomicUsize = AtomicUsize::new(0);
-
-            pub(crate) fn main<T: Send>(workers: Option<usize>, body: impl FnOnce() -> T + Send) -> T {
-                ENTERED.fetch_add(1, SeqCst);
-                oxigo::__private::main(workers, body)
-            }
-
-            pub(crate) use oxigo::__private::test;
-        }
-    }
-}
-
-#[oxigo::main(crate = "reexports::threads")]
-fn main_of_another_name() -> Result<(), std::fmt::Error> {
-    go(|| ()).join().map_err(|_| std::fmt::Error)
-}
-
-#[oxigo::test(workers = 1, crate = "crate::reexports::threads")]
-fn the_attributes_take_the_path_of_the_crate() {
-    use reexports::threads::__private::ENTERED;
-    let before = ENTERED.load(SeqCst);
-    main_of_another_name();
-    assert_eq!(ENTERED.load(SeqCst), before + 1);
-}
-
-/// Leaks for the test below, when it is told to.
-#[oxigo::test]
-fn leaves_one_behind() {
-    #[inline(never)]
-    fn waits_here(rx: &oxigo::Receiver<()>) {
-        let _ = rx.recv();
-    }
-    if is_child("leaves_one_behind") {
-        let (keep, rx) = unbuffered::<()>();
-        Builder::new().name("leaked".into()).spawn(move || waits_here(&rx)).unwrap();
-        std::mem::forget(keep);
-    }
-}
-
-#[test]
-fn the_test_attribute_finds_leaks_and_where_they_are() {
-    let output = child("leaves_one_behind");
-    let text = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(101), "{text}");
-    // Frames are not told where AddressSanitizer watches the stacks.
-    let frame = if cfg!(oxigo_asan) { "" } else { "waits_here" };
-    for words in ["1 goroutine that this test started is still alive", "[leaked]: chan receive", frame] {
-        assert!(text.contains(words), "{words} is missing in: {text}");
-    }
-}
-
-#[oxigo::test(leaks = "allow")]
-fn the_test_attribute_allows_leaks_when_told() {
-    let (keep, rx) = unbuffered::<()>();
-    go(move || rx.recv());
-    std::mem::forget(keep);
-}
-
-/// A test that is stuck fails with a list of who waits for what, and alone: the others of its process run.
-#[test]
-fn dd_01_a_stuck_test_is_told_and_ends() {
-    const NAME: &str = "stuck";
-    let output = child(NAME);
-    let text = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(101), "a test has failed, the process has not been ended: {text}");
-    let words = [
-        "all goroutines are asleep - deadlock!",
-        "[waiting]",
-        "chan receive",
-        "chan send",
-        "goroutines.rs:",
-        "said before",
-    ];
-    for words in words.iter().chain(&["test result: FAILED. 0 passed; 1 failed"]) {
-        assert!(text.contains(words), "{words} is missing in: {text}");
-    }
-    assert!(!text.contains("attributes.rs:"), "who started the test is the test itself: {text}");
-}
-
-#[oxigo::test]
-#[should_panic(expected = "all goroutines are asleep - deadlock!")]
-fn dd_01_a_stuck_test_fails_alone() {
-    oxigo::park();
-}
-
-#[oxigo::test]
-fn stuck() {
-    if !is_child("stuck") {
-        return;
-    }
-    println!("said before");
-    let (tx, rx) = unbuffered::<u32>();
-    let (tx2, rx2) = (tx.clone(), rx.clone());
-    let (other, nobody) = unbuffered::<u32>();
-    let (other2, nobody2) = (other.clone(), nobody.clone());
-    Builder::new().name("waiting".into()).spawn(move || rx.recv()).unwrap();
-    go(move || other.send(1));
-    let _keep = (tx, rx2, nobody, other2);
-    let _ = nobody2;
-    tx2.is_empty();
-    oxigo::select! {}
 }
 
 /// The result of a goroutine without a handle is dropped while the goroutine still knows itself. Once its task was already being freed

@@ -34,6 +34,23 @@ fn sl_01_a_sleep_is_never_short_and_of_zero_returns_at_once() {
     });
 }
 
+#[test]
+fn sleeps_last_at_least_their_time() {
+    oxigo::run(|| {
+        let handles: Vec<_> = (0..50)
+            .map(|i| {
+                oxigo::go(move || {
+                    let start = Instant::now();
+                    let time = Duration::from_millis(i);
+                    time::sleep(time);
+                    assert!(start.elapsed() >= time);
+                })
+            })
+            .collect();
+        handles.into_iter().for_each(|h| h.join().unwrap());
+    });
+}
+
 /// In whatever order, and none of them early, though a worker is awake all the time.
 /// A worker that has nothing else to do waits in its poller, once it has searched for up to 200 µs, and that must not count in whole
 /// milliseconds. The best of many, since the machine may be busy with other things.
