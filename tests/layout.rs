@@ -97,3 +97,25 @@ fn docs_name_every_file_with_unsafe_code() {
         assert!(found.iter().any(|found| found == path), "{path} is in docs/unsafe.md and has no unsafe code");
     }
 }
+
+#[test]
+fn contributing_lists_the_test_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let (_, list) = page.split_once("## Where the tests are").unwrap();
+    let (list, _) = list.split_once("\n## ").unwrap();
+    let files = list.lines().filter_map(|line| line.split('|').nth(2));
+    // Between the names of files stand those of types.
+    let mut listed: Vec<_> = files.flat_map(|files| files.split('`').skip(1).step_by(2)).collect();
+    listed.retain(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    listed.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(listed, found, "CONTRIBUTING.md and the files below tests/");
+}
