@@ -10,7 +10,7 @@ use std::{mem, vec};
 use super::{
     Chan, Receiver, RecvError, SendError, Sender,
     core::{Channel, State},
-    receiver::Source,
+    receiver::FlavorRef,
 };
 use crate::runtime::{
     park,
@@ -145,11 +145,11 @@ impl<T> Receiver<T> {
         }
         into.reserve(1);
         into.push(self.recv()?);
-        match self.source() {
-            Source::Channel(channel) if channel.has_buffer() => channel.receive_buffered(into, limit - 1),
-            Source::Channel(_) => into.extend(self.try_iter().take(limit.min(AT_ONCE) - 1)),
+        match self.flavor() {
+            FlavorRef::Channel(channel) if channel.has_buffer() => channel.receive_buffered(into, limit - 1),
+            FlavorRef::Channel(_) => into.extend(self.try_iter().take(limit.min(AT_ONCE) - 1)),
             // Have one at a time.
-            Source::Timer(_) | Source::Never => {}
+            FlavorRef::Timer(_) | FlavorRef::Never => {}
         }
         Ok(into.len() - before)
     }

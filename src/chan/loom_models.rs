@@ -13,7 +13,7 @@ use loom::{
 use super::{
     Receiver, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError, bounded,
     core::{Channel, Step},
-    receiver::Source,
+    receiver::FlavorRef,
     two_step::Taken,
 };
 use crate::{
@@ -571,8 +571,8 @@ fn loom_a_close_ends_promises() {
 }
 
 fn channel(rx: &Receiver<u32>) -> &Channel<u32> {
-    match rx.source() {
-        Source::Channel(channel) => channel,
+    match rx.flavor() {
+        FlavorRef::Channel(channel) => channel,
         _ => unreachable!("a receiver of a channel"),
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Receiver, Sender, allocation::share, core::Channel, receiver::Flavor, timer::Timer};
+use super::{Receiver, Sender, allocation::allocate, core::Channel, receiver::Flavor, timer::TimerChannel};
 use crate::runtime::present;
 
 /// Makes a channel without a buffer: a send waits until a receive takes its value. Go's `make(chan T)`; the same as `bounded(0)`.
@@ -157,10 +157,10 @@ pub fn tick(period: Duration) -> Receiver<Instant> {
 }
 
 pub(crate) fn timer(next: Option<Instant>, period: Option<Duration>) -> Receiver<Instant> {
-    Receiver { flavor: Flavor::Timer(Arc::new(Timer::new(next, period))) }
+    Receiver { flavor: Flavor::Timer(Arc::new(TimerChannel::new(next, period))) }
 }
 
 fn both_ends<T>(channel: Channel<T>) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = share(channel);
-    (Sender { end: sender }, Receiver { flavor: Flavor::Channel(receiver) })
+    let (sender, receiver) = allocate(channel);
+    (Sender { word: sender }, Receiver { flavor: Flavor::Channel(receiver) })
 }

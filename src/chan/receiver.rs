@@ -10,22 +10,22 @@ use std::{
 
 use super::{
     Iter, RecvError, RecvTimeoutError, TryIter, TryRecvError,
-    allocation::{ChannelLayout, ReceiveEnd, Shared, one_less, one_more, other_side_gone, side_gone},
+    allocation::{Allocation, ChannelLayout, ReceiverWord, one_less, one_more, other_side_gone, side_gone},
     core::{Channel, Ended, into_room},
-    timer::Timer,
+    timer::TimerChannel,
 };
 use crate::runtime::{park, present, wait::Reason};
 
 pub(super) enum Flavor<T> {
-    Channel(ReceiveEnd<T>),
-    Timer(Arc<Timer<T>>),
+    Channel(ReceiverWord<T>),
+    Timer(Arc<TimerChannel<T>>),
     Never,
 }
 
 /// What a receiver receives from.
-pub(crate) enum Source<'a, T> {
+pub(crate) enum FlavorRef<'a, T> {
     Channel(&'a Channel<T>),
-    Timer(&'a Timer<T>),
+    Timer(&'a TimerChannel<T>),
     Never,
 }
 
@@ -76,43 +76,43 @@ impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
     #[inline]
-    pub(crate) fn source(&self) -> Source<'_, T> {
+    pub(crate) fn flavor(&self) -> FlavorRef<'_, T> {
         match &self.flavor {
-            Flavor::Channel(end) => Source::Channel(&end.shared().channel),
-            Flavor::Timer(timer) => Source::Timer(timer),
-            Flavor::Never => Source::Never,
+            Flavor::Channel(word) => FlavorRef::Channel(&word.allocation().channel),
+            Flavor::Timer(timer) => FlavorRef::Timer(timer),
+            Flavor::Never => FlavorRef::Never,
         }
     }
 
     /// The addresses of the channel, if it is one.
     pub(crate) fn layout(&self) -> Option<ChannelLayout> {
         match &self.flavor {
-            Flavor::Channel(end) => Some(end.layout()),
+            Flavor::Channel(word) => Some(word.layout()),
             Flavor::Timer(_) | Flavor::Never => None,
         }
     }
 
-    /// Sets the timer behind this receiver anew; see [`Timer::set`].
+    /// Sets the timer behind this receiver anew; see [`TimerChannel::set`].
     pub(crate) fn set_timer(&self, next: Option<Instant>, period: Option<Duration>) -> bool {
-        match self.source() {
-            Source::Timer(timer) => timer.set(next, period),
-            Source::Channel(_) | Source::Never => false,
+        match self.flavor() {
+            FlavorRef::Timer(timer) => timer.set(next, period),
+            FlavorRef::Channel(_) | FlavorRef::Never => false,
         }
     }
 
     /// Stops the timer behind this receiver; else as [`set_timer`](Self::set_timer).
     pub(crate) fn disarm_timer(&self) -> bool {
-        match self.source() {
-            Source::Timer(timer) => timer.disarm(),
-            Source::Channel(_) | Source::Never => false,
+        match self.flavor() {
+            FlavorRef::Timer(timer) => timer.disarm(),
+            FlavorRef::Channel(_) | FlavorRef::Never => false,
         }
     }
 
     /// When the timer behind this receiver is due next.
     pub(crate) fn timer_deadline(&self) -> Option<Instant> {
-        match self.source() {
-            Source::Timer(timer) => timer.deadline(),
-            Source::Channel(_) | Source::Never => None,
+        match self.flavor() {
+            FlavorRef::Timer(timer) => timer.deadline(),
+            FlavorRef::Channel(_) | FlavorRef::Never => None,
         }
     }
 
@@ -141,11 +141,11 @@ impl<T> Receiver<T> {
 
     #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, Ended> {
-        match self.source() {
+        match self.flavor() {
             // SAFETY: `into_room` gives room for a `T`.
-            Source::Channel(channel) => into_room(|room| unsafe { channel.receive(room, deadline) }),
-            Source::Timer(timer) => timer.receive(deadline),
-            Source::Never => {
+            FlavorRef::Channel(channel) => into_room(|room| unsafe { channel.receive(room, deadline) }),
+            FlavorRef::Timer(timer) => timer.receive(deadline),
+            FlavorRef::Never => {
                 match deadline {
                     Some(deadline) => {
                         crate::time::sleep_until(deadline);
@@ -188,16 +188,16 @@ impl<T> Receiver<T> {
     /// `crossbeam-channel`. Otherwise a caller that only ever tries would never receive from a `Select`.)
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.source() {
-            Source::Channel(channel) => {
+        match self.flavor() {
+            FlavorRef::Channel(channel) => {
                 // SAFETY: `into_room` gives room for a `T`.
                 into_room(|room| unsafe { channel.try_receive(room) }).map_err(|ended| match ended {
                     Ended::Closed => TryRecvError::Disconnected,
                     _ => TryRecvError::Empty,
                 })
             }
-            Source::Timer(timer) => timer.try_receive().ok_or(TryRecvError::Empty),
-            Source::Never => Err(TryRecvError::Empty),
+            FlavorRef::Timer(timer) => timer.try_receive().ok_or(TryRecvError::Empty),
+            FlavorRef::Never => Err(TryRecvError::Empty),
         }
     }
 
@@ -285,9 +285,9 @@ impl<T> Receiver<T> {
     ///
     /// Never parks.
     pub fn is_closed(&self) -> bool {
-        match self.source() {
-            Source::Channel(channel) => channel.is_closed(),
-            Source::Timer(_) | Source::Never => false,
+        match self.flavor() {
+            FlavorRef::Channel(channel) => channel.is_closed(),
+            FlavorRef::Timer(_) | FlavorRef::Never => false,
         }
     }
 
@@ -305,10 +305,10 @@ impl<T> Receiver<T> {
     ///
     /// Never parks.
     pub fn len(&self) -> usize {
-        match self.source() {
-            Source::Channel(channel) => channel.len(),
-            Source::Timer(timer) => timer.len(),
-            Source::Never => 0,
+        match self.flavor() {
+            FlavorRef::Channel(channel) => channel.len(),
+            FlavorRef::Timer(timer) => timer.len(),
+            FlavorRef::Never => 0,
         }
     }
 
@@ -327,10 +327,10 @@ impl<T> Receiver<T> {
     ///
     /// Never parks.
     pub fn is_full(&self) -> bool {
-        match self.source() {
-            Source::Channel(channel) => channel.is_full(),
-            Source::Timer(timer) => timer.len() == 1,
-            Source::Never => true,
+        match self.flavor() {
+            FlavorRef::Channel(channel) => channel.is_full(),
+            FlavorRef::Timer(timer) => timer.len() == 1,
+            FlavorRef::Never => true,
         }
     }
 
@@ -340,10 +340,10 @@ impl<T> Receiver<T> {
     ///
     /// Never parks.
     pub fn capacity(&self) -> Option<usize> {
-        match self.source() {
-            Source::Channel(channel) => channel.capacity(),
-            Source::Timer(_) => Some(1),
-            Source::Never => Some(0),
+        match self.flavor() {
+            FlavorRef::Channel(channel) => channel.capacity(),
+            FlavorRef::Timer(_) => Some(1),
+            FlavorRef::Never => Some(0),
         }
     }
 
@@ -365,9 +365,9 @@ impl<T> Receiver<T> {
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         let flavor = match &self.flavor {
-            Flavor::Channel(end) => {
-                one_more(&end.shared().receivers);
-                Flavor::Channel(*end)
+            Flavor::Channel(word) => {
+                one_more(&word.allocation().receivers);
+                Flavor::Channel(*word)
             }
             Flavor::Timer(timer) => Flavor::Timer(Arc::clone(timer)),
             Flavor::Never => Flavor::Never,
@@ -379,16 +379,16 @@ impl<T> Clone for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Flavor::Channel(end) = &self.flavor {
-            let pointer = end.get();
-            let shared = end.shared();
-            if one_less(&shared.receivers) {
+        if let Flavor::Channel(word) = &self.flavor {
+            let pointer = word.get();
+            let allocation = word.allocation();
+            if one_less(&allocation.receivers) {
                 let leave = Leave(pointer);
-                if other_side_gone(shared) {
+                if other_side_gone(allocation) {
                     // SAFETY: this is the only end of the channel.
-                    unsafe { shared.channel.clear() };
+                    unsafe { allocation.channel.clear() };
                 } else {
-                    shared.channel.deafen();
+                    allocation.channel.deafen();
                 }
                 drop(leave);
             }
@@ -397,7 +397,7 @@ impl<T> Drop for Receiver<T> {
 }
 
 /// Leaves the channel even if a buffered value panics while it is dropped.
-struct Leave<T>(NonNull<Shared<T>>);
+struct Leave<T>(NonNull<Allocation<T>>);
 
 impl<T> Drop for Leave<T> {
     fn drop(&mut self) {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     CloseError, SendError, SendTimeoutError, TrySendError,
-    allocation::{ChannelLayout, SendEnd, Shared, one_less, one_more, other_side_gone, side_gone},
+    allocation::{Allocation, ChannelLayout, SenderWord, one_less, one_more, other_side_gone, side_gone},
     core::{Channel, Ended},
 };
 use crate::runtime::present;
@@ -52,7 +52,7 @@ use crate::runtime::present;
 /// oxigo::go(move || drop(tx));
 /// ```
 pub struct Sender<T> {
-    pub(super) end: SendEnd<T>,
+    pub(super) word: SenderWord<T>,
 }
 
 // SAFETY: values pass from thread to thread, so `T: Send`; ends do not give references to values.
@@ -64,18 +64,18 @@ impl<T> RefUnwindSafe for Sender<T> {}
 
 impl<T> Sender<T> {
     #[inline]
-    fn shared(&self) -> &Shared<T> {
-        self.end.shared()
+    fn allocation(&self) -> &Allocation<T> {
+        self.word.allocation()
     }
 
     /// The addresses of the channel.
     pub(crate) fn layout(&self) -> ChannelLayout {
-        self.end.layout()
+        self.word.layout()
     }
 
     #[inline]
     pub(crate) fn channel(&self) -> &Channel<T> {
-        &self.shared().channel
+        &self.allocation().channel
     }
 
     /// Sends `value`, waiting for room, or on an unbuffered channel for a receiver.
@@ -268,27 +268,27 @@ impl<T> Sender<T> {
     ///
     /// Never parks.
     pub fn same_channel(&self, other: &Self) -> bool {
-        self.end.get() == other.end.get()
+        self.word.get() == other.word.get()
     }
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        one_more(&self.shared().senders);
-        Self { end: self.end }
+        one_more(&self.allocation().senders);
+        Self { word: self.word }
     }
 }
 
 impl<T> Drop for Sender<T> {
     #[inline]
     fn drop(&mut self) {
-        if one_less(&self.shared().senders) {
+        if one_less(&self.allocation().senders) {
             // Without receivers there is nobody to tell.
-            if !other_side_gone(self.shared()) {
+            if !other_side_gone(self.allocation()) {
                 self.channel().close();
             }
             // SAFETY: the last sender, on its way out.
-            unsafe { side_gone(self.end.get()) };
+            unsafe { side_gone(self.word.get()) };
         }
     }
 }

@@ -21,8 +21,8 @@ use crate::{
     util::BiasedLock,
 };
 
-/// One timer; `T` is always `Instant`, told by `make`, so that receivers of timers are receivers like others.
-pub(crate) struct Timer<T> {
+/// A timer, as the channel that its receivers are ends of; `T` is always `Instant`, told by `make`, so that receivers of timers are receivers like others.
+pub(crate) struct TimerChannel<T> {
     state: BiasedLock<State>,
     make: fn(Instant) -> T,
 }
@@ -70,7 +70,7 @@ fn next_tick(due: Instant, period: Duration, now: Instant) -> Option<Instant> {
     now.checked_add(period - beyond)
 }
 
-impl Timer<Instant> {
+impl TimerChannel<Instant> {
     /// A timer that fires at `next`, if ever, and then every `period`, if there is one.
     pub(crate) fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Timer<Instant> {
     }
 }
 
-impl<T> Timer<T> {
+impl<T> TimerChannel<T> {
     pub(crate) fn state(&self) -> &BiasedLock<State> {
         &self.state
     }

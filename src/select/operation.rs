@@ -7,7 +7,7 @@ use crate::{
         Receiver, Sender,
         allocation::ChannelLayout,
         core::{Channel, Ended, State, Step},
-        receiver::Source,
+        receiver::FlavorRef,
         two_step::{Grant, Taken},
     },
     runtime::{
@@ -246,26 +246,26 @@ unsafe impl<T> Operation for Sender<T> {
 unsafe impl<T> Operation for Receiver<T> {
     #[inline]
     fn raw(&self) -> Option<&RawBiased> {
-        match self.source() {
-            Source::Channel(channel) => Some(channel.state().raw()),
-            Source::Timer(timer) => Some(timer.state().raw()),
-            Source::Never => None,
+        match self.flavor() {
+            FlavorRef::Channel(channel) => Some(channel.state().raw()),
+            FlavorRef::Timer(timer) => Some(timer.state().raw()),
+            FlavorRef::Never => None,
         }
     }
 
     unsafe fn is_ready(&self) -> bool {
-        match self.source() {
+        match self.flavor() {
             // SAFETY: locked by the caller.
-            Source::Channel(channel) => unsafe { channel.state().with_raw(|state| state.can_receive()) },
+            FlavorRef::Channel(channel) => unsafe { channel.state().with_raw(|state| state.can_receive()) },
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| state.is_due()) },
-            Source::Never => false,
+            FlavorRef::Timer(timer) => unsafe { timer.state().with_raw(|state| state.is_due()) },
+            FlavorRef::Never => false,
         }
     }
 
     unsafe fn attempt(&self, place: *mut ()) -> Attempt {
-        match self.source() {
-            Source::Channel(channel) => {
+        match self.flavor() {
+            FlavorRef::Channel(channel) => {
                 let receive = |state: &mut State<T>| {
                     // SAFETY: the place is room for a value.
                     unsafe { state.receive(place.cast()) }
@@ -273,7 +273,7 @@ unsafe impl<T> Operation for Receiver<T> {
                 // SAFETY: locked by the caller.
                 attempt_of(unsafe { channel.state().with_raw(receive) })
             }
-            Source::Timer(timer) => {
+            FlavorRef::Timer(timer) => {
                 // SAFETY: locked by the caller.
                 let due = unsafe { timer.state().with_raw(|state| state.take(present::now())) };
                 let Some(due) = due else { return Attempt::WouldBlock };
@@ -281,27 +281,27 @@ unsafe impl<T> Operation for Receiver<T> {
                 unsafe { place.cast::<T>().write(timer.value(due)) };
                 Attempt::Done(None)
             }
-            Source::Never => Attempt::WouldBlock,
+            FlavorRef::Never => Attempt::WouldBlock,
         }
     }
 
     #[inline]
     unsafe fn attempt_alone(&self, place: *mut ()) -> Ended {
-        match self.source() {
+        match self.flavor() {
             // SAFETY: the place is room for a value.
-            Source::Channel(channel) => unsafe { channel.try_receive(place.cast()) },
-            Source::Timer(timer) => {
+            FlavorRef::Channel(channel) => unsafe { channel.try_receive(place.cast()) },
+            FlavorRef::Timer(timer) => {
                 let Some(value) = timer.try_receive() else { return Ended::WouldBlock };
                 // SAFETY: as above.
                 unsafe { place.cast::<T>().write(value) };
                 Ended::Done
             }
-            Source::Never => Ended::WouldBlock,
+            FlavorRef::Never => Ended::WouldBlock,
         }
     }
 
     unsafe fn choose(&self, place: *mut ()) -> Attempt {
-        let Source::Channel(channel) = self.source() else {
+        let FlavorRef::Channel(channel) = self.flavor() else {
             // SAFETY: by the caller.
             return match unsafe { self.attempt(place) } {
                 Attempt::Done(partner) => Attempt::Taken(partner, TakenAt::NEVER),
@@ -321,16 +321,16 @@ unsafe impl<T> Operation for Receiver<T> {
     }
 
     unsafe fn taken_at(&self) -> TakenAt {
-        match self.source() {
+        match self.flavor() {
             // SAFETY: locked by the caller.
-            Source::Channel(channel) => unsafe { channel.state().with_raw(State::next_taking) },
+            FlavorRef::Channel(channel) => unsafe { channel.state().with_raw(State::next_taking) },
             _ => TakenAt::NEVER,
         }
     }
 
     unsafe fn enqueue(&self, node: &Node, how: Enqueue) {
-        match self.source() {
-            Source::Channel(channel) => {
+        match self.flavor() {
+            FlavorRef::Channel(channel) => {
                 let join = |state: &mut State<T>| match how {
                     Enqueue::Watch => join(state.watchers(), node, how),
                     _ => join(state.receivers(), node, how),
@@ -339,38 +339,38 @@ unsafe impl<T> Operation for Receiver<T> {
                 unsafe { channel.state().with_raw(join) };
             }
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| join(state.waiters(), node, how)) },
-            Source::Never => {}
+            FlavorRef::Timer(timer) => unsafe { timer.state().with_raw(|state| join(state.waiters(), node, how)) },
+            FlavorRef::Never => {}
         }
     }
 
     unsafe fn withdraw(&self, node: &Node, how: Enqueue) {
-        match self.source() {
+        match self.flavor() {
             // SAFETY: locked by the caller.
-            Source::Channel(channel) => unsafe {
+            FlavorRef::Channel(channel) => unsafe {
                 channel.state().with_raw(|state| match how {
                     Enqueue::Last | Enqueue::First => state.receivers().remove(node),
                     Enqueue::Watch => state.watchers().remove(node),
                 });
             },
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| state.waiters().remove(node)) },
-            Source::Never => {}
+            FlavorRef::Timer(timer) => unsafe { timer.state().with_raw(|state| state.waiters().remove(node)) },
+            FlavorRef::Never => {}
         }
     }
 
     unsafe fn take_watchers(&self) -> Option<Claimed> {
-        match self.source() {
+        match self.flavor() {
             // SAFETY: locked by the caller.
-            Source::Channel(channel) => unsafe { channel.state().with_raw(|state| state.take_watchers()) },
+            FlavorRef::Channel(channel) => unsafe { channel.state().with_raw(|state| state.take_watchers()) },
             _ => None,
         }
     }
 
     unsafe fn deadline(&self) -> Option<Instant> {
-        match self.source() {
+        match self.flavor() {
             // SAFETY: locked by the caller.
-            Source::Timer(timer) => unsafe { timer.state().with_raw(|state| state.next()) },
+            FlavorRef::Timer(timer) => unsafe { timer.state().with_raw(|state| state.next()) },
             _ => None,
         }
     }
@@ -400,14 +400,14 @@ unsafe impl<T> Operation for Receiver<T> {
     unsafe fn give_back(&self, room: *mut (), taken_at: TakenAt) {
         // SAFETY: by the caller it holds a value.
         let value = unsafe { take_from_room::<T>(room) };
-        match self.source() {
-            Source::Channel(channel) => channel.give_back(value, taken_at),
+        match self.flavor() {
+            FlavorRef::Channel(channel) => channel.give_back(value, taken_at),
             _ => drop(value),
         }
     }
 
     unsafe fn give_back_held(&self, sender: ClaimedNode) {
-        if let Source::Channel(channel) = self.source() {
+        if let FlavorRef::Channel(channel) = self.flavor() {
             // SAFETY: by the caller.
             unsafe { channel.give_back_held(sender) };
         }
@@ -416,9 +416,9 @@ unsafe impl<T> Operation for Receiver<T> {
     unsafe fn give_up(&self, _grant: Grant) {}
 
     fn counterpart(&self) -> Counterpart {
-        match (self.layout(), self.source()) {
+        match (self.layout(), self.flavor()) {
             (Some(layout), _) => Counterpart::Senders(layout),
-            (None, Source::Never) => Counterpart::Nothing,
+            (None, FlavorRef::Never) => Counterpart::Nothing,
             (None, _) => Counterpart::Timer,
         }
     }
