@@ -25,7 +25,7 @@ use crate::{
     util::{Lock, vacant},
 };
 
-pub(crate) use crate::runtime::driver::source::Direction;
+pub(crate) use crate::runtime::driver::readiness::Direction;
 
 /// Time limits of one direction.
 #[derive(Debug)]
@@ -175,7 +175,7 @@ pub(crate) struct Descriptor {
     pub(crate) write: Limits,
     /// Reads give nothing any more; an accepting descriptor is closed.
     shut: AtomicBool,
-    /// A read that brings less than was asked for has emptied it (D6 of `source`).
+    /// A read that brings less than was asked for has emptied it (D6 of `readiness`).
     is_tcp: bool,
     /// Whose turn it is to write.
     pub(crate) writers: Turn,
@@ -294,7 +294,7 @@ impl Descriptor {
         self.perform_or_skip(Direction::Read, Reason::Read, limit, self.is_tcp, read, is_short)
     }
 
-    /// `skip`: nothing is tried first where nothing can be ready (D6 of `source`). `empties`: whether a result says that nothing more is there.
+    /// `skip`: nothing is tried first where nothing can be ready (D6 of `readiness`). `empties`: whether a result says that nothing more is there.
     #[inline]
     fn perform_or_skip<R>(
         &self,

@@ -7,7 +7,7 @@
 //!   writer takes the rest back when its time is up.
 //! - I2: only the holder of the turn offers, and waits on `given`.
 //! - I3: every change is made under the lock and then signalled on the side of those whom it may concern; they wait as for a
-//!   descriptor (see `runtime::driver::source`), so no signal is lost.
+//!   descriptor (see `runtime::driver::readiness`), so no signal is lost.
 
 use std::{
     error::Error,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    runtime::{driver::source::Side, park, until::Until, wait::Reason},
+    runtime::{driver::readiness::Side, park, until::Until, wait::Reason},
     sync::turn::Turn,
     util::Lock,
 };

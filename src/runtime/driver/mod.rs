@@ -3,6 +3,8 @@
 #[cfg(not(loom))]
 pub(crate) mod poller;
 #[cfg(not(loom))]
+pub(crate) mod source;
+#[cfg(not(loom))]
 pub(crate) mod timers;
 
-pub(crate) mod source;
+pub(crate) mod readiness;

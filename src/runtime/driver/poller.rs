@@ -12,7 +12,7 @@ pub(crate) use epoll::{Events, KEY_BITS, Poller};
 pub(crate) use portable::{Events, KEY_BITS, Poller};
 
 /// What a descriptor's poller calls back.
-pub(crate) use super::source::{Ready, dispatch};
+pub(crate) use super::{readiness::Ready, source::dispatch};
 
 #[cfg(all(target_os = "linux", not(oxigo_fallback)))]
 mod epoll {
