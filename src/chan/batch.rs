@@ -7,11 +7,7 @@
 
 use std::{mem, vec};
 
-use super::{
-    Chan, Receiver, RecvError, SendError, Sender,
-    core::{Channel, State},
-    receiver::FlavorRef,
-};
+use super::{Chan, Receiver, RecvError, SendError, Sender, core::Channel, receiver::FlavorRef, state::State};
 use crate::runtime::{
     park,
     waitq::{Claimed, Outcome},

@@ -12,9 +12,7 @@ use loom::{
 
 use super::{
     Receiver, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError, bounded,
-    core::{Channel, Step},
-    receiver::FlavorRef,
-    two_step::Taken,
+    core::Channel, receiver::FlavorRef, state::Step, two_step::Taken,
 };
 use crate::{
     runtime::{park, wait::Reason},

@@ -32,7 +32,7 @@
 //! | `close(ch)` | [`tx.close()`](Sender::close), or dropping the last sender |
 //! | none: many values at once | [`rx.recv_many(&mut values, limit)`](Receiver::recv_many), [`tx.send_many(values)`](Sender::send_many) |
 
-// The protocol is described in `chan/core.rs` and `chan/two_step.rs`.
+// The protocol is described in `chan/state.rs` and `chan/two_step.rs`.
 
 pub(crate) mod allocation;
 mod batch;
@@ -50,6 +50,7 @@ pub(crate) mod make;
 pub(crate) mod receiver;
 pub(crate) mod ring;
 mod sender;
+pub(crate) mod state;
 pub(crate) mod timer;
 pub(crate) mod two_step;
 pub(crate) mod two_way;

@@ -1,7 +1,7 @@
 //! Operations in two steps, for the run-time `Select`: the first chooses, the second completes or gives up.
 //!
 //! A sender is given the value in the second step; until then its place is null. A receiver may yet give up what it has. In between the
-//! channel's lock is not held. C1 to C4 are those of [`core`](super::core).
+//! channel's lock is not held. C1 to C4 are those of [`state`](super::state).
 //!
 //! - C5: who claims a waiting sender whose place is null gives it something to send to, and wakes it: either the promise of a place in the
 //!   buffer, or, where there is no buffer, the claimer's own node. In the second case the claimer then waits,
@@ -22,8 +22,9 @@
 use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
 
 use super::{
-    core::{Channel, Ended, Join, State, Step},
+    core::{Channel, Ended, Join},
     detour::{Detour, Promise},
+    state::{State, Step},
 };
 use crate::{
     runtime::{

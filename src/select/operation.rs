@@ -6,8 +6,9 @@ use crate::{
     chan::{
         Receiver, Sender,
         allocation::ChannelLayout,
-        core::{Channel, Ended, State, Step},
+        core::{Channel, Ended},
         receiver::FlavorRef,
+        state::{State, Step},
         two_step::{Grant, Taken},
     },
     runtime::{
