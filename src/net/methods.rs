@@ -196,6 +196,39 @@ macro_rules! reads {
     };
 }
 
+/// Looks at what a stream would read.
+macro_rules! peeks {
+    ($type:ty) => {
+        impl $type {
+            /// Reads without taking the data out.
+            ///
+            /// # Errors
+            ///
+            /// As a read.
+            ///
+            /// # Blocking
+            ///
+            /// Parks the goroutine, or blocks the thread.
+            pub fn peek(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                self.descriptor.peek_bytes(None, buf)
+            }
+
+            /// Like [`peek`](Self::peek), but gives up when `ctx` ends.
+            ///
+            /// # Errors
+            ///
+            /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `peek`.
+            ///
+            /// # Blocking
+            ///
+            /// Parks the goroutine, or blocks the thread.
+            pub fn peek_ctx(&self, buf: &mut [u8], ctx: &$crate::context::Context) -> std::io::Result<usize> {
+                self.descriptor.peek_bytes(Some(ctx), buf)
+            }
+        }
+    };
+}
+
 /// `Write` for a byte stream, for references to it and for what its `with_ctx` gives, through the two methods of its descriptor that are named.
 macro_rules! writes {
     ($type:ty, $bytes:ident, $slices:ident) => {
@@ -608,6 +641,6 @@ macro_rules! debug_with_addresses {
 }
 
 pub(crate) use {
-    addresses, close, conversions, deadline, debug_with_addresses, descriptor_handle, given_back, listens, read_limits,
-    reads, take_error, try_clone, with_ctx, write_limits, writes,
+    addresses, close, conversions, deadline, debug_with_addresses, descriptor_handle, given_back, listens, peeks,
+    read_limits, reads, take_error, try_clone, with_ctx, write_limits, writes,
 };

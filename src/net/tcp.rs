@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{RecvFlags, SocketAddrAny, recv};
+use rustix::net::SocketAddrAny;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     listen_options::ListenOptions,
     lookup::Patience,
     methods::{
-        addresses, deadline, debug_with_addresses, descriptor_handle, listens, read_limits, reads, take_error,
+        addresses, deadline, debug_with_addresses, descriptor_handle, listens, peeks, read_limits, reads, take_error,
         try_clone, with_ctx, write_limits, writes,
     },
     resolve::ToSocketAddrs,
@@ -389,36 +389,6 @@ impl TcpStream {
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.socket().set_ttl_v4(ttl)
     }
-
-    /// Reads without taking the data out.
-    ///
-    /// # Errors
-    ///
-    /// As a read.
-    ///
-    /// # Blocking
-    ///
-    /// Parks the goroutine, or blocks the thread.
-    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.look(buf, None)
-    }
-
-    /// Like [`peek`](Self::peek), but gives up when `ctx` ends.
-    ///
-    /// # Errors
-    ///
-    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `peek`.
-    ///
-    /// # Blocking
-    ///
-    /// Parks the goroutine, or blocks the thread.
-    pub fn peek_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<usize> {
-        self.look(buf, Some(ctx))
-    }
-
-    fn look(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<usize> {
-        self.descriptor.read_with(ctx, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
-    }
 }
 
 addresses!(TcpStream, SocketAddr, from_system);
@@ -428,6 +398,7 @@ read_limits!(TcpStream);
 write_limits!(TcpStream);
 deadline!(TcpStream);
 reads!(TcpStream, receive_bytes);
+peeks!(TcpStream);
 writes!(TcpStream, send_bytes, send_slices);
 with_ctx!(TcpStream);
 debug_with_addresses!(TcpStream, "addr" = local_addr, "peer" = peer_addr);

@@ -116,6 +116,11 @@ impl Descriptor {
         self.drain_into(ctx, buf, |fd, buf| Ok(rustix::net::recv(fd, buf, RecvFlags::empty())?.0))
     }
 
+    /// As [`receive_bytes`](Self::receive_bytes), and leaves the bytes there.
+    pub(crate) fn peek_bytes(&self, ctx: Option<&Context>, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_with(ctx, buf.is_empty(), |fd| Ok(rustix::net::recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
+    }
+
     #[inline]
     fn drain_into(
         &self,

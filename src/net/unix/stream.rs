@@ -2,7 +2,7 @@
 
 use std::{io, net::Shutdown, os::unix::net as std_unix, path::Path, sync::Arc};
 
-use rustix::net::{RecvFlags, SocketAddrUnix, connect, recv};
+use rustix::net::{SocketAddrUnix, connect};
 use socket2::Type;
 
 use super::{
@@ -15,8 +15,8 @@ use crate::{
     net::{
         descriptor::{Descriptor, Direction},
         methods::{
-            addresses, deadline, debug_with_addresses, descriptor_handle, read_limits, reads, take_error, try_clone,
-            with_ctx, write_limits, writes,
+            addresses, deadline, debug_with_addresses, descriptor_handle, peeks, read_limits, reads, take_error,
+            try_clone, with_ctx, write_limits, writes,
         },
     },
     runtime::{park, wait::Reason},
@@ -142,36 +142,6 @@ impl UnixStream {
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.descriptor.shutdown(how)
     }
-
-    /// Reads without taking the data out.
-    ///
-    /// # Errors
-    ///
-    /// As a read.
-    ///
-    /// # Blocking
-    ///
-    /// Parks the goroutine, or blocks the thread.
-    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.look(buf, None)
-    }
-
-    /// Like [`peek`](Self::peek), but gives up when `ctx` ends.
-    ///
-    /// # Errors
-    ///
-    /// Why the context has ended, as `TimedOut` or `Other`; otherwise as `peek`.
-    ///
-    /// # Blocking
-    ///
-    /// Parks the goroutine, or blocks the thread.
-    pub fn peek_ctx(&self, buf: &mut [u8], ctx: &Context) -> io::Result<usize> {
-        self.look(buf, Some(ctx))
-    }
-
-    fn look(&self, buf: &mut [u8], ctx: Option<&Context>) -> io::Result<usize> {
-        self.descriptor.read_with(ctx, buf.is_empty(), |fd| Ok(recv(fd, &mut *buf, RecvFlags::PEEK)?.0))
-    }
 }
 
 addresses!(UnixStream, SocketAddr, from_system);
@@ -181,6 +151,7 @@ read_limits!(UnixStream);
 write_limits!(UnixStream);
 deadline!(UnixStream);
 reads!(UnixStream, receive_bytes);
+peeks!(UnixStream);
 writes!(UnixStream, send_bytes, send_slices);
 with_ctx!(UnixStream);
 debug_with_addresses!(UnixStream, "addr" = local_addr, "peer" = peer_addr);
