@@ -1,4 +1,28 @@
-//! The word of a task: how many refer to it, whether it has ended, and who waits for that. The rules are J1 to J3 and J8 of `task`.
+//! The word of a task: how many refer to it, whether it has ended, and who waits for that.
+//!
+//! | bit | set | when |
+//! |---|---|---|
+//! | `DONE` | by the runner, in the step that gives up its reference | the task has ended; the stage is for the handle (J2) |
+//! | `JOINER` | by a handle that waits; by the runner, for a guest whose wait it has claimed | `joiner` is woken by the step that sets `DONE` |
+//! | `GUEST` | by a handle that waits and may give up | `joiner` waits, with a ticket. Never beside `JOINER` |
+//! | `DETACHED` | by a handle that gives up the right to join | nobody takes the result any more (J2) |
+//! | the rest | | how many references there are, in units of `REFERENCE` |
+//!
+//! J1 and J2 are those of [`task`](super::task).
+//!
+//! - J3: count, DONE and JOINER are one word, so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
+//!   tells whether somebody waits. The joiner writes its unit before it sets JOINER, and holds a reference until it has been woken. There
+//!   is at most one joiner, since `join` takes the handle; the step that finds JOINER is the claim (U3).
+//! - J8: a *guest* is a joiner that may give up, by a time limit or a context. It waits with a ticket, and sets GUEST in place of JOINER. Two may
+//!   take GUEST out of the word:
+//!   - the guest, when it gives up; then the runner never hears of it;
+//!   - the runner, before it sets DONE. It claims the wait that the guest's unit has open and, with the claim, sets JOINER: from there on it is as
+//!     in J3. If no wait is open the guest is giving up at this moment: it finds GUEST gone and, unless it finds DONE, waits for the end, which is
+//!     a few steps away, as JOINER.
+//!
+//!   So a guest opens no other wait with a ticket before it has taken GUEST out itself or has found DONE, and what the runner claims is the wait
+//!   for this task or nothing. No ticket need be kept. What runs on the guest meanwhile is not the user's, but for a subscriber of `tracing`,
+//!   which waits as the thread (N2 of `spans`).
 
 use std::ptr;
 
@@ -26,7 +50,6 @@ const MOST: usize = isize::MAX as usize;
 
 #[derive(Debug)]
 pub(crate) struct JoinState {
-    /// DONE, JOINER, DETACHED, GUEST, and the references in units of REFERENCE.
     state: AtomicUsize,
     /// Who waits for the end, when JOINER or GUEST is set.
     joiner: AtomicPtr<Unit>,

@@ -1,4 +1,5 @@
-//! The task: one allocation for each `go`, with the header, the closure and later its result. Handles to it are in `goroutine`.
+//! The task: one allocation for each `go`, with the header, the closure and later its result. Handles to it are in `goroutine`; the word that
+//! counts them and says who waits for the end, with J3 and J8, is in [`join_state`](super::join_state).
 //!
 //! - J1: a task is reference counted. One reference belongs to whoever is to run it (a deque, an injector, the slot), the others
 //!   to handles. Handles, dumps and wakers refer to the task and never to the stack.
@@ -6,9 +7,6 @@
 //!   that; when no handle takes the result, whoever drops the last reference drops it. A handle whose result may borrow sets DETACHED when it
 //!   is dropped: before DONE that leaves the stage to the runner, which drops the result before the task's [`Exit`]; after DONE the handle
 //!   drops it itself. So a [`Goroutine`], which may be kept for ever, never keeps a result that borrows.
-//! - J3: count, DONE and JOINER are one word, [`JoinState`], so the end of a goroutine is one step: it sets DONE, gives up the runner's reference, and
-//!   tells whether somebody waits. The joiner writes its unit before it sets JOINER, and holds a reference until it has been woken. There
-//!   is at most one joiner, since `join` takes the handle; the step that finds JOINER is the claim (U3).
 //! - J4: user code that belongs to a task (the closure, a payload's or result's `Drop`) runs on a goroutine or on the thread
 //!   that holds the handle, never on a worker's own stack (P5).
 //! - J5: [`Exit::exited`] runs after the task's own reference to closure, result and payload is gone (P3 for scopes).
@@ -16,13 +14,6 @@
 //!   after its closure and before its result is published. A thread's own task has none.
 //! - J7: nothing of the user's runs on a goroutine after its task may have been freed: the runner gives up its reference last, and drops a
 //!   result that nobody can take before that.
-//! - J8: a joiner that may give up, by a time limit or a context, waits with a ticket and sets GUEST in place of JOINER. Two may take GUEST out of
-//!   the word: the guest that gives up, and then the runner never hears of it; or the runner, before it sets DONE. The runner then claims
-//!   the wait that is open of the guest's unit and, with the claim, sets JOINER: from there on it is as in J3. If no wait is open the guest is
-//!   giving up at this moment: it finds GUEST gone and, unless it finds DONE, waits for the end, which is a few steps away, as JOINER. So a
-//!   guest opens no other wait with a ticket before it has taken GUEST out itself or has found DONE, and what the runner claims is the wait for
-//!   this task or nothing. No ticket need be kept. What runs on the guest meanwhile is not the user's, but for a subscriber of `tracing`, which
-//!   waits as the thread (N2 of `spans`).
 
 use std::{
     alloc::Layout,

@@ -119,7 +119,7 @@ impl Unit {
     }
 
     /// As [`try_claim`](Self::try_claim) with the ticket of the wait that is open now, if one is. For whoever the unit opens no other wait
-    /// before: its own timer, which is armed with a wait and disarmed before the next one, and the goroutine that it joins (J8 of `task`).
+    /// before: its own timer, which is armed with a wait and disarmed before the next one, and the goroutine that it joins (J8 of `join_state`).
     #[must_use]
     pub(crate) fn try_claim_open(&self) -> bool {
         // ORDERING: Relaxed. The compare-exchange decides.
