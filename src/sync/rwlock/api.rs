@@ -2,8 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Manner, RawRwLock, Read, Relaxed, UPGRADABLE, Until, WRITER, readers};
-use crate::runtime::present;
+use super::{
+    RawRwLock,
+    word::{Read, UPGRADABLE, WRITER, readers},
+};
+use crate::{
+    facade::Ordering::Relaxed,
+    runtime::{present, until::Until},
+    sync::mutex::Manner,
+};
 
 // SAFETY: `WRITER` is set by one party at a time and only while there are no readers; readers come in only while it is clear.
 unsafe impl lock_api::RawRwLock for RawRwLock {
