@@ -53,7 +53,7 @@ fn parse(input: TokenStream) -> Result<Arms, Refusal> {
         match keyword.as_str() {
             "default" => {
                 if arms.default.is_some() {
-                    return Err(Refusal::new(span, "a select has one `default` at most"));
+                    return Err(Refusal::new(span, "a select takes one `default` at most"));
                 }
                 if is_punct(tokens.get(at), '-') {
                     let text = "`default` receives nothing: expected `=>` and a body";
@@ -78,7 +78,7 @@ fn parse(input: TokenStream) -> Result<Arms, Refusal> {
                 let body = body(&tokens, &mut at, span)?;
                 arms.arms.push(Arm { kind, pattern, body });
             }
-            other => return Err(Refusal::new(span, format!("`{other}` is no operation of a select: {EXPECTED}"))),
+            other => return Err(Refusal::new(span, format!("`{other}` is not an operation of a select: {EXPECTED}"))),
         }
     }
     Ok(arms)
@@ -134,7 +134,7 @@ fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
     if let [TokenTree::Ident(from), TokenTree::Punct(and), TokenTree::Ident(word), ..] = value.as_slice()
         && (from.to_string().as_str(), and.as_char(), word.to_string().as_str()) == ("from", '&', "mut")
     {
-        return Err(Refusal::new(and.span(), "expected a place that holds an `Option`: `from slot`, without `&mut`"));
+        return Err(Refusal::new(and.span(), "write the slot without `&mut`: `from slot`, where `slot` is an `Option`"));
     }
     if from {
         return Ok(Kind::SendFrom(sender, value.into_iter().skip(1).collect()));
@@ -224,7 +224,7 @@ fn body(tokens: &[TokenTree], at: &mut usize, arm: Span) -> Result<TokenStream, 
             let (at, text) = if start == *at {
                 (arm, "expected a body after `=>`")
             } else {
-                (tokens[*at].span(), "expected a comma between the body before and this arm")
+                (tokens[*at].span(), "expected a comma before this arm: the body before it has no braces")
             };
             return Err(Refusal::new(at, text));
         }
