@@ -134,7 +134,10 @@ fn kind(keyword: &str, operands: &Group) -> Result<Kind, Refusal> {
     if let [TokenTree::Ident(from), TokenTree::Punct(and), TokenTree::Ident(word), ..] = value.as_slice()
         && (from.to_string().as_str(), and.as_char(), word.to_string().as_str()) == ("from", '&', "mut")
     {
-        return Err(Refusal::new(and.span(), "write the slot without `&mut`: `from slot`, where `slot` is an `Option`"));
+        return Err(Refusal::new(
+            and.span(),
+            "write the slot without `&mut`: `from slot`, where `slot` is an `Option`",
+        ));
     }
     if from {
         return Ok(Kind::SendFrom(sender, value.into_iter().skip(1).collect()));

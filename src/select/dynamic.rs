@@ -331,7 +331,7 @@ impl<'a> Select<'a> {
                 });
             } else {
                 // SAFETY: the room of an arm that was passed over holds nothing.
-                unsafe { arm.operation().free_room(arm.place(), false) };
+                unsafe { arm.operation().free_room(arm.place()) };
             }
         }
         if otherwise != Otherwise::Return {
@@ -473,13 +473,13 @@ impl SelectedOperation<'_> {
             State::Taken(_) => Ok(unsafe { operation::take_from_room(room) }),
             State::Held(sender) => {
                 // SAFETY: the room holds nothing.
-                unsafe { chosen.operation.free_room(room, false) };
+                unsafe { chosen.operation.free_room(room) };
                 // SAFETY: held for this receiver, whose values are `T`s.
                 Ok(unsafe { operation::take_held(sender) })
             }
             _ => {
                 // SAFETY: as above.
-                unsafe { chosen.operation.free_room(room, false) };
+                unsafe { chosen.operation.free_room(room) };
                 Err(RecvError)
             }
         }
@@ -520,10 +520,10 @@ impl Drop for SelectedOperation<'_> {
                 // SAFETY: held for this operation, and not used.
                 unsafe { self.operation.give_back_held(sender) };
                 // SAFETY: the room holds nothing.
-                unsafe { self.operation.free_room(room, false) };
+                unsafe { self.operation.free_room(room) };
             }
             // SAFETY: as above.
-            State::Done | State::Closed | State::Passed => unsafe { self.operation.free_room(room, false) },
+            State::Done | State::Closed | State::Passed => unsafe { self.operation.free_room(room) },
         }
         if !park::is_unwinding() {
             panic!("dropped `SelectedOperation` without completing the operation");

@@ -69,8 +69,8 @@ pub(crate) unsafe trait Operation {
     fn make_room(&self, small: *mut Small) -> *mut ();
     /// Whether that room is `small`.
     fn is_small(&self) -> bool;
-    /// The end of it, with the value if there is one.
-    unsafe fn free_room(&self, room: *mut (), holds_value: bool);
+    /// The end of that room, which holds nothing.
+    unsafe fn free_room(&self, room: *mut ());
     /// Gives a value that was received and is not wanted back to the channel, where it was; frees its room.
     unsafe fn give_back(&self, room: *mut (), taken_at: TakenAt);
     /// Lets a sender that was held, and came from this end's channel, wait again.
@@ -227,7 +227,7 @@ unsafe impl<T> Operation for Sender<T> {
         false
     }
 
-    unsafe fn free_room(&self, _room: *mut (), _holds_value: bool) {}
+    unsafe fn free_room(&self, _room: *mut ()) {}
 
     unsafe fn give_back(&self, _room: *mut (), _taken_at: TakenAt) {}
 
@@ -388,11 +388,8 @@ unsafe impl<T> Operation for Receiver<T> {
         fits::<T>()
     }
 
-    unsafe fn free_room(&self, room: *mut (), holds_value: bool) {
-        if holds_value {
-            // SAFETY: by the caller.
-            drop(unsafe { take_from_room::<T>(room) });
-        } else if !fits::<T>() {
+    unsafe fn free_room(&self, room: *mut ()) {
+        if !fits::<T>() {
             // SAFETY: made by `make_room`.
             drop(unsafe { Box::from_raw(room.cast::<MaybeUninit<T>>()) });
         }
