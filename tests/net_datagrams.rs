@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{at_1_2_4, rt};
+use common::{at_1_2_4, rt, successes_of_two_threads};
 use oxigo::{
     context::Context,
     go,
@@ -206,21 +206,7 @@ fn nt_03_one_of_many_closers_of_a_unix_listener_wins() {
     for _ in 0..300 {
         let path = Path::new();
         let listener = UnixListener::bind(&path.0).unwrap();
-        let (closed, arrived) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        std::thread::scope(|s| {
-            for _ in 0..2 {
-                s.spawn(|| {
-                    arrived.fetch_add(1, SeqCst);
-                    while arrived.load(SeqCst) < 2 {
-                        std::hint::spin_loop();
-                    }
-                    if listener.close().is_ok() {
-                        closed.fetch_add(1, SeqCst);
-                    }
-                });
-            }
-        });
-        assert_eq!(closed.load(SeqCst), 1);
+        assert_eq!(successes_of_two_threads(|| listener.close().is_ok()), 1);
     }
 }
 

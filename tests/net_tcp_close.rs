@@ -7,15 +7,11 @@ mod tcp;
 use std::{
     io::{ErrorKind, Read, Write},
     os::fd::AsRawFd,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    thread,
+    sync::Arc,
     time::Instant,
 };
 
-use common::{at_1_2_4, rt};
+use common::{at_1_2_4, rt, successes_of_two_threads};
 use oxigo::{
     go,
     net::{Shutdown, TcpListener, TcpStream},
@@ -131,21 +127,7 @@ fn nt_01_close_ends_the_loop_over_incoming() {
 fn nt_03_one_of_many_closers_wins() {
     for _ in 0..500 {
         let (listener, _) = listen();
-        let (closed, arrived) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        thread::scope(|s| {
-            for _ in 0..2 {
-                s.spawn(|| {
-                    arrived.fetch_add(1, SeqCst);
-                    while arrived.load(SeqCst) < 2 {
-                        std::hint::spin_loop();
-                    }
-                    if listener.close().is_ok() {
-                        closed.fetch_add(1, SeqCst);
-                    }
-                });
-            }
-        });
-        assert_eq!(closed.load(SeqCst), 1);
+        assert_eq!(successes_of_two_threads(|| listener.close().is_ok()), 1);
     }
 }
 

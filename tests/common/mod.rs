@@ -37,6 +37,25 @@ pub(crate) fn everywhere(body: impl Fn() + Sync) {
     body();
 }
 
+/// Has two threads call `step` at the same moment, and counts those for which it says true.
+pub(crate) fn successes_of_two_threads(step: impl Fn() -> bool + Sync) -> usize {
+    let (succeeded, arrived) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                arrived.fetch_add(1, SeqCst);
+                while arrived.load(SeqCst) < 2 {
+                    std::hint::spin_loop();
+                }
+                if step() {
+                    succeeded.fetch_add(1, SeqCst);
+                }
+            });
+        }
+    });
+    succeeded.into_inner()
+}
+
 /// On one worker: lets all others run until none of them can.
 pub(crate) fn quiesce() {
     for _ in 0..1000 {
