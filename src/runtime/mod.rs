@@ -39,6 +39,8 @@ pub(crate) mod go;
 #[cfg(not(loom))]
 pub(crate) mod goroutine;
 #[cfg(not(loom))]
+mod handle;
+#[cfg(not(loom))]
 pub(crate) mod lifecycle;
 #[cfg(not(loom))]
 pub(crate) mod locals;
@@ -73,7 +75,7 @@ pub use self::{
     current::{current, exit, num_goroutines, park, park_timeout, yield_now},
     go::{Builder, JoinHandle, go},
     goroutine::{Goroutine, Id},
-    lifecycle::{Runtime, RuntimeBuilder},
+    handle::{Runtime, RuntimeBuilder},
     options::{Deadlock, PanicPolicy},
     run::run,
     scope::{Scope, ScopedJoinHandle, scope},
