@@ -27,7 +27,7 @@ use crate::{
 
 /// What leads to an end `E`: the end itself, a two-way channel, a timer or a ticker, or what dereferences to one of them.
 #[diagnostic::on_unimplemented(
-    message = "this arm of `select!` needs a `{E}`, and got a `{Self}`",
+    message = "this arm of `select!` needs `{E}`, and got `{Self}`",
     label = "expected `{E}`, a `Chan`, or a reference to one of them",
     note = "to wait for the end of a context: `recv(ctx.done())`",
     note = "to wait for what a goroutine returns, have it send that into a channel"
