@@ -2,6 +2,8 @@
 //!
 //! Every value arrives exactly once or comes back; no wake is lost (loom reports a deadlock); nothing is completed twice.
 
+use std::time::{Duration, Instant};
+
 use loom::{
     sync::{
         Arc,
@@ -11,13 +13,19 @@ use loom::{
 };
 
 use super::{
-    Receiver, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError, bounded,
-    core::Channel, receiver::FlavorRef, state::Step, two_step::Taken,
+    Receiver, RecvCtxError, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError,
+    bounded,
+    core::Channel,
+    receiver::FlavorRef,
+    state::Step,
+    two_step::Taken,
 };
 use crate::{
+    context::Context,
     runtime::{park, wait::Reason},
     select,
     select::engine::loom_guess::WANTED,
+    time::Timer,
 };
 
 /// Counts how often a value is dropped.
@@ -243,12 +251,12 @@ fn loom_dropping_the_receiver_gives_values_back() {
 fn loom_time_limits_lose_no_value() {
     for_capacities(|capacity| {
         let (tx, rx) = bounded(capacity);
-        let sender = thread::spawn(move || match tx.send_timeout(7, std::time::Duration::from_secs(1)) {
+        let sender = thread::spawn(move || match tx.send_timeout(7, Duration::from_secs(1)) {
             Ok(()) => true,
             Err(SendTimeoutError::Timeout(7)) => false,
             Err(other) => panic!("{other}"),
         });
-        let received = match rx.recv_timeout(std::time::Duration::from_secs(1)) {
+        let received = match rx.recv_timeout(Duration::from_secs(1)) {
             Ok(7) => true,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
             other => panic!("{other:?}"),
@@ -261,6 +269,31 @@ fn loom_time_limits_lose_no_value() {
 }
 
 /// CC-09: a value that is there is never missed because of a close.
+/// The same of a context that both heed: a value is where the answers say, and who gave up can say why.
+#[test]
+fn loom_a_context_that_ends_loses_no_value() {
+    for_capacities(|capacity| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (ctx, cancel) = Context::background().with_cancel();
+        let ends = thread::spawn(move || cancel.cancel());
+        let (tx, rx) = bounded(capacity);
+        let sends = {
+            let (value, ctx) = (Counted(drops.clone()), ctx.clone());
+            thread::spawn(move || tx.send_ctx(value, &ctx).is_ok())
+        };
+        let received = rx.recv_ctx(&ctx).map(drop);
+        // Who gave up closes the channel, but the context had ended before.
+        assert!(!matches!(received, Err(RecvCtxError::Disconnected)));
+        let received = received.is_ok();
+        let sent = sends.join().unwrap();
+        ends.join().unwrap();
+        assert!(!received || sent);
+        assert!(received || !sent || capacity > 0, "a value was taken from a sender, and nobody has it");
+        drop(rx);
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+    });
+}
+
 #[test]
 fn loom_try_receive_against_close() {
     loom::model(|| {
@@ -454,7 +487,7 @@ fn loom_time_limits_of_select_lose_no_value() {
             let mut slot = Some(7);
             let sent = select! {
                 send(tx, from slot) -> r => r.is_ok(),
-                default(std::time::Duration::from_secs(1)) => false,
+                default(Duration::from_secs(1)) => false,
             };
             assert_eq!(slot.is_some(), !sent);
             sent
@@ -462,7 +495,7 @@ fn loom_time_limits_of_select_lose_no_value() {
         let received = select! {
             recv(rx) -> v => v.is_ok(),
             recv(quiet) -> _ => unreachable!(),
-            default(std::time::Duration::from_secs(1)) => false,
+            default(Duration::from_secs(1)) => false,
         };
         let sent = sender.join().unwrap();
         let left = rx.try_recv().is_ok();
@@ -540,7 +573,7 @@ fn loom_a_promise_that_is_given_up_lets_others_go_on() {
             let grant = tx.channel().state().lock().grant().unwrap();
             let sender = thread::spawn(move || other.send(2).unwrap());
             let receiver = thread::spawn(move || {
-                let first = rx.recv_timeout(std::time::Duration::from_secs(1)).ok();
+                let first = rx.recv_timeout(Duration::from_secs(1)).ok();
                 first.or_else(|| rx.recv().ok())
             });
             // SAFETY: granted above, by the same channel.
@@ -612,7 +645,7 @@ fn loom_what_is_given_back_is_received_once() {
         });
     };
     sent_by(|tx| tx.send(7).is_ok());
-    sent_by(|tx| tx.send_timeout(7, std::time::Duration::from_secs(1)).is_ok());
+    sent_by(|tx| tx.send_timeout(7, Duration::from_secs(1)).is_ok());
     sent_by(|tx| {
         let (_keep, quiet) = bounded::<u32>(0);
         select! { send(tx, 7) -> sent => sent.is_ok(), recv(quiet) -> _ => unreachable!() }
@@ -664,6 +697,92 @@ fn one_of_two_is_ready(look: fn(&super::Receiver<u32>, &super::Receiver<u32>) ->
     drop(partner.join().unwrap());
     drop(ta);
     found
+}
+
+/// No limit of a wait in a model is sooner.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A timer that is set to a time that has come while another party waits on it, in one of two ways.
+fn timer_is_set(waits: fn(&Receiver<Instant>)) {
+    for stopped in [true, false] {
+        loom::model(move || {
+            // Whoever waits until the far time, which may pass at any moment, finds that it has not come.
+            let timer = Timer::new(LONG);
+            if stopped {
+                assert!(timer.stop());
+            }
+            let receiver = timer.receiver().clone();
+            let waits = thread::spawn(move || waits(&receiver));
+            assert_eq!(timer.reset(Duration::ZERO), !stopped);
+            waits.join().unwrap();
+            assert!(!timer.stop(), "it was read");
+        });
+    }
+}
+
+/// A2 of `timer`.
+#[test]
+fn loom_a_timer_that_is_set_is_received() {
+    timer_is_set(|receiver| _ = receiver.recv().unwrap());
+}
+
+/// A2 of `timer`, in a select.
+#[test]
+fn loom_a_timer_that_is_set_is_selected() {
+    for wanted in [false, true] {
+        WANTED.set(wanted);
+        timer_is_set(|receiver| {
+            let (_open, silent) = bounded::<()>(0);
+            select! {
+                recv(receiver) -> fired => _ = fired.unwrap(),
+                recv(silent) -> _ => unreachable!(),
+            }
+        });
+    }
+}
+
+/// A1 of `timer`: one value goes to one of those who wait, each in another way; the other one goes on waiting, and gets the next.
+#[test]
+fn loom_a_timers_values_are_received_once() {
+    loom::model(|| {
+        let timer = Timer::new(LONG);
+        timer.stop();
+        let fired = Arc::new(AtomicUsize::new(0));
+        let parties = [false, true].map(|selects| {
+            let (receiver, fired) = (timer.receiver().clone(), fired.clone());
+            thread::spawn(move || {
+                if selects {
+                    select! { recv(receiver) -> at => _ = at.unwrap() }
+                } else {
+                    receiver.recv().unwrap();
+                }
+                fired.fetch_add(1, Ordering::SeqCst);
+            })
+        });
+        assert!(!timer.reset(Duration::ZERO));
+        while fired.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        assert!(!timer.reset(Duration::ZERO), "it was read");
+        parties.into_iter().for_each(|party| party.join().unwrap());
+        assert!(!timer.stop());
+    });
+}
+
+/// A1 of `timer`: `stop` and `reset` say the truth about a value that somebody receives meanwhile.
+#[test]
+fn loom_a_timer_that_is_stopped_is_received_or_not() {
+    for resets in [false, true] {
+        loom::model(move || {
+            let timer = Timer::new(Duration::ZERO);
+            let receiver = timer.receiver().clone();
+            let receives = thread::spawn(move || receiver.try_recv().is_ok());
+            let kept = if resets { timer.reset(LONG) } else { timer.stop() };
+            assert!(timer.receiver().try_recv().is_err());
+            assert_ne!(receives.join().unwrap(), kept);
+            assert_eq!(timer.stop(), resets);
+        });
+    }
 }
 
 /// SE-04.

@@ -37,7 +37,6 @@
 pub(crate) mod allocation;
 mod batch;
 pub(crate) mod core;
-#[cfg(not(loom))]
 mod ctx;
 mod detour;
 mod err;
@@ -55,9 +54,8 @@ pub(crate) mod timer;
 pub(crate) mod two_step;
 pub(crate) mod two_way;
 
-#[cfg(not(loom))]
-pub use self::ctx::{RecvCtxError, SendCtxError};
 pub use self::{
+    ctx::{RecvCtxError, SendCtxError},
     err::{
         CloseError, ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError,
         TryReadyError, TryRecvError, TrySelectError, TrySendError,

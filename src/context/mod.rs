@@ -84,7 +84,7 @@ use crate::{
     chan::{Receiver, RecvTimeoutError, never},
     runtime::{
         interrupt::Interrupt,
-        present,
+        park, present,
         unit::{Ticket, Unit},
         until::Until,
     },
@@ -355,6 +355,12 @@ impl Context {
     /// Until when a wait lasts that this may end: for ever, where nothing can end this. Such a wait is then known as one that only its partner ends.
     pub(crate) fn until(&self) -> Until<'_> {
         if self.node.is_some() { Until::interrupt(self) } else { Until::EVER }
+    }
+
+    /// Waits by `wait`, unless this has ended or ends first; false from `wait` says that it has.
+    pub(crate) fn within(&self, wait: impl FnOnce(Until<'_>) -> bool) -> Result<(), ContextError> {
+        self.check().inspect_err(|_| park::spend())?;
+        if wait(self.until()) { Ok(()) } else { Err(self.why_ended()) }
     }
 
     fn failure(&self) -> Option<&Failure> {

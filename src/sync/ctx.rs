@@ -6,10 +6,7 @@ use super::{
     Mutex, MutexGuard, RawMutex, RawRwLock, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard,
     rwlock::Read,
 };
-use crate::{
-    context::{Context, ContextError},
-    runtime::{park, until::Until},
-};
+use crate::context::{Context, ContextError};
 
 mod sealed {
     pub trait Sealed {}
@@ -17,12 +14,6 @@ mod sealed {
 
 impl<T: ?Sized> sealed::Sealed for Mutex<T> {}
 impl<T: ?Sized> sealed::Sealed for RwLock<T> {}
-
-/// Takes a lock by `acquire`, unless the context has ended or ends first.
-fn within(ctx: &Context, acquire: impl FnOnce(Until<'_>) -> bool) -> Result<(), ContextError> {
-    ctx.check().inspect_err(|_| park::spend())?;
-    if acquire(ctx.until()) { Ok(()) } else { Err(ctx.why_ended()) }
-}
 
 /// [`Mutex::lock`](https://docs.rs/lock_api/0.4/lock_api/struct.Mutex.html#method.lock) with a context. Not meant to be implemented elsewhere.
 ///
@@ -66,7 +57,7 @@ impl<T: ?Sized> MutexCtx for Mutex<T> {
     fn lock_ctx(&self, ctx: &Context) -> Result<MutexGuard<'_, T>, ContextError> {
         // SAFETY: taken by `acquire_until` only, and let go of by the guard only.
         let raw: &RawMutex = unsafe { self.raw() };
-        within(ctx, |until| raw.acquire_until(until))?;
+        ctx.within(|until| raw.acquire_until(until))?;
         // SAFETY: the lock was taken above, by us, and there is no other guard for it.
         Ok(unsafe { self.make_guard_unchecked() })
     }
@@ -135,7 +126,7 @@ impl<T: ?Sized> RwLockCtx for RwLock<T> {
     fn read_ctx(&self, ctx: &Context) -> Result<RwLockReadGuard<'_, T>, ContextError> {
         // SAFETY: a lock is taken by `acquire_shared` only, and let go of by the guard only.
         let raw: &RawRwLock = unsafe { self.raw() };
-        within(ctx, |until| raw.acquire_shared(Read::Plain, until))?;
+        ctx.within(|until| raw.acquire_shared(Read::Plain, until))?;
         // SAFETY: the read lock was taken above, by us, and there is no guard for it yet.
         Ok(unsafe { self.make_read_guard_unchecked() })
     }
@@ -143,7 +134,7 @@ impl<T: ?Sized> RwLockCtx for RwLock<T> {
     fn upgradable_read_ctx(&self, ctx: &Context) -> Result<RwLockUpgradableReadGuard<'_, T>, ContextError> {
         // SAFETY: the lock is taken by `acquire_shared` only, and let go of by the guard only.
         let raw: &RawRwLock = unsafe { self.raw() };
-        within(ctx, |until| raw.acquire_shared(Read::Upgradable, until))?;
+        ctx.within(|until| raw.acquire_shared(Read::Upgradable, until))?;
         // SAFETY: the upgradable lock was taken above, by us, and there is no other guard for it.
         Ok(unsafe { self.make_upgradable_guard_unchecked() })
     }
@@ -151,7 +142,7 @@ impl<T: ?Sized> RwLockCtx for RwLock<T> {
     fn write_ctx(&self, ctx: &Context) -> Result<RwLockWriteGuard<'_, T>, ContextError> {
         // SAFETY: the lock is taken by `acquire_exclusive` only, and let go of by the guard only.
         let raw: &RawRwLock = unsafe { self.raw() };
-        within(ctx, |until| raw.acquire_exclusive(until))?;
+        ctx.within(|until| raw.acquire_exclusive(until))?;
         // SAFETY: the write lock was taken above, by us, and there is no other guard for it.
         Ok(unsafe { self.make_write_guard_unchecked() })
     }

@@ -11,18 +11,16 @@ use std::{
     error::Error,
     fmt, io, mem,
     panic::{RefUnwindSafe, UnwindSafe},
-    sync::{
-        Arc,
-        atomic::{
-            AtomicUsize,
-            Ordering::{AcqRel, Acquire, Relaxed},
-        },
-    },
+    sync::Arc,
 };
 
 use crate::{
     chan::{Receiver, Sender, bounded},
     context::{CancelHandle, Context},
+    facade::{
+        AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
     sync::WaitGroup,
     util::Lock,
 };

@@ -1,5 +1,5 @@
-//! Models of the locks (hand-over included), the condition variable, the semaphore, the once and the wait group: two or three parties, every
-//! order that matters.
+//! Models of the locks (hand-over included), the condition variable, the semaphore, the once, the wait group, and what is built of them: two or three
+//! parties, every order that matters.
 //!
 //! What a lock guards is in loom's own cell, which fails when two parties are in it at once or when an access is not ordered after the
 //! last; a lost wake is a deadlock, which loom reports.
@@ -10,17 +10,20 @@ use loom::{
     cell::UnsafeCell,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
 
 use super::{
-    Condvar, Once, Semaphore, WaitGroup,
+    Condvar, ErrGroup, Once, Semaphore, SingleFlight, WaitGroup,
     mutex::{Manner, RawMutex},
     rwlock::{RawRwLock, Read, loom_overdue::ALWAYS},
 };
-use crate::runtime::until::Until;
+use crate::{
+    context::{Context, ContextError},
+    runtime::until::Until,
+};
 
 /// A counter under a mutex.
 struct Guarded {
@@ -268,6 +271,86 @@ fn loom_wait_group_releases_all() {
         group.wait();
         waiter.join().unwrap();
         timed.join().unwrap();
+    });
+}
+
+/// A context, and a party that ends it.
+fn ends_meanwhile() -> (Context, thread::JoinHandle<()>) {
+    let (ctx, cancel) = Context::background().with_cancel();
+    (ctx, thread::spawn(move || cancel.cancel()))
+}
+
+/// I1 of `until`: the end of a context races with the unlock. The lock is taken or it is not, and the next party gets it either way.
+#[test]
+fn loom_mutex_contexts_lose_no_wake() {
+    loom::model(|| {
+        let guarded = Guarded::new();
+        let (ctx, ends) = ends_meanwhile();
+        let other = guarded.clone();
+        guarded.mutex.acquire();
+        let waits = thread::spawn(move || {
+            let taken = ctx.within(|until| other.mutex.acquire_until(until));
+            match taken {
+                Ok(()) => {
+                    other.increment();
+                    other.unlock();
+                }
+                Err(error) => assert_eq!(error, ContextError::Canceled),
+            }
+            u32::from(taken.is_ok())
+        });
+        guarded.increment();
+        guarded.unlock();
+        let taken = waits.join().unwrap();
+        ends.join().unwrap();
+        assert!(guarded.mutex.try_acquire(), "nobody holds it");
+        assert_eq!(guarded.increment(), 2 + taken);
+    });
+}
+
+/// The same of a semaphore: no permit is lost, and none is had twice.
+#[test]
+fn loom_semaphore_contexts_lose_no_permit() {
+    loom::model(|| {
+        let shared = Arc::new((Semaphore::new(1), Guarded::new()));
+        let (ctx, ends) = ends_meanwhile();
+        let other = shared.clone();
+        let held = shared.0.acquire(1);
+        let waits = thread::spawn(move || match other.0.acquire_ctx(1, &ctx) {
+            Ok(_permit) => _ = other.1.increment(),
+            Err(error) => assert_eq!(error, ContextError::Canceled),
+        });
+        shared.1.increment();
+        drop(held);
+        waits.join().unwrap();
+        ends.join().unwrap();
+        assert!(shared.0.try_acquire(1).is_some());
+    });
+}
+
+/// The same of a wait group: the wait has seen what the task did, or the context's end.
+#[test]
+fn loom_wait_group_waits_until_a_context_ends() {
+    loom::model(|| {
+        let group = WaitGroup::new();
+        let done = Arc::new(AtomicBool::new(false));
+        let (ctx, ends) = ends_meanwhile();
+        let (guard, work) = (group.guard(), done.clone());
+        let works = thread::spawn(move || {
+            // ORDERING: Relaxed, so that only the group orders.
+            work.store(true, Ordering::Relaxed);
+            drop(guard);
+        });
+        match group.wait_ctx(&ctx) {
+            Ok(()) => assert!(done.load(Ordering::Relaxed)),
+            Err(error) => assert_eq!(error, ContextError::Canceled),
+        }
+        works.join().unwrap();
+        ends.join().unwrap();
+        // Nobody is counted as a waiter any more: a new round may begin.
+        group.add(1);
+        group.done();
+        group.wait();
     });
 }
 
@@ -537,5 +620,68 @@ fn loom_a_lost_wake_of_a_writer_is_caught() {
         // SAFETY: a read lock is held.
         unsafe { shared.lock.release_shared_broken() };
         writer.join().unwrap();
+    });
+}
+
+/// F1 of `single_flight`: who asks at the same time shares one call, and the flags tell the truth.
+#[test]
+fn loom_single_flight_runs_once_for_those_at_the_same_time() {
+    for forgets in [false, true] {
+        loom::model(move || {
+            let flight = Arc::new(SingleFlight::new());
+            let runs = Arc::new(AtomicUsize::new(0));
+            let asks = {
+                let (flight, runs) = (flight.clone(), runs.clone());
+                move || flight.work(0_u8, || runs.fetch_add(1, Ordering::SeqCst))
+            };
+            let other = thread::spawn(asks.clone());
+            if forgets {
+                flight.forget(&0);
+            }
+            let (mine, its) = (asks(), other.join().unwrap());
+            if runs.load(Ordering::SeqCst) == 1 {
+                assert_eq!((mine, its), ((0, true), (0, true)));
+            } else {
+                assert_ne!(mine.0, its.0);
+                assert!(!mine.1 && !its.1);
+            }
+            // Nothing has been left behind.
+            assert_eq!(flight.work(0, || 9), (9, false));
+        });
+    }
+}
+
+/// E2, E3 of `err_group`: two tasks fail. The cause is made from the error that `wait` gives, and the context has ended by then.
+#[test]
+fn loom_err_group_gives_the_error_that_is_the_cause() {
+    loom::model(|| {
+        let mut group = ErrGroup::new();
+        group.set_cause(|error: &u32| error.to_string());
+        let ctx = group.context().clone();
+        for n in [1, 2] {
+            group.go(move || Err(n));
+        }
+        let early = ctx.cause();
+        let error = group.wait().unwrap_err();
+        assert_eq!(ctx.cause().unwrap().to_string(), error.to_string());
+        assert!(early.is_none_or(|cause| cause.to_string() == error.to_string()));
+    });
+}
+
+/// E1 of `err_group`: with a limit of one the tasks exclude each other, and each gets its turn.
+#[test]
+fn loom_err_group_of_one_excludes() {
+    loom::model(|| {
+        let group = ErrGroup::<u32>::with_limit(1);
+        let guarded = Guarded::new();
+        for _ in 0..2 {
+            let guarded = guarded.clone();
+            group.go(move || {
+                guarded.increment();
+                Ok(())
+            });
+        }
+        assert!(group.wait().is_ok());
+        assert_eq!(guarded.increment(), 3);
     });
 }

@@ -37,7 +37,6 @@ mod barrier;
 mod condvar;
 #[cfg(not(loom))]
 mod ctx;
-#[cfg(not(loom))]
 mod err_group;
 #[cfg(loom)]
 mod loom_models;
@@ -46,7 +45,6 @@ mod once;
 mod once_lock;
 mod rwlock;
 mod semaphore;
-#[cfg(not(loom))]
 mod single_flight;
 pub(crate) mod turn;
 mod wait_group;
@@ -60,7 +58,6 @@ pub use condvar::Condvar;
 pub use condvar::WaitTimeoutResult;
 #[cfg(not(loom))]
 pub use ctx::{MutexCtx, RwLockCtx};
-#[cfg(not(loom))]
 pub use err_group::{ErrGroup, TaskFailed};
 #[cfg(all(feature = "arc_lock", not(loom)))]
 pub use mutex::ArcMutexGuard;
@@ -78,7 +75,6 @@ pub use rwlock::{
     RwLockWriteGuard, const_rwlock,
 };
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
-#[cfg(not(loom))]
 pub use single_flight::SingleFlight;
 #[cfg(not(loom))]
 pub(crate) use wait_group::GroupLayout;

@@ -14,9 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(not(loom))]
-use crate::context::{Context, ContextError};
 use crate::{
+    context::{Context, ContextError},
     facade::{
         AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
@@ -268,7 +267,6 @@ impl Semaphore {
     /// # Blocking
     ///
     /// As `acquire`.
-    #[cfg(not(loom))]
     #[track_caller]
     pub fn acquire_ctx(&self, n: usize, ctx: &Context) -> Result<Permit<'_>, ContextError> {
         self.take_ctx(n, ctx)?;
@@ -288,14 +286,12 @@ impl Semaphore {
     /// # Blocking
     ///
     /// As `acquire`.
-    #[cfg(not(loom))]
     #[track_caller]
     pub fn acquire_owned_ctx(self: &Arc<Self>, n: usize, ctx: &Context) -> Result<OwnedPermit, ContextError> {
         self.take_ctx(n, ctx)?;
         Ok(self.owned(n))
     }
 
-    #[cfg(not(loom))]
     #[track_caller]
     fn take_ctx(&self, n: usize, ctx: &Context) -> Result<(), ContextError> {
         ctx.check().inspect_err(|_| park::spend())?;

@@ -12,13 +12,16 @@ use std::{
     fmt,
     hash::Hash,
     panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
 };
 
-use super::{LazyLock, Mutex, OnceLock};
+#[cfg(not(loom))]
+use super::Mutex;
+use super::{LazyLock, OnceLock};
+use crate::facade::{AtomicBool, Ordering::Relaxed};
+// In a model to hash and to compare waits for nobody (F2).
+#[cfg(loom)]
+use crate::util::Lock as Mutex;
 
 /// Runs one call for all callers that ask for the same key at the same time. Go's `singleflight.Group`.
 ///
@@ -52,13 +55,15 @@ impl<V> Drop for OutcomeGuard<'_, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> SingleFlight<K, V> {
-    /// An object in which no call is running.
-    ///
-    /// # Blocking
-    ///
-    /// Never parks.
-    pub const fn new() -> Self {
-        Self { calls: LazyLock::new(Mutex::default) }
+    const_new! {
+        /// An object in which no call is running.
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
+        pub fn new() -> Self {
+            Self { calls: LazyLock::new(|| Mutex::new(HashMap::new())) }
+        }
     }
 
     /// Runs `f` and returns its value; but if a call with an equal key is running, waits for it and returns that call's value. The flag says whether

@@ -17,6 +17,7 @@ use std::{
 };
 
 use crate::{
+    context::{Context, ContextError},
     runtime::{
         park, present,
         until::Until,
@@ -276,6 +277,19 @@ impl WaitGroup {
         crate::go(move || member.run(f));
     }
 
+    /// A goroutine of a model is a thread, and does not panic.
+    #[cfg(loom)]
+    pub(crate) fn go<F>(&self, f: F)
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let guard = self.guard();
+        crate::facade::thread::spawn(move || {
+            f();
+            drop(guard);
+        });
+    }
+
     /// Waits until the count is zero.
     ///
     /// # Panics
@@ -379,9 +393,8 @@ impl WaitGroup {
     /// # Blocking
     ///
     /// Parks the goroutine, or blocks the thread.
-    #[cfg(not(loom))]
     #[track_caller]
-    pub fn wait_ctx(&self, ctx: &crate::context::Context) -> Result<(), crate::context::ContextError> {
+    pub fn wait_ctx(&self, ctx: &Context) -> Result<(), ContextError> {
         ctx.check().inspect_err(|_| park::spend())?;
         if self.wait_until(ctx.until()) { Ok(()) } else { Err(ctx.why_ended()) }
     }
@@ -392,7 +405,6 @@ impl WaitGroup {
     }
 
     /// Like [`wait`](Self::wait), for whoever would take its return for success.
-    #[cfg(not(loom))]
     #[track_caller]
     pub(crate) fn wait_for_success(&self) {
         let done = self.wait_or(Until::EVER, InDoubt::Raise);
@@ -454,7 +466,6 @@ impl WaitGroup {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InDoubt {
     Tell,
-    #[cfg(not(loom))]
     Raise,
 }
 
