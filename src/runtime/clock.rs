@@ -8,19 +8,14 @@
 //! The same thread looks for deadlocks once everything has been quiet, and for goroutines that hold their worker while it has not.
 //!
 //! - C1: `NOW` only grows: it is the milliseconds since the clock began, written by this thread, and by a worker that finds it asleep.
-//! - C2: the thread sleeps only after it has set `ASLEEP` and then found no activity; a worker that gets up marks activity and
-//!   then looks at `ASLEEP`, with a SeqCst fence between on both sides. So either the thread sees the mark, or the worker sees
-//!   the flag and wakes it.
+//! - C2: the thread sleeps only while nobody has been active. A worker that gets up says so, and wakes the thread if it sleeps
+//!   ([`clock_sleep`](super::clock_sleep)).
 
 use std::{
     io,
     sync::{
         OnceLock,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-            fence,
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::{self, Thread},
     time::{Duration, Instant},
@@ -28,7 +23,7 @@ use std::{
 
 use crate::{
     debug::deadlock::Detector,
-    runtime::{driver::poller::Events, threads::Ours},
+    runtime::{clock_sleep::Sleep, driver::poller::Events, threads::Ours},
     util::Service,
 };
 
@@ -38,8 +33,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(1);
 const QUIET: u64 = 100;
 
 static NOW: AtomicU64 = AtomicU64::new(1);
-static ACTIVITY: AtomicU64 = AtomicU64::new(0);
-static ASLEEP: AtomicBool = AtomicBool::new(false);
+static SLEEP: Sleep = Sleep::new();
 static BEGIN: OnceLock<Instant> = OnceLock::new();
 static SERVICE: Service = Service::new();
 static THREAD: OnceLock<Thread> = OnceLock::new();
@@ -53,10 +47,7 @@ pub(crate) fn now() -> u64 {
 
 /// Called by a worker that gets up from sleep, or has begun.
 pub(crate) fn active() {
-    // ORDERING: Relaxed, then the fence of C2.
-    ACTIVITY.fetch_add(1, Relaxed);
-    fence(SeqCst);
-    if ASLEEP.load(Relaxed)
+    if SLEEP.disturb()
         && let Some(thread) = THREAD.get()
     {
         // The goroutines that run next are to see the time that has passed meanwhile.
@@ -67,8 +58,8 @@ pub(crate) fn active() {
 
 /// Called by who has ended a worker's sleep. The worker says so itself when it gets up; if it has no core for that, the clock thread is to notice.
 pub(crate) fn expect_active() {
-    // ORDERING: Relaxed. A hint: if it goes to sleep at this moment, a worker that is late is not noticed.
-    if ASLEEP.load(Relaxed) {
+    // A hint: if it goes to sleep at this moment, a worker that is late is not noticed.
+    if SLEEP.is_asleep() {
         active();
     }
 }
@@ -116,26 +107,21 @@ fn run() {
         advance();
         let short = super::blocking::relieve(now());
         let awake = super::lifecycle::supervise(&mut events, &mut runtimes) || short;
-        let activity = ACTIVITY.load(Relaxed);
+        let activity = SLEEP.activity();
         quiet = if awake || activity != seen { 0 } else { quiet + 1 };
         seen = activity;
         if quiet < QUIET {
             continue;
         }
-        // C2: announce, fence, look once more, sleep.
-        ASLEEP.store(true, Relaxed);
-        fence(SeqCst);
         let mut detector = Detector::new();
-        while ACTIVITY.load(Relaxed) == seen
-            && !super::blocking::relieve(now())
-            && !super::lifecycle::supervise(&mut events, &mut runtimes)
-        {
-            match detector.look() {
+        SLEEP.sleep(
+            seen,
+            || super::blocking::relieve(now()) || super::lifecycle::supervise(&mut events, &mut runtimes),
+            || match detector.look() {
                 Some(pause) => thread::park_timeout(pause),
                 None => thread::park(),
-            }
-        }
-        ASLEEP.store(false, Relaxed);
+            },
+        );
         quiet = 0;
     }
 }

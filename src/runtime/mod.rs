@@ -27,6 +27,7 @@ pub(crate) mod blocking;
 pub(crate) mod bubble;
 #[cfg(not(loom))]
 pub(crate) mod clock;
+mod clock_sleep;
 #[cfg(not(loom))]
 mod cores;
 #[cfg(not(loom))]
