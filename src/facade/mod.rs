@@ -13,11 +13,11 @@ pub(crate) use loom::{
     thread,
 };
 #[cfg(loom)]
-pub(crate) use model::OnceLock;
-#[cfg(not(loom))]
-pub(crate) use std::sync::OnceLock;
+pub(crate) use model::{OnceLock, TimedCondvar};
 #[cfg(all(not(loom), not(target_os = "linux")))]
-pub(crate) use std::sync::{Condvar, Mutex};
+pub(crate) use std::sync::Condvar;
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Condvar as TimedCondvar, Mutex, OnceLock};
 #[cfg(not(loom))]
 pub(crate) use std::{
     hint,
@@ -26,10 +26,64 @@ pub(crate) use std::{
 
 #[cfg(loom)]
 mod model {
+    use std::{
+        sync::{LockResult, atomic::AtomicBool as Unseen},
+        time::Duration,
+    };
+
+    use loom::sync::MutexGuard;
+
     use super::{
-        AtomicBool, AtomicUsize,
+        AtomicBool, AtomicUsize, Condvar, Mutex,
         Ordering::{AcqRel, Acquire, Relaxed},
     };
+
+    /// The standard library's, where a wait may have a time limit. No time passes until the model says so; then all that is left passes at once.
+    pub(crate) struct TimedCondvar {
+        changed: Condvar,
+        /// Changed and looked at under the mutex.
+        is_late: Unseen,
+    }
+
+    pub(crate) struct TimedOut(bool);
+
+    impl TimedCondvar {
+        pub(crate) fn new() -> Self {
+            Self { changed: Condvar::new(), is_late: Unseen::new(false) }
+        }
+
+        pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+            self.changed.wait(guard)
+        }
+
+        pub(crate) fn wait_timeout<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            _limit: Duration,
+        ) -> LockResult<(MutexGuard<'a, T>, TimedOut)> {
+            let is_late = || self.is_late.load(std::sync::atomic::Ordering::Relaxed);
+            let guard = if is_late() { guard } else { self.changed.wait(guard).unwrap() };
+            Ok((guard, TimedOut(is_late())))
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.changed.notify_one();
+        }
+
+        /// Lets all time limits pass, those to come too. `mutex` is what the waits let go of.
+        pub(crate) fn let_time_pass<T>(&self, mutex: &Mutex<T>) {
+            let held = mutex.lock().unwrap();
+            self.is_late.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(held);
+            self.changed.notify_all();
+        }
+    }
+
+    impl TimedOut {
+        pub(crate) fn timed_out(&self) -> bool {
+            self.0
+        }
+    }
 
     /// The standard library's, of which loom knows when it is set. Whoever looks comes before that or after it, and may find nothing after it
     /// as well, where nothing else says that it was before.

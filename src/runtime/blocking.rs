@@ -1,19 +1,16 @@
 //! `blocking`: calls that block an OS thread, on threads that exist for that.
 
 use std::{
-    collections::VecDeque,
     io, panic,
-    sync::{
-        Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
-    time::Duration,
 };
 
 use crate::{
     runtime::{
-        alarm, clock, panics,
+        alarm,
+        blocking_pool::Pool,
+        clock, panics,
         park::{self, Wake},
         scheduler,
         task::TaskRef,
@@ -24,10 +21,6 @@ use crate::{
     stack::overflow::{self, AltStack},
 };
 
-/// The most threads at a time.
-const MOST_THREADS: usize = 512;
-/// How long a thread without work stays.
-const LINGER: Duration = Duration::from_secs(10);
 /// Ticks after which a thread that could not be started is tried again.
 const TRY_AGAIN: u64 = 10;
 
@@ -88,7 +81,7 @@ where
     let mut call = Call { f: Some(f), result: None, task, caller };
     // SAFETY: `call` stays in this frame, untouched, until the pool has woken us, which is the last thing it does with it (P3).
     let job = unsafe { Job::new(&raw mut call) };
-    if let Err(error) = POOL.submit(job) {
+    if let Err(error) = submit(job) {
         let why =
             format!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, why));
@@ -154,7 +147,7 @@ where
     F: FnOnce() + Send + 'static,
 {
     let f = Box::into_raw(Box::new(f));
-    let result = POOL.submit(Job { call: f.cast(), run: run_boxed::<F> });
+    let result = submit(Job { call: f.cast(), run: run_boxed::<F> });
     if result.is_err() {
         // SAFETY: the pool has not taken the job, so the box is still ours.
         drop(unsafe { Box::from_raw(f) });
@@ -206,111 +199,38 @@ where
     caller.wake(Wake::Queue);
 }
 
-struct Pool {
-    state: Mutex<State>,
-    work: Condvar,
-}
+static POOL: Pool<Job> = Pool::new();
 
-struct State {
-    jobs: VecDeque<Job>,
-    threads: usize,
-    idle: usize,
-}
-
-impl State {
-    /// Whether those that wait for work are too few for the jobs and so many more, and there may be more threads.
-    fn wants_thread(&self, more: usize) -> bool {
-        self.jobs.len() + more > self.idle && self.threads < MOST_THREADS
+fn submit(job: Job) -> io::Result<()> {
+    if POOL.submit(job, spawn)? {
+        clock::active();
     }
+    Ok(())
 }
-
-static POOL: Pool =
-    Pool { state: Mutex::new(State { jobs: VecDeque::new(), threads: 0, idle: 0 }), work: Condvar::new() };
-
-/// A job waits that no thread could be started for, though there may be more of them. Those that there are may be busy for ever.
-static SHORT: AtomicBool = AtomicBool::new(false);
 
 /// Called by the clock thread at every tick: starts what threads could not be had before. Whether some are still missing.
 pub(crate) fn relieve(now: u64) -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    // ORDERING: Relaxed. The fences of C2 of `clock` order it: the clock asks once more after its own before it sleeps, and `submit` wakes it after its
-    // own. `NEXT` is the clock's alone.
-    if !SHORT.load(Relaxed) {
+    if !POOL.is_short() {
         return false;
     }
+    // ORDERING: Relaxed. `NEXT` is the clock's alone.
     if now < NEXT.load(Relaxed) {
         return true;
     }
     NEXT.store(now + TRY_AGAIN, Relaxed);
-    POOL.relieve()
+    POOL.relieve(spawn)
 }
 
-impl Pool {
-    fn submit(&'static self, job: Job) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.wants_thread(1) {
-            state.jobs.push_back(job);
-            drop(state);
-            self.work.notify_one();
-            return Ok(());
-        }
-        let short = match self.start(&mut state) {
-            Ok(()) => false,
-            // Some thread will come to it, or be there later.
-            Err(_) if state.threads > 0 => true,
-            Err(error) => return Err(error),
-        };
-        state.jobs.push_back(job);
-        if short {
-            // ORDERING: Relaxed, as in `relieve`. Written under the lock.
-            SHORT.store(true, Relaxed);
-            drop(state);
-            clock::active();
-        }
-        Ok(())
-    }
+fn spawn() -> io::Result<()> {
+    thread::Builder::new().name("oxigo-blocking".into()).spawn(serve).map(drop)
+}
 
-    fn start(&'static self, state: &mut State) -> io::Result<()> {
-        thread::Builder::new().name("oxigo-blocking".into()).spawn(|| self.serve())?;
-        state.threads += 1;
-        Ok(())
-    }
-
-    /// One thread more at most. Whether others are missing.
-    fn relieve(&'static self) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.wants_thread(0) {
-            // Tried again later.
-            let _ = self.start(&mut state);
-        }
-        // One that has just been started has not taken its job yet.
-        let short = state.wants_thread(0);
-        // ORDERING: Relaxed, as above. Written under the lock.
-        SHORT.store(short, Relaxed);
-        short
-    }
-
-    fn serve(&self) {
-        scheduler::block_signals();
-        let _ours = Ours::register();
-        let _alternate_stack = AltStack::install();
-        overflow::watch_thread(panics::report_blocking_overflow);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(job) = state.jobs.pop_front() {
-                drop(state);
-                job.run();
-                state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            state.idle += 1;
-            let (guard, wait) = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
-            state = guard;
-            state.idle -= 1;
-            if wait.timed_out() && state.jobs.is_empty() {
-                state.threads -= 1;
-                return;
-            }
-        }
-    }
+/// A thread of the pool.
+fn serve() {
+    scheduler::block_signals();
+    let _ours = Ours::register();
+    let _alternate_stack = AltStack::install();
+    overflow::watch_thread(panics::report_blocking_overflow);
+    POOL.serve(Job::run);
 }

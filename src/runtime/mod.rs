@@ -23,6 +23,7 @@ pub(crate) mod alarm;
 pub(crate) mod alarm_model;
 #[cfg(not(loom))]
 pub(crate) mod blocking;
+mod blocking_pool;
 #[cfg(not(loom))]
 pub(crate) mod bubble;
 #[cfg(not(loom))]
