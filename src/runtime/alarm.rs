@@ -8,16 +8,16 @@
 //! - R2: actions run on the alarm thread, one after the other. They are short code of this crate that never parks; the user's closures
 //!   start as goroutines. Actions are dropped outside the lock.
 //! - R3: the thread sleeps until `wake_at`, or for ever. Each shard knows when it is to be looked at again, `look_at`; whoever sets an alarm
-//!   for before that makes it earlier, and says so under the keeper's lock. While the thread looks through the shards `wake_at` is none, so
+//!   for before that makes it earlier, and says so under the keeper's lock. While the thread looks through the shards `wake_at` is never, so
 //!   that it looks again before it sleeps. Other alarms say nothing: the thread comes by no later than they are due. Cancelling says
-//!   nothing either: then it comes by for nothing, once.
+//!   nothing either: then it comes by for nothing, once (`alarm_keeper.rs`).
 //!
 //! Setting and cancelling cost one lock that few share and a constant time (see [`wheel`](super::wheel)).
 
 use std::{
     cell::Cell,
     sync::{
-        Condvar, Mutex, OnceLock, PoisonError,
+        OnceLock,
         atomic::{
             AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed},
@@ -30,41 +30,24 @@ use std::{
 use crate::{
     debug,
     runtime::{
+        alarm_keeper::{Keeper, SHARDS},
         blocking, bubble, clock, fork,
         go::Builder,
         lifecycle, panics, present,
-        wheel::{Due, Key, Wheel},
+        wheel::{Due, Key},
     },
-    util::{Lock, Service},
+    util::Service,
 };
 
 pub(crate) type Action = Box<dyn FnOnce() + Send>;
 
-const SHARDS: usize = 8;
-
-/// What is set. The locks are leaves: nothing else is taken under them.
-static SET: [Lock<Shard>; SHARDS] = [const { Lock::new(Shard { wheel: Wheel::new(), look_at: u64::MAX }) }; SHARDS];
-
-struct Shard {
-    wheel: Wheel<Action>,
-    /// R3, counted as the wheel's times; the greatest number is never.
-    look_at: u64,
-}
-
-static KEEPER: Mutex<Keeper> = Mutex::new(Keeper { wake_at: None, changed: false });
-static CHANGED: Condvar = Condvar::new();
+static KEEPER: Keeper<Action> = Keeper::new();
 
 /// What may still start or wake goroutines from outside all runtimes, beside the alarms that are set.
 static EXPECTED: AtomicUsize = AtomicUsize::new(0);
 
 /// What tells whether such a thing is left, where that cannot be counted.
 static EXPECTED_WHILE: OnceLock<fn() -> bool> = OnceLock::new();
-
-/// R3.
-struct Keeper {
-    wake_at: Option<Instant>,
-    changed: bool,
-}
 
 /// An alarm that was set. Dropping this leaves it set.
 #[derive(Clone, Copy, Debug)]
@@ -95,21 +78,7 @@ impl Alarm {
         }
         start_thread();
         let shard = shard();
-        let mut set = SET[shard].lock();
-        let key = set.wheel.add(at, action);
-        let sooner = at < set.look_at;
-        if sooner {
-            set.look_at = at;
-        }
-        drop(set);
-        if sooner {
-            let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
-            if keeper.wake_at.is_none_or(|at| when < at) {
-                keeper.changed = true;
-                drop(keeper);
-                CHANGED.notify_one();
-            }
-        }
+        let key = KEEPER.set(shard, at, action);
         Self { key, keeper: KeptBy::Shard(shard) }
     }
 
@@ -122,7 +91,7 @@ impl Alarm {
     pub(crate) fn take(&self) -> Option<Action> {
         // R2: the lock is released before the action is dropped.
         let action = match self.keeper {
-            KeptBy::Shard(shard) => SET[shard].lock().wheel.take(self.key),
+            KeptBy::Shard(shard) => KEEPER.take(shard, self.key),
             KeptBy::Bubble(number) => bubble::numbered(number).and_then(|bubble| bubble.take_alarm(self.key)),
         };
         if action.is_some() && super::scheduler::current_slot().is_none() {
@@ -135,7 +104,7 @@ impl Alarm {
     /// Whether it is still going to fire.
     #[cfg(test)]
     pub(crate) fn is_set(&self) -> bool {
-        matches!(self.keeper, KeptBy::Shard(shard) if SET[shard].lock().wheel.contains(self.key))
+        matches!(self.keeper, KeptBy::Shard(shard) if KEEPER.contains(shard, self.key))
     }
 }
 
@@ -161,7 +130,7 @@ pub(crate) fn expect_while(condition: fn() -> bool) {
 pub(crate) fn is_expected() -> bool {
     // First what is set: what has been taken out to run meanwhile was counted before.
     // ORDERING: Acquire, see `no_longer_expect`.
-    SET.iter().any(|shard| !shard.lock().wheel.is_empty()) || EXPECTED.load(Acquire) > 0 || may_lapse()
+    KEEPER.is_any_set() || EXPECTED.load(Acquire) > 0 || may_lapse()
 }
 
 /// Whether something is expected that may come to nothing without anybody being told.
@@ -198,44 +167,20 @@ fn keep() {
     let _ours = crate::runtime::threads::Ours::register();
     super::scheduler::block_signals();
     loop {
-        {
-            let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
-            keeper.wake_at = None;
-            keeper.changed = false;
-        }
+        KEEPER.begins_to_look();
         let next = fire(Instant::now());
-        let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
-        keeper.wake_at = next;
-        while !keeper.changed {
-            match next {
-                None => keeper = CHANGED.wait(keeper).unwrap_or_else(PoisonError::into_inner),
-                Some(next) => {
-                    let left = next.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        break;
-                    }
-                    keeper = CHANGED.wait_timeout(keeper, left).unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
-        }
+        let at = clock::instant(next);
+        KEEPER.sleep_until(next, || at.map(|at| at.saturating_duration_since(Instant::now())));
     }
 }
 
-/// Runs what is due, in the order of the deadlines, and says when the next one is.
-fn fire(now: Instant) -> Option<Instant> {
+/// Runs what is due, in the order of the deadlines, and says when to look again.
+fn fire(now: Instant) -> u64 {
     let now = clock::nanos(now);
     let mut due = Vec::new();
-    let mut next = u64::MAX;
     // Until what is taken out below has run.
     expect();
-    for shard in &SET {
-        let mut set = shard.lock();
-        if set.look_at <= now {
-            set.wheel.advance(now, &mut due);
-            set.look_at = set.wheel.next().unwrap_or(u64::MAX);
-        }
-        next = next.min(set.look_at);
-    }
+    let next = KEEPER.look(now, &mut due);
     let fired = !due.is_empty();
     due.sort_unstable_by_key(|due| due.turn);
     for Due { item: action, .. } in due {
@@ -247,7 +192,7 @@ fn fire(now: Instant) -> Option<Instant> {
         // As in `cancel`: it may have woken nobody.
         clock::active();
     }
-    clock::instant(next)
+    next
 }
 
 /// The deadline `after` from now; if the clock cannot count to it, one that nobody lives to see.

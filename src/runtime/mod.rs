@@ -19,6 +19,7 @@ pub(crate) mod waitq;
 
 #[cfg(not(loom))]
 pub(crate) mod alarm;
+mod alarm_keeper;
 #[cfg(loom)]
 pub(crate) mod alarm_model;
 #[cfg(not(loom))]
@@ -64,7 +65,6 @@ pub(crate) mod task_memory;
 mod thread_end;
 #[cfg(not(loom))]
 pub(crate) mod threads;
-#[cfg(not(loom))]
 mod wheel;
 
 #[cfg(loom)]
