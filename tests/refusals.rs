@@ -10,7 +10,11 @@ use std::{
     error::Error,
     fs as std_fs,
     io::{self as std_io, ErrorKind, Read, Write},
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    panic, process,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -250,4 +254,36 @@ fn a_trace_that_cannot_be_written_names_its_file() {
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         assert!(error.to_string().starts_with("/dev/full: "), "{error}");
     });
+}
+
+/// A lock that leaned to a worker needs a system call to be had by others. If that is refused all at once, and standard error is a pipe that nobody
+/// reads, the words about it unwound from the middle of the operation.
+#[test]
+fn a_lock_that_is_not_to_be_had_ends_the_process_though_nobody_hears_of_it() {
+    const NAME: &str = "a_lock_that_is_not_to_be_had_ends_the_process_though_nobody_hears_of_it";
+    const UNWOUND: i32 = 3;
+    const PRIVATE_EXPEDITED: libc::c_long = 8;
+    // SAFETY: asks for numbers.
+    let commands = unsafe { libc::syscall(libc::SYS_membarrier, 0, 0) };
+    if cfg!(oxigo_fallback) || commands & PRIVATE_EXPEDITED == 0 {
+        // No lock leans.
+        return;
+    }
+    if is_child(NAME) {
+        let (tx, rx) = bounded(1);
+        rt(1, || {
+            for _ in 0..100 {
+                tx.send(()).unwrap();
+                rx.recv().unwrap();
+            }
+        });
+        filter::refuse_everywhere(&[(libc::SYS_membarrier, libc::EPERM)]);
+        let (_, unheard) = std_io::pipe().unwrap();
+        // SAFETY: replaces standard error, which is everybody's, by another file.
+        assert_eq!(unsafe { libc::dup2(unheard.as_raw_fd(), 2) }, 2);
+        let outcome = panic::catch_unwind(|| tx.try_send(()));
+        process::exit(if outcome.is_err() { UNWOUND } else { 0 });
+    }
+    let status = child(NAME).status;
+    assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
 }
