@@ -84,6 +84,12 @@
 //!
 //! A child that `std::process` starts on a goroutine, inside [`blocking`], or on a thread that one of them has started, inherits that workers block
 //! signals: SIGTERM and Ctrl-C do not end it. [`process::Command`] unblocks them in the child.
+//!
+//! # Allocators and signal handlers
+//!
+//! A global allocator must not call into this crate: workers allocate memory between goroutines, and a lock that the allocator waited for there may be held by
+//! one of their own; operations allocate in the middle of their waits, which would be two waits in one. A signal handler must not either; [`signal`] says
+//! what to do in place of one.
 
 #[cfg(not(unix))]
 compile_error!("oxigo needs a Unix system");

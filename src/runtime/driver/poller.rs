@@ -1,7 +1,7 @@
 //! A worker's view of the kernel: which descriptors are ready, and how another thread ends its sleep.
 //!
 //! - E1: the worker polls, and the clock thread in its place while a goroutine holds it. Any thread may register, deregister and notify.
-//! - E2: events carry the address and the generation of a [`Source`]; sources are type-stable and check the generation, so an event
+//! - E2: an event carries a key, which names a source and its generation; sources are type-stable and check the generation, so an event
 //!   that was fetched before its descriptor was deregistered does nothing.
 //! - E3: `notify` is remembered: the worker's next poll returns at once. Callers use it only on the change from asleep to notified. Whoever polls in
 //!   the worker's place notifies it anew after having taken a notification.
