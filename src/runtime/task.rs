@@ -235,7 +235,7 @@ impl TaskRef {
 
     #[inline]
     pub(crate) fn set_unit(&self, unit: &'static Unit) {
-        // ORDERING: Release. `unpark` finds a unit whose home is set; pairs with the Acquire in `Goroutine::unpark`.
+        // ORDERING: Release. `unpark` finds a unit whose home is set; pairs with the Acquire in `Header::unit`.
         self.header().unit.store(ptr::from_ref(unit).cast_mut(), Release);
     }
 

@@ -90,7 +90,7 @@ fn new_chunk(chunk: usize) -> io::Result<&'static [Source]> {
     let sources: Box<[Source; CHUNK]> =
         (0..CHUNK).map(source).collect::<Box<[_]>>().try_into().expect("so many were made");
     let sources: &'static [Source; CHUNK] = Box::leak(sources);
-    // ORDERING: Release. Pairs with the Acquire in `dispatch`.
+    // ORDERING: Release. Pairs with the Acquires in `source` and `worker_has_ended`.
     TABLE[chunk].store(ptr::from_ref(sources).cast_mut(), Release);
     Ok(sources)
 }
@@ -99,7 +99,7 @@ fn new_chunk(chunk: usize) -> io::Result<&'static [Source]> {
 #[inline]
 fn source(key: u64) -> &'static Source {
     let index = (key & ((1 << INDEX_BITS) - 1)) as usize;
-    // ORDERING: Acquire. Pairs with the Release in `take`.
+    // ORDERING: Acquire. Pairs with the Release in `new_chunk`.
     let chunk = TABLE[index / CHUNK].load(Acquire);
     // SAFETY: a key names a source of a chunk that was published before; chunks are leaked.
     unsafe { &(&*chunk)[index % CHUNK] }
@@ -234,7 +234,7 @@ impl Registration {
 pub(crate) fn worker_has_ended(processor: &'static Processor) {
     let chunks = FREE.lock().unwrap_or_else(PoisonError::into_inner).1;
     for chunk in &TABLE[..chunks] {
-        // ORDERING: Acquire. Pairs with the Release in `take`.
+        // ORDERING: Acquire. Pairs with the Release in `new_chunk`.
         let chunk = chunk.load(Acquire);
         // SAFETY: a chunk that is counted was published before; chunks are leaked.
         let sources = unsafe { &*chunk };
