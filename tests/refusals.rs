@@ -265,7 +265,7 @@ fn a_lock_that_is_not_to_be_had_ends_the_process_though_nobody_hears_of_it() {
     const PRIVATE_EXPEDITED: libc::c_long = 8;
     // SAFETY: asks for numbers.
     let commands = unsafe { libc::syscall(libc::SYS_membarrier, 0, 0) };
-    if cfg!(oxigo_fallback) || commands & PRIVATE_EXPEDITED == 0 {
+    if cfg!(oxigo_fallback) || commands < 0 || commands & PRIVATE_EXPEDITED == 0 {
         // No lock leans.
         return;
     }
