@@ -361,6 +361,25 @@ fn scope_joins_all_and_re_raises() {
 }
 
 #[test]
+fn a_builder_starts_scoped_goroutines_as_in_std() {
+    at_1_2_4(|| {
+        let mut value = 1;
+        let name = oxigo::scope(|s| {
+            let named = oxigo::Builder::new().name("borrower".into()).stack_size(1 << 20).spawn_scoped(s, || {
+                value += 1;
+                oxigo::current().name().map(str::to_owned)
+            });
+            named.unwrap().join().unwrap()
+        });
+        assert_eq!((value, name.as_deref()), (2, Some("borrower")));
+        let refused =
+            oxigo::scope(|s| oxigo::Builder::new().stack_size(usize::MAX).spawn_scoped(s, || value += 1).map(drop));
+        assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+        assert_eq!(value, 2);
+    });
+}
+
+#[test]
 fn park_and_unpark_keep_one_token() {
     at_1_2_4(|| {
         let me = oxigo::current();

@@ -210,6 +210,43 @@ impl<'scope> Scope<'scope, '_> {
     }
 }
 
+impl Builder {
+    /// Starts `f` with these options as a goroutine that may borrow what outlives `scope`; as in `std`. The same as [`Scope::spawn`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let words = vec!["ab", "cde"];
+    /// let letters = oxigo::scope(|s| {
+    ///     let builder = oxigo::Builder::new().name("counter".into());
+    ///     let counter = builder.spawn_scoped(s, || words.iter().map(|word| word.len()).sum::<usize>())?;
+    ///     Ok::<_, std::io::Error>(counter.join().unwrap())
+    /// });
+    /// assert_eq!(letters?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
+    #[track_caller]
+    pub fn spawn_scoped<'scope, 'env, F, T>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        f: F,
+    ) -> std::io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        scope.spawn(self, f)
+    }
+}
+
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // ORDERING: Relaxed. A number to look at.
