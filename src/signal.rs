@@ -91,11 +91,19 @@ impl Signal {
     pub const WINCH: Self = Self(libc::SIGWINCH);
 
     /// The signal of this number.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub const fn from_raw(number: i32) -> Self {
         Self(number)
     }
 
     /// The number.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub const fn as_raw(self) -> i32 {
         self.0
     }

@@ -75,6 +75,28 @@ fn every_file_says_what_it_is() {
     }
 }
 
+/// What macros expand to is not public interface.
+#[test]
+fn every_public_function_says_whether_it_parks() {
+    let mut silent = Vec::new();
+    for (path, text) in sources("") {
+        if path.ends_with("attributes.rs") || path.ends_with("select/macros.rs") {
+            continue;
+        }
+        let mut said = false;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let function = ["pub fn ", "pub const fn ", "pub unsafe fn "].iter().any(|start| line.starts_with(start));
+            said |= line == "/// # Blocking" || line == "#[doc(hidden)]";
+            if function && !said {
+                silent.push(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+            said &= !function && !line.is_empty();
+        }
+    }
+    assert_eq!(silent, [""; 0], "without a section `# Blocking`");
+}
+
 #[test]
 fn docs_name_every_file_with_unsafe_code() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/unsafe.md")).unwrap();

@@ -149,6 +149,10 @@ pub enum SendCtxError<T> {
 
 impl<T> SendCtxError<T> {
     /// The value that was not sent.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn into_inner(self) -> T {
         match self {
             Self::Disconnected(value) | Self::Context(value, _) => value,

@@ -25,6 +25,10 @@ macro_rules! value_error {
 
         impl<T> $name<T> {
             /// The value that was not sent.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn into_inner(self) -> T {
                 self.0
             }
@@ -130,6 +134,10 @@ pub enum RecvTimeoutError {
 
 impl<T> TrySendError<T> {
     /// The value that was not sent.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(value) | Self::Disconnected(value) => value,
@@ -137,11 +145,19 @@ impl<T> TrySendError<T> {
     }
 
     /// Whether waiting would help.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
     }
 
     /// Whether the channel is closed, or no receiver is left.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected(_))
     }
@@ -158,6 +174,10 @@ impl<T> fmt::Display for TrySendError<T> {
 
 impl<T> SendTimeoutError<T> {
     /// The value that was not sent.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn into_inner(self) -> T {
         match self {
             Self::Timeout(value) | Self::Disconnected(value) => value,
@@ -165,11 +185,19 @@ impl<T> SendTimeoutError<T> {
     }
 
     /// Whether the time passed.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout(_))
     }
 
     /// Whether the channel is closed, or no receiver is left.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected(_))
     }
@@ -186,11 +214,19 @@ impl<T> fmt::Display for SendTimeoutError<T> {
 
 impl TryRecvError {
     /// Whether waiting would help.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 
     /// Whether the channel is closed and empty.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected)
     }
@@ -207,11 +243,19 @@ impl fmt::Display for TryRecvError {
 
 impl RecvTimeoutError {
     /// Whether the time passed.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout)
     }
 
     /// Whether the channel is closed and empty.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Disconnected)
     }

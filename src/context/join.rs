@@ -74,6 +74,10 @@ pub struct JoinCtxError<H> {
 
 impl<H> JoinCtxError<H> {
     /// The handle that was not joined.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn into_inner(self) -> H {
         self.handle
     }

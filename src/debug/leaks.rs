@@ -204,31 +204,55 @@ impl<'a> GoroutineInfo<'a> {
     }
 
     /// Its id.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn id(&self) -> Id {
         Id(self.0.id)
     }
 
     /// The name given to its [`Builder`](crate::Builder).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn name(&self) -> Option<&'a str> {
         self.0.name.as_deref()
     }
 
     /// What it waits for, in the words of a dump: "chan receive", "park" …; "runnable" when it does not wait.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn waits_for(&self) -> &'static str {
         self.0.wait.reason.text()
     }
 
     /// For how long it has waited.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn waited(&self) -> Duration {
         self.0.waited
     }
 
     /// Where it was started.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn started_at(&self) -> &'static Location<'static> {
         self.0.started_at
     }
 
     /// The value of one of its [labels](super::label()).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn label(&self, key: &str) -> Option<&'a str> {
         self.0.marks.as_ref()?.label(key)
     }

@@ -503,21 +503,37 @@ pub struct Suspect<'a>(&'a Group);
 
 impl<'a> Suspect<'a> {
     /// Where they were started.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn started_at(&self) -> &'static Location<'static> {
         self.0.started_at
     }
 
     /// What they wait for, in the words of a dump.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn waits_for(&self) -> &'static str {
         self.0.entries[0].wait.reason.text()
     }
 
     /// For how long the first of them has waited.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn waited(&self) -> Duration {
         self.0.entries[0].waited
     }
 
     /// The goroutines, the one that has waited longest first.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn goroutines(&self) -> impl Iterator<Item = GoroutineInfo<'a>> {
         self.0.entries.iter().map(GoroutineInfo::new)
     }

@@ -96,11 +96,19 @@ impl DirEntry {
     }
 
     /// The directory's path and the entry's name.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn path(&self) -> PathBuf {
         self.inner.path()
     }
 
     /// The name alone.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn file_name(&self) -> OsString {
         self.inner.file_name()
     }

@@ -410,6 +410,10 @@ impl Default for OpenOptions {
 macro_rules! switches {
     ($($name:ident $what:literal;)*) => {$(
         #[doc = concat!("Whether ", $what, ".")]
+        ///
+        /// # Blocking
+        ///
+        /// Never parks.
         pub fn $name(&mut self, $name: bool) -> &mut Self {
             self.inner.$name($name);
             self
@@ -419,6 +423,10 @@ macro_rules! switches {
 
 impl OpenOptions {
     /// No option is set.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn new() -> Self {
         Self { inner: std_fs::OpenOptions::new() }
     }

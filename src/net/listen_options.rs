@@ -41,29 +41,49 @@ impl Default for ListenOptions {
 
 impl ListenOptions {
     /// The options that [`TcpListener::bind`] uses: a backlog of 4096, and `reuse_address`.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn new() -> Self {
         Self { backlog: 4096, reuse_address: true, reuse_port: false, only_v6: None }
     }
 
     /// How many connections the kernel keeps while nobody accepts; it may keep fewer (`net.core.somaxconn`).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
     }
 
     /// Whether the address may be used while connections of an earlier listener are still in `TIME_WAIT` (`SO_REUSEADDR`).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn reuse_address(mut self, reuse: bool) -> Self {
         self.reuse_address = reuse;
         self
     }
 
     /// Whether other listeners that have set this too may listen on the same address and port (`SO_REUSEPORT`).
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn reuse_port(mut self, reuse: bool) -> Self {
         self.reuse_port = reuse;
         self
     }
 
     /// Whether a listener on an IPv6 address does not take IPv4 connections (`IPV6_V6ONLY`). Unless it is set, the system decides.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn only_v6(mut self, only: bool) -> Self {
         self.only_v6 = Some(only);
         self

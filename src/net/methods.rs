@@ -27,6 +27,10 @@ macro_rules! read_limits {
             /// # Errors
             ///
             /// None now; for the interface of `std`.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn read_timeout(&self) -> std::io::Result<Option<std::time::Duration>> {
                 Ok(self.descriptor.read.timeout())
             }
@@ -104,6 +108,10 @@ macro_rules! write_limits {
             /// # Errors
             ///
             /// None now; for the interface of `std`.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn write_timeout(&self) -> std::io::Result<Option<std::time::Duration>> {
                 Ok(self.descriptor.write.timeout())
             }
@@ -534,6 +542,10 @@ macro_rules! try_clone {
             /// # Errors
             ///
             /// None now; for the interface of `std`.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn try_clone(&self) -> std::io::Result<Self> {
                 Ok(Self { descriptor: std::sync::Arc::clone(&self.descriptor) })
             }
@@ -586,6 +598,10 @@ macro_rules! take_error {
             /// # Errors
             ///
             /// When the system cannot tell.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
                 self.descriptor.option(|socket| socket.take_error())
             }
@@ -602,6 +618,10 @@ macro_rules! addresses {
             /// # Errors
             ///
             /// When the system cannot tell.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn local_addr(&self) -> std::io::Result<$address> {
                 $convert(self.descriptor.own_address()?)
             }
@@ -616,6 +636,10 @@ macro_rules! addresses {
             /// # Errors
             ///
             /// `NotConnected` when there is none.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn peer_addr(&self) -> std::io::Result<$address> {
                 $convert(self.descriptor.told(rustix::net::getpeername(self))?)
             }

@@ -313,6 +313,10 @@ impl PipeStream {
     /// # Errors
     ///
     /// None; for the interface of `std`'s streams.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { ends: Arc::clone(&self.ends) })
     }
@@ -359,6 +363,10 @@ impl PipeStream {
     /// # Errors
     ///
     /// `InvalidInput` for zero.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.ends.incoming.read.set_timeout(timeout)
     }
@@ -368,6 +376,10 @@ impl PipeStream {
     /// # Errors
     ///
     /// `InvalidInput` for zero.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.ends.outgoing.write.set_timeout(timeout)
     }
@@ -377,6 +389,10 @@ impl PipeStream {
     /// # Errors
     ///
     /// None; for the interface of `std`'s streams.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
         Ok(self.ends.incoming.read.timeout())
     }
@@ -386,6 +402,10 @@ impl PipeStream {
     /// # Errors
     ///
     /// None; for the interface of `std`'s streams.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
         Ok(self.ends.outgoing.write.timeout())
     }

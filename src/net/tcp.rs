@@ -155,6 +155,10 @@ impl TcpListener {
     /// # Errors
     ///
     /// When the system cannot tell.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn ttl(&self) -> io::Result<u32> {
         self.descriptor.option(|socket| socket.ttl_v4())
     }
@@ -164,6 +168,10 @@ impl TcpListener {
     /// # Errors
     ///
     /// When the system refuses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.descriptor.option(|socket| socket.set_ttl_v4(ttl))
     }
@@ -359,6 +367,10 @@ impl TcpStream {
     /// # Errors
     ///
     /// When the system refuses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.socket().set_tcp_nodelay(nodelay)
     }
@@ -368,6 +380,10 @@ impl TcpStream {
     /// # Errors
     ///
     /// When the system cannot tell.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.socket().tcp_nodelay()
     }
@@ -377,6 +393,10 @@ impl TcpStream {
     /// # Errors
     ///
     /// When the system cannot tell.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn ttl(&self) -> io::Result<u32> {
         self.socket().ttl_v4()
     }
@@ -386,6 +406,10 @@ impl TcpStream {
     /// # Errors
     ///
     /// When the system refuses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.socket().set_ttl_v4(ttl)
     }

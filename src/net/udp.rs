@@ -295,6 +295,10 @@ macro_rules! options {
             /// # Errors
             ///
             /// When the system cannot tell.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn $get(&self) -> io::Result<$value> {
                 self.descriptor.option(|socket| socket.$system_get())
             }
@@ -304,6 +308,10 @@ macro_rules! options {
             /// # Errors
             ///
             /// When the system refuses.
+            ///
+            /// # Blocking
+            ///
+            /// Never parks.
             pub fn $set(&self, value: $value) -> io::Result<()> {
                 self.descriptor.option(|socket| socket.$system_set(value))
             }
@@ -328,6 +336,10 @@ impl UdpSocket {
     /// # Errors
     ///
     /// When the system refuses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn join_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         self.descriptor.option(|socket| socket.join_multicast_v4(group, interface))
     }
@@ -337,6 +349,10 @@ impl UdpSocket {
     /// # Errors
     ///
     /// When the system refuses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn leave_multicast_v4(&self, group: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> {
         self.descriptor.option(|socket| socket.leave_multicast_v4(group, interface))
     }
@@ -346,6 +362,10 @@ impl UdpSocket {
     /// # Errors
     ///
     /// When the system refuses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn join_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.descriptor.option(|socket| socket.join_multicast_v6(group, interface))
     }
@@ -355,6 +375,10 @@ impl UdpSocket {
     /// # Errors
     ///
     /// When the system refuses.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn leave_multicast_v6(&self, group: &Ipv6Addr, interface: u32) -> io::Result<()> {
         self.descriptor.option(|socket| socket.leave_multicast_v6(group, interface))
     }

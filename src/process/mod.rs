@@ -84,47 +84,79 @@ impl From<std_process::Command> for Command {
 
 impl Command {
     /// A program, which is searched for in `PATH`, with no arguments, and with the environment and the standard streams of this process.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         std_process::Command::new(program).into()
     }
 
     /// Adds an argument.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn arg(&mut self, argument: impl AsRef<OsStr>) -> &mut Self {
         self.inner.arg(argument);
         self
     }
 
     /// Adds arguments.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn args<S: AsRef<OsStr>>(&mut self, arguments: impl IntoIterator<Item = S>) -> &mut Self {
         self.inner.args(arguments);
         self
     }
 
     /// Sets a variable of the environment.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
         self.inner.env(name, value);
         self
     }
 
     /// Sets variables of the environment.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, variables: impl IntoIterator<Item = (N, V)>) -> &mut Self {
         self.inner.envs(variables);
         self
     }
 
     /// Takes a variable out of the environment.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
         self.inner.env_remove(name);
         self
     }
 
     /// Takes all variables out of the environment.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn env_clear(&mut self) -> &mut Self {
         self.inner.env_clear();
         self
     }
 
     /// Sets the directory that the process begins in.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn current_dir(&mut self, path: impl AsRef<Path>) -> &mut Self {
         self.inner.current_dir(path);
         self
@@ -147,6 +179,10 @@ impl Command {
     /// assert_eq!(cat.output()?.stdout, b"by way of a pipe");
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn stdin(&mut self, from: impl Into<Stdio>) -> &mut Self {
         self.inner.stdin(from);
         self.set[0] = true;
@@ -154,6 +190,10 @@ impl Command {
     }
 
     /// Sets the standard output; see [`stdin`](Self::stdin) for what can be given.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn stdout(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stdout(to);
         self.set[1] = true;
@@ -161,6 +201,10 @@ impl Command {
     }
 
     /// Sets the standard error; see [`stdin`](Self::stdin) for what can be given.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn stderr(&mut self, to: impl Into<Stdio>) -> &mut Self {
         self.inner.stderr(to);
         self.set[2] = true;
@@ -359,6 +403,10 @@ impl Child {
     }
 
     /// The process id.
+    ///
+    /// # Blocking
+    ///
+    /// Never parks.
     pub fn id(&self) -> u32 {
         self.inner.id()
     }
