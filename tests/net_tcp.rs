@@ -23,7 +23,7 @@ use std::{
 use common::{at_1_2_4, rt};
 use oxigo::{
     WaitGroup, go,
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
     scope, time, yield_now,
 };
 use tcp::{AT_ONCE, BIG, MS, TOO_MUCH, kind, listen, narrow_pair, pair, until_parked};
@@ -388,6 +388,23 @@ fn everything_works_on_plain_threads() {
     });
     listener.close().unwrap();
     server.join().unwrap();
+}
+
+#[test]
+fn nt_29_addresses_have_the_method_of_std_s_trait() {
+    // Generic code says this much of std's trait, and of ours after a change of imports.
+    fn addresses<A: ToSocketAddrs>(of: A) -> Vec<SocketAddr> {
+        of.to_socket_addrs().unwrap().collect()
+    }
+    at_1_2_4(|| {
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        assert_eq!(addresses("127.0.0.1:80"), [local]);
+        assert_eq!(addresses(&(Ipv4Addr::LOCALHOST, 80)), [local]);
+        assert_eq!(addresses(&[local, local][..]), [local, local]);
+        let named = addresses(("localhost", 80));
+        assert!(!named.is_empty() && named.iter().all(|address| address.ip().is_loopback() && address.port() == 80));
+        assert_eq!(kind("no port".to_socket_addrs()), ErrorKind::InvalidInput);
+    });
 }
 
 #[test]

@@ -181,7 +181,7 @@ struct Flights<F> {
 type System = fn(&str) -> io::Result<Vec<IpAddr>>;
 
 fn ask_system(host: &str) -> io::Result<Vec<IpAddr>> {
-    Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
+    Ok(StdToSocketAddrs::to_socket_addrs(&(host, 0))?.map(|address| address.ip()).collect())
 }
 
 /// Looks `host` up, unless it is an address already.

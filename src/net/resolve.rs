@@ -4,14 +4,38 @@ use std::{
     error::Error,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    vec,
 };
 
-use super::lookup::{Patience, look_up};
+use super::lookup::{Patience, look_up, lookup_host};
 
 /// What can be turned into socket addresses: as [`std::net::ToSocketAddrs`], but names are looked up off the workers.
 ///
 /// Implemented for the same types; not meant to be implemented elsewhere.
-pub trait ToSocketAddrs: sealed::Resolve {}
+pub trait ToSocketAddrs: sealed::Resolve {
+    /// The addresses, in the order in which they are tried: [`lookup_host`] as the method of `std`'s trait that it stands in for.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxigo::net::{SocketAddr, ToSocketAddrs};
+    ///
+    /// let address = ("127.0.0.1", 8080).to_socket_addrs()?.next();
+    /// assert_eq!(address, Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As `lookup_host`.
+    ///
+    /// # Blocking
+    ///
+    /// Parks the goroutine, or blocks the thread.
+    fn to_socket_addrs(&self) -> io::Result<vec::IntoIter<SocketAddr>> {
+        lookup_host(self)
+    }
+}
 
 impl<T: sealed::Resolve + ?Sized> ToSocketAddrs for T {}
 
