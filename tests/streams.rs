@@ -5,7 +5,8 @@ mod common;
 mod streams;
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    fmt,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::Shutdown,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::Duration,
@@ -13,9 +14,9 @@ use std::{
 
 use common::{at_1_2_4, rt};
 use oxigo::{
-    go,
+    go, io,
     net::{PipeStream, TcpListener, TcpStream, pipe, unix::UnixStream},
-    scope, time,
+    scope, time, yield_now,
 };
 use streams::{conformance, noise, stream};
 
@@ -36,6 +37,48 @@ fn unix_pair() -> (UnixStream, UnixStream) {
 conformance!(tcp, crate::tcp_pair);
 conformance!(unix, crate::unix_pair);
 conformance!(memory, oxigo::net::pipe);
+
+/// Lets others go on while it is being formatted.
+struct Halting(char);
+
+impl fmt::Display for Halting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        yield_now();
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A format of several pieces is one write: the lines of goroutines that share a stream come out whole.
+#[test]
+fn nt_16_a_formatted_line_is_contiguous() {
+    fn whole_lines<W, R: Read>(near: &W, far: R)
+    where
+        W: Sync,
+        for<'a> &'a W: Write,
+    {
+        scope(|s| {
+            for c in ['a', 'b', 'c'] {
+                s.go(move || {
+                    let mut near = near;
+                    writeln!(near, "<{}{}>", Halting(c), Halting(c)).unwrap();
+                });
+            }
+            let mut lines: Vec<_> = BufReader::new(far).lines().take(3).map(Result::unwrap).collect();
+            lines.sort();
+            assert_eq!(lines, ["<aa>", "<bb>", "<cc>"]);
+        });
+    }
+    at_1_2_4(|| {
+        let (near, far) = tcp_pair();
+        whole_lines(&near, &far);
+        let (near, far) = unix_pair();
+        whole_lines(&near, &far);
+        let (near, far) = pipe();
+        whole_lines(&near, &far);
+        let (reader, writer) = io::pipe().unwrap();
+        whole_lines(&writer, &reader);
+    });
+}
 
 /// A write ends when all its bytes have been read, not before.
 #[test]

@@ -255,6 +255,11 @@ macro_rules! writes {
                 $crate::net::transfer::how_much(self.descriptor.$slices(None, bufs))
             }
 
+            /// In one write, as `write_all` of the whole text: other writers do not get in between its pieces.
+            fn write_fmt(&mut self, args: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+                $crate::net::transfer::write_formatted(self, args)
+            }
+
             fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
             }
@@ -275,6 +280,11 @@ macro_rules! writes {
                 std::io::Write::write_vectored(&mut &*self, bufs)
             }
 
+            /// In one write, as `write_all` of the whole text: other writers do not get in between its pieces.
+            fn write_fmt(&mut self, args: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+                $crate::net::transfer::write_formatted(self, args)
+            }
+
             fn flush(&mut self) -> std::io::Result<()> {
                 Ok(())
             }
@@ -292,6 +302,11 @@ macro_rules! writes {
 
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
                 $crate::net::transfer::how_much(self.stream.descriptor.$slices(Some(self.ctx), bufs))
+            }
+
+            /// In one write, as `write_all` of the whole text: other writers do not get in between its pieces.
+            fn write_fmt(&mut self, args: std::fmt::Arguments<'_>) -> std::io::Result<()> {
+                $crate::net::transfer::write_formatted(self, args)
             }
 
             fn flush(&mut self) -> std::io::Result<()> {

@@ -27,7 +27,7 @@
 //! - Time-outs ([`TcpStream::set_read_timeout`]) apply to each operation. Deadlines ([`TcpStream::set_read_deadline`]) are absolute, also end
 //!   operations that wait already, and once they have passed make operations fail at once, even when data is ready. Both give
 //!   [`TimedOut`](std::io::ErrorKind::TimedOut); if both are set, the earlier one acts.
-//! - One call of `write` or `write_all` is contiguous: concurrent writers never interleave inside a call.
+//! - One call of `write` or `write_all`, and one `write!` or `writeln!`, is contiguous: concurrent writers never interleave inside it.
 //! - A [`Context`](crate::context::Context) ends the operations that are called with it, and no others: [`TcpStream::connect_ctx`],
 //!   [`TcpListener::accept_ctx`], [`UdpSocket::recv_ctx`], [`lookup_host_ctx`], reads and writes through [`TcpStream::with_ctx`]. The error is
 //!   `TimedOut` for a deadline, `Other` for a cancellation, with the [`ContextError`](crate::context::ContextError) in it;

@@ -21,7 +21,7 @@ use std::{
 use super::{
     descriptor::{Limit, Limits},
     methods::WithCtx,
-    transfer::{Written, how_much},
+    transfer::{Written, how_much, write_formatted},
 };
 use crate::{
     context::Context,
@@ -483,6 +483,11 @@ impl Write for WithCtx<'_, PipeStream> {
         self.stream.ends.outgoing.write(Some(self.ctx), buf).1
     }
 
+    /// In one write, as `write_all` of the whole text: other writers do not get in between its pieces.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        write_formatted(self, args)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -504,6 +509,11 @@ impl Write for &PipeStream {
         self.ends.outgoing.write(None, buf).1
     }
 
+    /// In one write, as `write_all` of the whole text: other writers do not get in between its pieces.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        write_formatted(self, args)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -523,6 +533,11 @@ impl Write for PipeStream {
     /// In one turn, with one time-out for all of it: after it has passed, nothing of `buf` can be read any more.
     fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
         (&*self).write_all(buf)
+    }
+
+    /// In one write, as `write_all` of the whole text: other writers do not get in between its pieces.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        write_formatted(self, args)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! What is done through a descriptor, whatever it is: reading, whole writes in turn, accepting; and how one is taken over and given out.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    fmt,
+    io::{self, IoSlice, IoSliceMut, Write},
     net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
@@ -38,6 +39,14 @@ pub(crate) fn how_much((written, end): Written) -> io::Result<usize> {
     match end {
         Err(error) if written == 0 => Err(error),
         _ => Ok(written),
+    }
+}
+
+/// What `write!` does to a stream: all of the format in one write, which no other gets into, and not in one for each of its pieces.
+pub(crate) fn write_formatted(stream: &mut impl Write, args: fmt::Arguments<'_>) -> io::Result<()> {
+    match args.as_str() {
+        Some(text) => stream.write_all(text.as_bytes()),
+        None => stream.write_all(fmt::format(args).as_bytes()),
     }
 }
 
