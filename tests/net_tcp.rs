@@ -399,7 +399,7 @@ fn nt_29_addresses_have_the_method_of_std_s_trait() {
     at_1_2_4(|| {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         assert_eq!(addresses("127.0.0.1:80"), [local]);
-        assert_eq!(addresses(&(Ipv4Addr::LOCALHOST, 80)), [local]);
+        assert_eq!(addresses((Ipv4Addr::LOCALHOST, 80)), [local]);
         assert_eq!(addresses(&[local, local][..]), [local, local]);
         let named = addresses(("localhost", 80));
         assert!(!named.is_empty() && named.iter().all(|address| address.ip().is_loopback() && address.port() == 80));

@@ -14,11 +14,7 @@ use loom::{
 
 use super::{
     Receiver, RecvCtxError, RecvTimeoutError, Select, SelectedOperation, SendTimeoutError, Sender, TryRecvError,
-    bounded,
-    core::Channel,
-    receiver::FlavorRef,
-    state::Step,
-    two_step::Taken,
+    bounded, core::Channel, receiver::FlavorRef, state::Step, two_step::Taken,
 };
 use crate::{
     context::Context,
