@@ -19,6 +19,8 @@ const (
 	burstsOfUnequal   = unequalGoroutines * (unequalGoroutines + 1) / 2
 	stepsOfJob        = 32
 	stagesOfPipeline  = 8
+	limitOfJobs       = 4
+	jobsOfBurst       = 5
 	goroutinesOfPool  = 4
 	rpcServers        = 8
 	rpcClients        = 64
@@ -547,6 +549,21 @@ func forks(n, iterations uint64) {
 	}
 }
 
+func limited(n, iterations uint64) {
+	alive := make(chan uint64, limitOfJobs)
+	for range n * burstsOfUnequal * jobsOfBurst {
+		alive <- 0
+		go func() {
+			compute(iterations / jobsOfBurst)
+			<-alive
+		}()
+	}
+	// Until all have left.
+	for range limitOfJobs {
+		alive <- 0
+	}
+}
+
 func stages(n, iterations uint64) {
 	received := make(chan uint64, 16)
 	first := received
@@ -684,6 +701,8 @@ func main() {
 		share(pool)
 	case "forks":
 		share(forks)
+	case "limited":
+		share(limited)
 	case "stages":
 		share(stages)
 	case "echo":

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{BURSTS, CROWD, ECHO_BUFFER, HOG, Options, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, nap, resident};
+use crate::{
+    BURSTS, CROWD, ECHO_BUFFER, HOG, LIMIT, LIMITED, Options, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, nap, resident,
+};
 
 /// The sending end of a channel.
 pub trait Tx<T>: Clone + Send + 'static {
@@ -265,6 +267,20 @@ pub fn forks<B: Blocking>(n: u64, iterations: u64) {
     for _ in 0..n * BURSTS {
         join_all::<B, ()>((0..2).map(|_| B::go(move || compute(iterations / 2))).collect());
     }
+}
+
+pub fn limited<B: Blocking>(n: u64, iterations: u64) {
+    let (enter, leave) = B::shared(LIMIT as usize);
+    for _ in 0..n * BURSTS * LIMITED {
+        enter.put(0);
+        let leave = leave.clone();
+        B::go(move || {
+            compute(iterations / LIMITED);
+            leave.take().expect("its own place");
+        });
+    }
+    // Until all have left.
+    (0..LIMIT).for_each(|_| enter.put(0));
 }
 
 pub fn stages<B: Blocking>(n: u64, iterations: u64) {

@@ -19,6 +19,9 @@ pub const UNEQUAL: u64 = 64;
 /// How many times 100 µs they compute for each of `n`, and so many jobs come in `arrivals`, each of which does it in so many steps.
 pub const BURSTS: u64 = UNEQUAL * (UNEQUAL + 1) / 2;
 pub const STEPS: u64 = 32;
+/// Jobs of `limited` that may be alive at once, and how many of them compute for as long as one burst.
+pub const LIMIT: u64 = 4;
+pub const LIMITED: u64 = 5;
 /// Stages of the pipeline `stages`, each of which computes for one such step.
 pub const STAGES: u64 = 8;
 /// Goroutines of the workload `pool`, each of whose jobs takes 100 µs.

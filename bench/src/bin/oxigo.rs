@@ -50,6 +50,7 @@ fn main() {
         "arrivals" => o.share(|n, iterations| runtime.run(|| blocking::arrivals::<Oxigo>(n, iterations))),
         "pool" => o.share(|n, iterations| runtime.run(|| blocking::pool::<Oxigo>(n, iterations))),
         "forks" => o.share(|n, iterations| runtime.run(|| blocking::forks::<Oxigo>(n, iterations))),
+        "limited" => o.share(|n, iterations| runtime.run(|| blocking::limited::<Oxigo>(n, iterations))),
         "stages" => o.share(|n, iterations| runtime.run(|| blocking::stages::<Oxigo>(n, iterations))),
         "echo" => echo(&runtime, None),
         "hog" => echo(&runtime, Some(compute_for)),

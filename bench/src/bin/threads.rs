@@ -31,6 +31,7 @@ fn main() {
         "arrivals" => o.share(blocking::arrivals::<Threads>),
         "pool" => o.share(blocking::pool::<Threads>),
         "forks" => o.share(blocking::forks::<Threads>),
+        "limited" => o.share(blocking::limited::<Threads>),
         "stages" => o.share(blocking::stages::<Threads>),
         "echo" => echo(false),
         "hog" => echo(true),

@@ -10,8 +10,8 @@ use std::{
 
 use kanal::{AsyncSender, bounded_async as bounded};
 use oxigo_bench::{
-    BURSTS, CROWD, ECHO_BUFFER, HOG, Options, PENDING, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, compute_for, far,
-    leak, nap, nth_prime, resident, serve_until_eof,
+    BURSTS, CROWD, ECHO_BUFFER, HOG, LIMIT, LIMITED, Options, PENDING, POOL, RPC, STAGES, STEPS, UNEQUAL, compute,
+    compute_for, far, leak, nap, nth_prime, resident, serve_until_eof,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,6 +67,9 @@ fn main() {
         }
         "pool" => o.share(|n, iterations| runtime.block_on(runtime.spawn(pool(n, iterations))).expect("no panic")),
         "forks" => o.share(|n, iterations| runtime.block_on(runtime.spawn(forks(n, iterations))).expect("no panic")),
+        "limited" => {
+            o.share(|n, iterations| runtime.block_on(runtime.spawn(limited(n, iterations))).expect("no panic"))
+        }
         "stages" => o.share(|n, iterations| runtime.block_on(runtime.spawn(stages(n, iterations))).expect("no panic")),
         "echo" => echo(&runtime, None),
         "hog" => echo(&runtime, Some(Hog::Here)),
@@ -495,6 +498,22 @@ async fn forks(n: u64, iterations: u64) {
         let [one, other] = [0; 2].map(|_| spawn(async move { compute(iterations / 2) }));
         one.await.expect("only computes");
         other.await.expect("only computes");
+    }
+}
+
+async fn limited(n: u64, iterations: u64) {
+    let (enter, leave) = bounded(LIMIT as usize);
+    for _ in 0..n * BURSTS * LIMITED {
+        enter.send(0).await.expect("a receiver");
+        let leave = leave.clone();
+        spawn(async move {
+            compute(iterations / LIMITED);
+            leave.recv().await.expect("its own place");
+        });
+    }
+    // Until all have left.
+    for _ in 0..LIMIT {
+        enter.send(0).await.expect("a receiver");
     }
 }
 
