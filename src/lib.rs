@@ -112,6 +112,7 @@ pub mod __private {
     pub use crate::select::macros;
     pub use oxigo_macros::{select_arms, select_biased_arms};
 }
+
 #[cfg(not(loom))]
 mod attributes;
 pub mod context;

@@ -29,6 +29,7 @@ fn cd_01_a_two_way_channel_turns_into_either_end() {
     fn send(tx: Sender<u32>) {
         tx.send(1).unwrap();
     }
+
     fn receive(rx: impl Into<Receiver<u32>>) -> u32 {
         rx.into().recv().unwrap()
     }

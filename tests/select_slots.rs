@@ -69,6 +69,7 @@ fn from_slots_may_be_any_place() {
         slot: Option<i32>,
         more: [Option<i32>; 2],
     }
+
     fn send(holder: &mut Holder, tx: &Sender<i32>) {
         let reference = &mut holder.more[0];
         select! { send(tx, from *reference) -> r => r.unwrap() }
@@ -169,6 +170,7 @@ fn a_slot_is_not_lent_to_two_runs() {
         assert_ne!(first.join().unwrap(), second.join().unwrap(), "one of them has sent");
     });
 }
+
 #[test]
 fn se_03_a_value_offered_to_several_from_one_slot_goes_to_one_of_them() {
     at_1_2_4(|| {
@@ -374,6 +376,7 @@ fn se_01_a_shared_slot_is_lent_once_and_channels_are_evaluated_in_order() {
             assert_eq!(log.into_inner(), ["one", "two", "one again", "two again"]);
         }
     }
+
     fn to_either(slot: &mut Option<i32>, one: &Sender<i32>, two: &Sender<i32>) {
         select_biased! { send(two, from *slot) -> r => r.unwrap(), send(one, from *slot) -> _ => unreachable!() }
     }

@@ -137,6 +137,7 @@ fn g_11_a_large_closure_is_given_up_on_a_small_stack() {
     fn start<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> oxigo::JoinHandle<T> {
         Builder::new().stack_size(32 << 20).spawn(f).unwrap()
     }
+
     fn ended<T>(handle: oxigo::JoinHandle<T>) -> oxigo::JoinHandle<T> {
         while !handle.is_finished() {
             thread::yield_now();

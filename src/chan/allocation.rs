@@ -149,5 +149,6 @@ pub(super) unsafe fn side_gone<T>(allocation: NonNull<Allocation<T>>) {
         drop(unsafe { Box::from_raw(allocation.as_ptr()) });
     }
 }
+
 #[cfg(not(loom))]
 const _: () = assert!(mem::size_of::<Allocation<u64>>() <= 160, "an unbuffered channel is one small allocation");

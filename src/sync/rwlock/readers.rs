@@ -230,6 +230,7 @@ impl RawRwLock {
         // ORDERING: Relaxed. A guess.
         self.word.load(Relaxed) & (WRITERS_WAIT | read.waits()) == 0
     }
+
     /// Counts all readers that wait as readers, and clears `bits` of the word. Called with the gate.
     ///
     /// # Safety
