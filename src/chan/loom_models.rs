@@ -264,7 +264,6 @@ fn loom_time_limits_lose_no_value() {
     });
 }
 
-/// CC-09: a value that is there is never missed because of a close.
 /// The same of a context that both heed: a value is where the answers say, and who gave up can say why.
 #[test]
 fn loom_a_context_that_ends_loses_no_value() {
@@ -290,6 +289,7 @@ fn loom_a_context_that_ends_loses_no_value() {
     });
 }
 
+/// CC-09: a value that is there is never missed because of a close.
 #[test]
 fn loom_try_receive_against_close() {
     loom::model(|| {

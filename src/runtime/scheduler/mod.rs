@@ -314,19 +314,19 @@ mod native {
 
     /// Passes a moment for something that another worker is about to do, for the time numbered `round`: others of this worker run. When
     /// that was not enough, nobody does for a moment before: the others may wait for the same, and each that looks takes the line from the
-    /// worker they wait for.
+    /// worker they wait for. Where others compute, a turn of theirs is such a moment; and who does not compute comes back before that, finds
+    /// nothing, and had better be woken.
     #[cold]
     pub(crate) fn linger(round: u32) {
-        let others = Worker::current().filter(|worker| !worker.is_alone());
-        if others.is_none_or(|worker| round > 0 && !worker.others_compute()) {
+        let worker = Worker::current().filter(|worker| !worker.is_alone());
+        let Some((worker, slot)) = worker.and_then(|worker| Some((worker, worker.running()?))) else {
+            return backoff::spin(LINGER);
+        };
+        if round > 0 && !worker.others_compute() {
             backoff::spin(LINGER);
         }
-        if let Some(worker) = others
-            && let Some(slot) = worker.running()
-        {
-            worker.requeue(slot);
-            switch(slot);
-        }
+        worker.requeue(slot);
+        switch(slot);
     }
 
     /// Whether the calling goroutine's worker is the only one of its runtime; false on a plain thread.

@@ -40,8 +40,10 @@ const SHORTER: u64 = 2;
 const LONGEST: Duration = Duration::from_micros(100);
 /// Of so many closures that were taken from elsewhere, one's first turn is measured.
 const MEASURED: u32 = 8;
-/// First turns of own closures from which on another worker may take any that is left: it costs a microsecond.
+/// First turns of own closures from which on another worker may take any that is left: it costs a microsecond. And the longest that counts of those:
+/// one alone says nothing.
 const WORKS: Duration = Duration::from_micros(5);
+const LONGEST_OWN: Duration = Duration::from_micros(19);
 
 /// The closures that wait here, since there were several.
 #[derive(Default)]
@@ -72,6 +74,8 @@ pub(super) struct Dealing {
     /// The tick in which the first turn of an own closure was measured last, and how long those were lately, in nanoseconds.
     measured: Cell<u64>,
     own_turns: Cell<u64>,
+    /// How many own closures had been made when somebody was last woken for one that works.
+    woken: Cell<u64>,
 }
 
 /// How many twins were taken from a worker one after the other while it stood still, and how many were left to it.
@@ -218,16 +222,23 @@ impl Worker {
         dealing.measured.set(clock::now());
         let begin = Instant::now();
         let slot = self.start(task);
-        dealing.own_turns.set(lately(dealing.own_turns.get(), begin.elapsed()));
+        dealing.own_turns.set(lately(dealing.own_turns.get(), begin.elapsed().min(LONGEST_OWN)));
         if dealing.watched.get() {
             self.share_twins(slot);
         }
     }
 
-    /// B2: whether the closures that are started here work, rather than talk.
+    /// B2: whether the closures that were started here lately work, rather than talk.
     #[inline]
     pub(super) fn fresh_works(&self) -> bool {
-        self.dealing.own_turns.get() >= WORKS.as_nanos() as u64
+        self.dealing.own_turns.get() >= WORKS.as_nanos() as u64 && clock::now() <= self.dealing.measured.get() + LATELY
+    }
+
+    /// Whether one has been made since this was last asked.
+    pub(super) fn fresh_works_anew(&self) -> bool {
+        // ORDERING: Relaxed. The own counter.
+        let made = self.processor.published.spawned.load(Relaxed);
+        self.dealing.woken.replace(made) != made
     }
 
     #[cold]
@@ -313,31 +324,31 @@ impl Worker {
     #[inline(never)]
     fn leave_half_of_twins(&self, mut task: TaskRef, victim: &'static Processor, is_still: bool) -> Option<TaskRef> {
         let twin = self.waiting_twin();
-        let mut half = self.dealing.half.take();
+        let cell = &self.dealing.half;
         while twin.as_ref().is_some_and(|twin| task.is_twin_of(twin)) {
             let (rounds, left) = (victim.rounds(), victim.stealer.len());
+            let mut half = cell.get();
+            if !half.of.is_some_and(|of| ptr::eq(of, victim)) {
+                half = Half { of: Some(victim), here: 1, ..Half::default() };
+            }
             // Whoever comes to scheduling points starts the others itself, and those who talk (`sieve`) are not parted more than they are; and who is
             // still making them has more.
             let was_still = half.rounds == rounds && half.left == left + 1;
             let is_still =
                 is_still || (was_still && (half.there > 0 || (left <= TWINS && stands_still(victim, rounds))));
-            if !half.of.is_some_and(|of| ptr::eq(of, victim)) {
-                half = Half { of: Some(victim), here: 1, ..Half::default() };
-            }
             (half.rounds, half.left) = (rounds, left);
-            if !is_still {
-                (half.here, half.there) = (2, 0);
-            } else if half.here <= half.there {
-                half.here += 1;
-            } else {
-                self.runtime.place(victim, task);
+            if is_still && half.here > half.there {
                 half.there += 1;
+                cell.set(half);
+                self.runtime.place(victim, task);
                 task = steal(|| victim.stealer.steal())?;
                 continue;
             }
-            self.dealing.half.set(half);
+            (half.here, half.there) = if is_still { (half.here + 1, half.there) } else { (2, 0) };
+            cell.set(half);
             return Some(task);
         }
+        cell.set(Half::default());
         Some(task)
     }
 
@@ -431,5 +442,17 @@ mod tests {
         };
         assert_eq!([note(1_000_000), note(60), note(60), note(60)], [25, 33, 40, 45]);
         assert_eq!([note(1), note(1), note(1)], [23, 12, 6]);
+    }
+
+    #[test]
+    fn b2_one_long_turn_is_not_enough() {
+        let works = |turns: &[u64]| {
+            let turns = turns.iter().map(|micros| Duration::from_micros(*micros).min(LONGEST_OWN));
+            turns.fold(0, lately) >= WORKS.as_nanos() as u64
+        };
+        assert_eq!(
+            [&[1_000][..], &[14], &[14, 14], &[14, 14, 1], &[1, 14, 1, 1]].map(works),
+            [false, false, true, false, false]
+        );
     }
 }

@@ -164,9 +164,13 @@ impl Worker {
         if many != flag.load(Relaxed) {
             flag.store(many, Relaxed);
         }
-        // A few are most often started here before anybody has got up, so that is tried once a tick, and once for each that is shed.
+        // A few are most often started here before anybody has got up, so that is tried once a tick, and once for each that is shed or works.
         let anew = || {
-            left >= MANY || works || self.fresh_waits(now) || self.few_woken.replace(now) != now || self.sheds_anew()
+            left >= MANY
+                || self.fresh_waits(now)
+                || self.few_woken.replace(now) != now
+                || self.sheds_anew()
+                || (works && self.fresh_works_anew())
         };
         if left > 0 && self.runtime.idle().wants_waking() && anew() {
             self.runtime.wake_one();
