@@ -265,7 +265,7 @@ mod everywhere {
         // The process has lost its registration, as a restored one may have.
         let again = membarrier(MembarrierCommand::RegisterPrivateExpedited).and_then(|()| fence());
         if let Err(error) = again {
-            // A lock cannot be had without it, and to unwind here would leave nodes in queues. So does what is printed where nobody reads it.
+            // A lock cannot be had without it, and to unwind here would leave nodes in queues: as `eprintln!` does where nobody reads standard error.
             crate::util::stderr::print(&format!(
                 "oxigo: the system call membarrier worked before and is refused now ({error}): allow it, or refuse it from the start\n"
             ));
