@@ -570,6 +570,30 @@ fn cu_02_a_limit_that_passes_while_a_receive_is_chosen_acts_once_that_is_dropped
     });
 }
 
+/// Who waits with a time limit is called and goes back to wait as often as operations are dropped, on a stack of the same depth.
+#[test]
+fn cu_02_cq_01_any_number_of_dropped_operations_leave_the_stack_as_it_is() {
+    const DROPPED: usize = 1000;
+    everywhere(|| {
+        let (tx, rx) = unbuffered();
+        let late = tx.clone();
+        let sender = go(move || late.send_timeout(1, LONG));
+        for _ in 0..DROPPED {
+            let mut select = Select::new();
+            select.recv(&rx);
+            drop_unused(select.select());
+        }
+        assert_eq!(rx.recv(), Ok(1));
+        assert_eq!(sender.join().unwrap(), Ok(()));
+        let receiver = go(move || rx.recv_timeout(LONG));
+        for _ in 0..DROPPED {
+            drop_unused(choose_send(&tx));
+        }
+        tx.send(2).unwrap();
+        assert_eq!(receiver.join().unwrap(), Ok(2));
+    });
+}
+
 /// The value of a dropped receive goes to a receiver that has come meanwhile.
 #[test]
 fn cu_02_who_waits_meanwhile_gets_the_value() {

@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     mem::{self, MaybeUninit},
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
@@ -232,9 +233,15 @@ impl<T> Channel<T> {
             rounds += 1;
         };
         // SAFETY: by the caller.
-        unsafe { self.send_waiting(state, value, deadline, TakenAt::NEVER) }
+        match unsafe { self.send_waiting(state, value, deadline, TakenAt::NEVER) } {
+            ControlFlow::Break(ended) => ended,
+            // SAFETY: by the caller.
+            ControlFlow::Continue(taken_at) => unsafe { self.send_again(value, deadline, taken_at) },
+        }
     }
 
+    /// Waits in the queue. Goes on with when it was taken out by a two-step receiver that has given up (C7).
+    ///
     /// # Safety
     ///
     /// As [`send`](Self::send).
@@ -246,7 +253,7 @@ impl<T> Channel<T> {
         value: *mut T,
         deadline: Option<Instant>,
         taken_at: TakenAt,
-    ) -> Ended {
+    ) -> ControlFlow<Ended, TakenAt> {
         let unit = park::current();
         let ticket = deadline.map(|_| unit.arm());
         let node = Node::new(unit, ticket, value.cast());
@@ -265,15 +272,14 @@ impl<T> Channel<T> {
             Some(ticket) => {
                 if unit.park_until(ticket, deadline, Reason::ChanSend.on(self)) == Parked::TimedOut {
                     self.state.lock().senders.remove(&node);
-                    return Ended::TimedOut;
+                    return ControlFlow::Break(Ended::TimedOut);
                 }
             }
         }
         match node.outcome() {
-            Outcome::Done => Ended::Done,
-            Outcome::Closed => Ended::Closed,
-            // SAFETY: by the caller.
-            Outcome::Waiting | Outcome::Again => unsafe { self.send_again(value, deadline, node.taken_at()) },
+            Outcome::Done => ControlFlow::Break(Ended::Done),
+            Outcome::Closed => ControlFlow::Break(Ended::Closed),
+            Outcome::Waiting | Outcome::Again => ControlFlow::Continue(node.taken_at()),
         }
     }
 
@@ -305,7 +311,11 @@ impl<T> Channel<T> {
                 Step::Pending => {
                     if deadline.is_some() || !self.may_linger() || !state.receivers_linger.again(rounds) {
                         // SAFETY: by the caller.
-                        return unsafe { self.receive_waiting(state, into, deadline, Join::Last) };
+                        return match unsafe { self.receive_waiting(state, into, deadline, Join::Last) } {
+                            ControlFlow::Break(ended) => ended,
+                            // SAFETY: by the caller.
+                            ControlFlow::Continue(outcome) => unsafe { self.receive_again(outcome, into, deadline) },
+                        };
                     }
                 }
                 Step::Promise(sender) => {
@@ -321,6 +331,8 @@ impl<T> Channel<T> {
         }
     }
 
+    /// Waits in the queue. Goes on with what came of a two-step sender's step, when that was not a value.
+    ///
     /// # Safety
     ///
     /// As [`receive`](Self::receive).
@@ -330,7 +342,7 @@ impl<T> Channel<T> {
         into: *mut T,
         deadline: Option<Instant>,
         join: Join,
-    ) -> Ended {
+    ) -> ControlFlow<Ended, Outcome> {
         let unit = park::current();
         let ticket = deadline.map(|_| unit.arm());
         let node = Node::new(unit, ticket, into.cast());
@@ -347,15 +359,14 @@ impl<T> Channel<T> {
             Some(ticket) => {
                 if unit.park_until(ticket, deadline, Reason::ChanRecv.on(self)) == Parked::TimedOut {
                     self.state.lock().receivers.remove(&node);
-                    return Ended::TimedOut;
+                    return ControlFlow::Break(Ended::TimedOut);
                 }
             }
         }
         match node.outcome() {
-            Outcome::Done => Ended::Done,
-            Outcome::Closed => Ended::Closed,
-            // SAFETY: by the caller.
-            outcome @ (Outcome::Waiting | Outcome::Again) => unsafe { self.receive_again(outcome, into, deadline) },
+            Outcome::Done => ControlFlow::Break(Ended::Done),
+            Outcome::Closed => ControlFlow::Break(Ended::Closed),
+            outcome @ (Outcome::Waiting | Outcome::Again) => ControlFlow::Continue(outcome),
         }
     }
 

@@ -19,7 +19,7 @@
 //!
 //! For C6 and C8 there is a way beside the ring (`detour`). While it is in use the channel is not `plain`, and takes the cold paths.
 
-use std::{mem::MaybeUninit, ptr::NonNull, time::Instant};
+use std::{mem::MaybeUninit, ops::ControlFlow, ptr::NonNull, time::Instant};
 
 use super::{
     core::{Channel, Ended, Join},
@@ -187,18 +187,25 @@ impl<T> Channel<T> {
     ///
     /// As [`send`](Self::send).
     #[cold]
-    pub(super) unsafe fn send_again(&self, value: *mut T, deadline: Option<Instant>, taken_at: TakenAt) -> Ended {
-        let mut state = self.state().lock();
-        // SAFETY: by the caller.
-        match unsafe { state.send(value) } {
-            Step::Done(receiver) => {
-                self.added(receiver);
-                Self::unlock_and_wake(state, receiver);
-                Ended::Done
-            }
-            Step::Closed => Ended::Closed,
+    pub(super) unsafe fn send_again(&self, value: *mut T, deadline: Option<Instant>, mut taken_at: TakenAt) -> Ended {
+        loop {
+            let mut state = self.state().lock();
             // SAFETY: by the caller.
-            Step::Promise(_) | Step::Pending => unsafe { self.send_waiting(state, value, deadline, taken_at) },
+            match unsafe { state.send(value) } {
+                Step::Done(receiver) => {
+                    self.added(receiver);
+                    Self::unlock_and_wake(state, receiver);
+                    return Ended::Done;
+                }
+                Step::Closed => return Ended::Closed,
+                Step::Promise(_) | Step::Pending => {
+                    // SAFETY: by the caller.
+                    match unsafe { self.send_waiting(state, value, deadline, taken_at) } {
+                        ControlFlow::Break(ended) => return ended,
+                        ControlFlow::Continue(again) => taken_at = again,
+                    }
+                }
+            }
         }
     }
 
@@ -224,7 +231,10 @@ impl<T> Channel<T> {
                 }
                 Step::Closed => return Ended::Closed,
                 // SAFETY: by the caller.
-                Step::Pending => return unsafe { self.receive_waiting(state, into, deadline, Join::First) },
+                Step::Pending => match unsafe { self.receive_waiting(state, into, deadline, Join::First) } {
+                    ControlFlow::Break(ended) => return ended,
+                    ControlFlow::Continue(again) => outcome = again,
+                },
                 // SAFETY: as above.
                 Step::Promise(sender) => outcome = unsafe { self.await_value(state, sender, into) },
             }
