@@ -101,6 +101,43 @@ fn rw_03_readers_come_in_before_the_next_writer() {
     });
 }
 
+/// A writer whose turn is next holds nobody back before it has come for it: what else runs on its worker goes on reading, as in Go.
+#[test]
+fn rw_02_rw_03_readers_go_on_until_the_next_writer_comes() {
+    for another_writes in [false, true] {
+        rt(1, || {
+            let lock = Arc::new(RwLock::new(0));
+            let first = lock.write();
+            let other = lock.clone();
+            let reader = go(move || {
+                assert_eq!(*other.read(), 0);
+                // Both writers wait, and the first one has been called.
+                assert_eq!(*other.read(), 0, "comes in without waiting");
+                if another_writes {
+                    let _written = other.try_write().expect("nobody holds it");
+                    assert!(other.try_read_for(Duration::ZERO).is_none(), "a writer is alone");
+                } else {
+                    let read = other.read();
+                    quiesce();
+                    assert_eq!(*read, 0);
+                    assert!(other.try_read_for(Duration::ZERO).is_none(), "now it waits");
+                }
+            });
+            quiesce();
+            let writers = [1, 2].map(|_| {
+                let other = lock.clone();
+                let writer = go(move || *other.write() += 1);
+                quiesce();
+                writer
+            });
+            drop(first);
+            reader.join().unwrap();
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            assert_eq!(*lock.try_read().expect("nobody waits"), 2);
+        });
+    }
+}
+
 #[test]
 fn rw_04_what_try_gives() {
     at_1_2_4(|| {

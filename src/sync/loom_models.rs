@@ -480,6 +480,25 @@ fn loom_rwlock_readers_and_writers_take_turns() {
     });
 }
 
+/// R8: beside a reader that it lets in, a writer calls the next one, and until that has come by another reader comes in.
+#[test]
+fn loom_rwlock_readers_go_before_the_called_writer() {
+    with_each_patience(|| {
+        let shared = Shared::new();
+        let (writes, reads) = (shared.clone(), shared.clone());
+        assert!(shared.lock.acquire_exclusive(Until::EVER));
+        let writer = thread::spawn(move || writes.add(Manner::Free));
+        let reader = thread::spawn(move || assert!((1..=2).contains(&reads.get(Read::Plain))));
+        shared.finish(Manner::Free);
+        assert!((1..=2).contains(&shared.get(Read::Plain)));
+        writer.join().unwrap();
+        reader.join().unwrap();
+        assert!(shared.lock.try_acquire_exclusive(), "nobody holds it");
+        shared.finish(Manner::Free);
+        assert_eq!(shared.get(Read::Plain), 3);
+    });
+}
+
 /// Between writers: woken, overtaken, handed over, free and fair.
 #[test]
 fn loom_rwlock_hands_over() {

@@ -10,7 +10,7 @@
 //! - R1: while `WRITER` is set, others than the writer change the word only under the gate. So the writer, once it has the gate, is the only
 //!   one who writes it.
 //! - R2: a reader comes in only while none of `WRITER`, `WRITERS_WAIT`, `WOKEN`, `UPGRADING` is set (RW-02); recursive readers look at
-//!   `WRITER` only. An upgradable one heeds the same, and others of its kind.
+//!   `WRITER` only. An upgradable one heeds the same, and others of its kind. R8 is the exception.
 //! - R3: the writer's unlock lets in all readers that wait (RW-03) and the first upgradable one, else the first writer; when the last reader
 //!   of either kind leaves, it is the first writer's turn. A writer that was the upgradable reader, and so went before those that
 //!   wait, lets no other upgradable one in before them (`UPGRADED`): parties that upgrade one after the other would keep writers out. So
@@ -31,6 +31,13 @@
 //!   reader (R4).
 //! - R7: an upgrade that gives up ends a turn of writing like an unlock: all readers that wait come in, those that a queue of writers holds
 //!   back too. None of the writers could have had the lock now, and some reader may be a recursive one that met with R6's step.
+
+//! - R8: where writers still wait when a writer lets readers in, the first of them is called behind the readers. Until it comes by (`LENIENT`) other plain
+//!   readers come in rather than wait, whether or not more writers wait; for the upgradable ones, and for a writer's unlock with no readers to let in, it
+//!   is one that waits. Otherwise each reader that was let in would wait again after one turn, for as long as there are writers. One that finds the lock
+//!   held when it comes goes back to the front of the queue, and clears `LENIENT` in that step: from then on `WRITERS_WAIT` holds readers back. So it waits
+//!   for those that its worker lets run before it, and for one turn of the readers. Whoever else holds the write lock may clear `LENIENT` at any
+//!   time: that only holds readers back earlier.
 
 #[cfg(not(loom))]
 mod api;

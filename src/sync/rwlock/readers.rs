@@ -3,7 +3,8 @@
 use super::{
     Gate, RawRwLock, spin,
     word::{
-        Heir, READER, READERS_WAIT, Read, UPGRADABLE, UPGRADABLES_WAIT, WOKEN, WRITER, WRITERS_WAIT, heir, upgraded,
+        Heir, LENIENT, READER, READERS_WAIT, Read, UPGRADABLE, UPGRADABLES_WAIT, WOKEN, WRITER, WRITERS_WAIT, heir,
+        upgraded,
     },
     writer::Next,
 };
@@ -39,9 +40,23 @@ impl RawRwLock {
         self.try_acquire_shared(read) || self.acquire_shared_slow(read, until)
     }
 
+    /// As [`try_acquire_shared`](Self::try_acquire_shared), for one that would wait otherwise (R8).
+    fn enter(&self, read: Read) -> bool {
+        // ORDERING: Relaxed. The compare-exchange decides.
+        let mut word = self.word.load(Relaxed);
+        while read.may_enter(word) || read.enters_meanwhile(word) {
+            // ORDERING: Acquire, as above.
+            match self.word.compare_exchange_weak(word, read.enter(word), Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
     #[cold]
     fn acquire_shared_slow(&self, read: Read, until: Until<'_>) -> bool {
-        if self.may_spin(read) && spin(until, || self.try_acquire_shared(read)) {
+        if self.enter(read) || (self.may_spin(read) && spin(until, || self.enter(read))) {
             return true;
         }
         let unit = park::current();
@@ -51,7 +66,7 @@ impl RawRwLock {
         // ORDERING: Relaxed. The compare-exchange decides.
         let mut word = self.word.load(Relaxed);
         loop {
-            let enters = read.may_enter(word);
+            let enters = read.may_enter(word) || read.enters_meanwhile(word);
             let next = if enters { read.enter(word) } else { word | read.waits() };
             // ORDERING: Acquire, as above. Queueing publishes nothing by the word: the gate does.
             match self.word.compare_exchange(word, next, Acquire, Relaxed) {
@@ -130,7 +145,7 @@ impl RawRwLock {
                 }
                 continue;
             }
-            if word & (UPGRADABLES_WAIT | WRITERS_WAIT | WOKEN) == UPGRADABLES_WAIT {
+            if word & (UPGRADABLES_WAIT | WRITERS_WAIT | WOKEN | LENIENT) == UPGRADABLES_WAIT {
                 // SAFETY: passed on.
                 if unsafe { self.hand_upgradable_on() } {
                     return;
@@ -180,7 +195,7 @@ impl RawRwLock {
         match self.upgrader.claim_first() {
             // SAFETY: passed on.
             Some(first) => unsafe {
-                self.hand_to(gate, upgraded((word & WOKEN) | self.waits()), first);
+                self.hand_to(gate, upgraded((word & (WOKEN | LENIENT)) | self.waits()), first);
             },
             None => {
                 // ORDERING: Release. What we read is read before the next writer writes.

@@ -11,6 +11,7 @@
 //! | `UPGRADING` | under the gate, by the upgradable reader | it waits for the readers to leave. Never without `UPGRADABLE` |
 //! | `UPGRADABLES_WAIT` | under the gate, with the push of a node | the queue of upgradable readers may hold nodes |
 //! | `UPGRADED` | with `WRITER`, when the upgradable reader becomes the writer and writers wait | it has been served before a writer: when it lets go, no other upgradable reader comes in before a writer |
+//! | `LENIENT` | under the gate, by a writer's unlock that has let readers in and called a writer that waits | that one is on its way, and does not hold new readers back before it comes: then it takes the lock, or goes back to the front of the queue, and clears the bit in that step |
 //! | the rest | by readers | how many readers hold the lock, the upgradable one not counted |
 //!
 //! Who holds the lock: nobody; the writer; any number of readers, with an upgradable one or without. `WRITER` and `UPGRADABLE` meet only
@@ -25,8 +26,9 @@ pub(super) const UPGRADABLE: usize = 32;
 pub(super) const UPGRADING: usize = 64;
 pub(super) const UPGRADABLES_WAIT: usize = 128;
 pub(super) const UPGRADED: usize = 256;
+pub(super) const LENIENT: usize = 512;
 /// One reader.
-pub(super) const READER: usize = 512;
+pub(super) const READER: usize = 1024;
 
 /// How many readers there are, the upgradable one not counted.
 #[inline]
@@ -51,9 +53,15 @@ impl Read {
         let excluded = match self {
             Self::Plain => WRITER | WRITERS_WAIT | WOKEN | UPGRADING,
             Self::Recursive => WRITER,
-            Self::Upgradable => WRITER | WRITERS_WAIT | WOKEN | UPGRADABLE,
+            Self::Upgradable => WRITER | WRITERS_WAIT | WOKEN | LENIENT | UPGRADABLE,
         };
         word & excluded == 0
+    }
+
+    /// Whether such a reader comes in rather than wait, beside writers that wait: the one whose turn it is has been called (R8).
+    #[inline]
+    pub(super) fn enters_meanwhile(self, word: usize) -> bool {
+        self == Self::Plain && word & (LENIENT | WRITER | WOKEN | UPGRADING) == LENIENT
     }
 
     /// The word when it has come in.
@@ -94,7 +102,7 @@ pub(super) fn is_on_its_way(word: usize) -> bool {
 /// The word when the upgradable reader has become the writer.
 #[inline]
 pub(super) fn upgraded(word: usize) -> usize {
-    let mark = if word & WRITERS_WAIT != 0 { UPGRADED } else { 0 };
+    let mark = if word & (WRITERS_WAIT | LENIENT) != 0 { UPGRADED } else { 0 };
     (word & !(UPGRADABLE | UPGRADING)) | WRITER | mark
 }
 
@@ -107,7 +115,7 @@ pub(super) fn heir(rest: usize, is_overdue: impl FnOnce() -> bool) -> Option<Hei
         Some(Heir::Upgrader)
     } else {
         // A writer on its way comes by.
-        (rest & UPGRADABLE == 0 && (rest & WOKEN == 0 || is_overdue())).then_some(Heir::Writer)
+        (rest & UPGRADABLE == 0 && (rest & (WOKEN | LENIENT) == 0 || is_overdue())).then_some(Heir::Writer)
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::{
     Gate, RawRwLock, spin,
     word::{
-        READER, READERS_WAIT, Read, STARVING, UPGRADABLE, UPGRADABLES_WAIT, UPGRADED, WOKEN, WRITER, WRITERS_WAIT,
-        can_write, is_on_its_way,
+        LENIENT, READER, READERS_WAIT, Read, STARVING, UPGRADABLE, UPGRADABLES_WAIT, UPGRADED, WOKEN, WRITER,
+        WRITERS_WAIT, can_write, is_on_its_way,
     },
 };
 use crate::{
@@ -71,7 +71,8 @@ impl RawRwLock {
             if node.outcome() == Outcome::Done {
                 return true;
             }
-            mine = WOKEN;
+            // One of them is ours. The other's owner comes by as well, without it.
+            mine = WOKEN | LENIENT;
             if spin(until, || self.try_overtake(mine)) {
                 return true;
             }
@@ -156,7 +157,8 @@ impl RawRwLock {
         loop {
             // ORDERING: Relaxed. The compare-exchange, or the gate, decides.
             let word = self.word.load(Relaxed);
-            let on_its_way = manner == Manner::Free && is_on_its_way(word) && !self.is_overdue();
+            let called = is_on_its_way(word) || word & (LENIENT | READERS_WAIT) == LENIENT;
+            let on_its_way = manner == Manner::Free && called && !self.is_overdue();
             if !on_its_way && word & (READERS_WAIT | UPGRADABLES_WAIT | WRITERS_WAIT) != 0 {
                 let gate = self.gate.lock();
                 // SAFETY: passed on.
@@ -179,7 +181,7 @@ impl RawRwLock {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate: nobody else writes (R1).
         let word = self.word.load(Relaxed);
-        let keep = word & WOKEN;
+        let keep = word & (WOKEN | LENIENT);
         if next == Next::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
@@ -192,11 +194,22 @@ impl RawRwLock {
         // SAFETY: the lock is ours by the caller, and is given up for `held` below.
         let (admitted, held) = unsafe { self.claim_readers() };
         if held > 0 {
+            // R8.
+            let strict = keep | (word & STARVING) != 0;
+            let called = if strict { None } else { self.waiting_writers.claim_first() };
+            let keep = if called.is_some() { LENIENT } else { keep };
+            let called = called.map(|first| {
+                // ORDERING: Relaxed. A hint, see `is_overdue`.
+                self.called_at.store(park::tick(), Relaxed);
+                first.complete(Outcome::Again)
+            });
             // ORDERING: Release. Publishes what was written, for readers that come in by themselves; the others are ordered by their wake.
             self.word.store(keep | self.waits() | held, Release);
             drop(gate);
             // R4: until they are woken, they keep the lock alive.
-            return admitted.wake();
+            admitted.wake();
+            // Behind the readers.
+            return called.into_iter().for_each(|called| called.wake(Wake::Queue));
         }
         let fair = next == Next::Readers(Manner::Fair) || word & STARVING != 0 || (keep != 0 && self.is_overdue());
         // Somebody is on its way already: it has the first turn.
@@ -263,7 +276,8 @@ impl RawRwLock {
         let mut admitted = self.waiting_readers.claim_all(Outcome::Done);
         let readers = admitted.len() * READER;
         // ORDERING: Relaxed. We are the writer and have the gate (R1).
-        let skip = self.word.load(Relaxed) & UPGRADED != 0 && !self.waiting_writers.is_empty();
+        let word = self.word.load(Relaxed);
+        let skip = word & UPGRADED != 0 && (word & LENIENT != 0 || !self.waiting_writers.is_empty());
         let upgradable = !skip && self.waiting_upgradables.claim_some(Outcome::Done, 1, &mut admitted);
         (admitted, readers | if upgradable { UPGRADABLE } else { 0 })
     }
@@ -318,7 +332,7 @@ impl RawRwLock {
     unsafe fn step_down(&self, gate: Gate<'_>, held: usize, admitted: Claimed) {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate (R1).
-        let keep = self.word.load(Relaxed) & WOKEN;
+        let keep = self.word.load(Relaxed) & (WOKEN | LENIENT);
         // ORDERING: Release. Publishes what was written to readers that come in.
         self.word.store(keep | self.waits() | held, Release);
         drop(gate);
