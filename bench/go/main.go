@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,12 @@ const (
 	limitOfJobs       = 4
 	jobsOfBurst       = 5
 	goroutinesOfPool  = 4
+	actorsNumber      = 16
+	actorsClients     = 64
+	lettersOfBurst    = 20
+	oneOfWrites       = 100
+	keysOfMap         = 1000
+	nearNodes         = 1000
 	rpcServers        = 8
 	rpcClients        = 64
 	crowdSize         = 100
@@ -588,6 +595,108 @@ func stages(n, iterations uint64) {
 	}
 }
 
+func actors(n, iterations uint64) {
+	boxes := make([]chan chan uint64, actorsNumber)
+	for k := range boxes {
+		received := make(chan chan uint64, 4)
+		boxes[k] = received
+		go func() {
+			for reply := range received {
+				compute(iterations / lettersOfBurst)
+				reply <- 1
+			}
+		}()
+	}
+	var all sync.WaitGroup
+	each := n * burstsOfUnequal * lettersOfBurst / actorsClients
+	for client := range uint64(actorsClients) {
+		all.Go(func() {
+			reply := make(chan uint64)
+			for k := range each {
+				boxes[(client+k)%actorsNumber] <- reply
+				<-reply
+			}
+		})
+	}
+	all.Wait()
+	for _, letters := range boxes {
+		close(letters)
+	}
+}
+
+func graph(n uint64) {
+	var done []chan struct{}
+	var all sync.WaitGroup
+	for node := range n {
+		ready := make(chan struct{})
+		var before []chan struct{}
+		for k := range min(2, node) {
+			before = append(before, done[node-1-mix(2*node+k)%min(node, nearNodes)])
+		}
+		all.Go(func() {
+			for _, other := range before {
+				<-other
+			}
+			close(ready)
+		})
+		done = append(done, ready)
+	}
+	all.Wait()
+}
+
+func readers(n uint64) {
+	values := make(map[uint64]uint64)
+	for key := range uint64(keysOfMap) {
+		values[key] = 0
+	}
+	var lock sync.RWMutex
+	var all sync.WaitGroup
+	for party := range uint64(crowdSize) {
+		all.Go(func() {
+			for k := range n / crowdSize {
+				key := mix(party<<32|k) % keysOfMap
+				if k%oneOfWrites == 0 {
+					lock.Lock()
+					values[key]++
+					lock.Unlock()
+				} else {
+					lock.RLock()
+					check(values[key] <= n)
+					lock.RUnlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func loopback(n uint64) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err == nil)
+	defer listener.Close()
+	var all sync.WaitGroup
+	all.Go(func() {
+		connection, err := listener.Accept()
+		check(err == nil)
+		answer(connection)
+	})
+	connection, err := net.Dial("tcp", listener.Addr().String())
+	check(err == nil)
+	buffer := make([]byte, 64)
+	line := make([]byte, 64)
+	for k := range n {
+		for at := range line {
+			line[at] = byte(k)
+		}
+		_, err := connection.Write(line)
+		check(err == nil)
+		_, err = io.ReadFull(connection, buffer)
+		check(err == nil && bytes.Equal(line, buffer))
+	}
+	connection.Close()
+	all.Wait()
+}
+
 func echo(hog bool) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err == nil)
@@ -705,6 +814,14 @@ func main() {
 		share(limited)
 	case "stages":
 		share(stages)
+	case "actors":
+		share(actors)
+	case "graph":
+		each(graph)
+	case "readers":
+		each(readers)
+	case "loopback":
+		each(loopback)
 	case "echo":
 		echo(false)
 	case "hog":

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    BURSTS, CROWD, ECHO_BUFFER, HOG, LIMIT, LIMITED, Options, POOL, RPC, STAGES, STEPS, UNEQUAL, compute, nap, resident,
+    ACTORS, BURSTS, CROWD, ECHO_BUFFER, HOG, LIMIT, LIMITED, Options, POOL, RPC, STAGES, STEPS, UNEQUAL, access,
+    before, compute, leak, nap, resident,
 };
 
 /// The sending end of a channel.
@@ -300,6 +301,91 @@ pub fn stages<B: Blocking>(n: u64, iterations: u64) {
     }
     received.each().for_each(drop);
     join_all::<B, ()>(stages);
+}
+
+/// Each actor has a mailbox, computes for a while for each letter, and answers it.
+pub fn actors<B: Blocking>(n: u64, iterations: u64) {
+    let (actors, clients, share) = ACTORS;
+    let boxes: Vec<B::Tx<B::Tx<u64>>> = (0..actors)
+        .map(|_| {
+            let (letters, received) = B::channel::<B::Tx<u64>>(4);
+            B::go(move || {
+                for reply in received.each() {
+                    compute(iterations / share);
+                    reply.put(1);
+                }
+            });
+            letters
+        })
+        .collect();
+    let each = n * BURSTS * share / clients;
+    let clients = (0..clients)
+        .map(|client| {
+            let boxes = boxes.clone();
+            B::go(move || {
+                let (reply, answers) = B::channel(0);
+                for k in 0..each {
+                    boxes[((client + k) % actors) as usize].put(reply.clone());
+                    answers.take().expect("an answer");
+                }
+            })
+        })
+        .collect();
+    join_all::<B, ()>(clients);
+}
+
+/// Each node waits for two of those before it.
+pub fn graph<B: Blocking>(n: u64) {
+    let mut ready: Vec<B::SharedRx<()>> = Vec::new();
+    let nodes = (0..n)
+        .map(|node| {
+            let (done, waits) = B::shared::<()>(0);
+            let before: Vec<_> = before(node).map(|other| ready[other].clone()).collect();
+            ready.push(waits);
+            B::go(move || {
+                for other in before {
+                    assert!(other.take().is_none(), "nothing is ever sent");
+                }
+                drop(done);
+            })
+        })
+        .collect();
+    join_all::<B, ()>(nodes);
+}
+
+/// A map under a lock that is mostly read.
+pub fn readers<B: Blocking, L: Sync + Send + 'static>(n: u64, map: L, look: fn(&L, u64) -> u64, add: fn(&L, u64)) {
+    let map = leak(map);
+    let parties = (0..CROWD).map(|party| {
+        B::go(move || {
+            for k in 0..n / CROWD {
+                match access(party, k) {
+                    (key, true) => add(map, key),
+                    (key, false) => assert!(look(map, key) <= n),
+                }
+            }
+        })
+    });
+    join_all::<B, ()>(parties.collect());
+}
+
+/// One connection with both ends here: asks and waits for the answer.
+pub fn loopback<B: Blocking, S: Read + Write + Send + 'static>(
+    n: u64,
+    accept: impl FnOnce() -> S + Send + 'static,
+    dial: impl FnOnce() -> S,
+) {
+    let server = B::go(move || answer(accept()));
+    let mut connection = dial();
+    let mut buffer = [0; 64];
+    for k in 0..n {
+        let line = [k as u8; 64];
+        connection.write_all(&line).expect("the server reads");
+        connection.read_exact(&mut buffer).expect("an answer");
+        assert_eq!(buffer, line);
+    }
+    drop(connection);
+    B::join(server);
 }
 
 /// Starts what makes an echo server a `hog`, by something that computes for so long.

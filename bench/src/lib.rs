@@ -7,6 +7,7 @@
 pub mod blocking;
 
 use std::{
+    collections::HashMap,
     env, fs,
     hint::black_box,
     io::{self, Read},
@@ -26,6 +27,12 @@ pub const LIMITED: u64 = 5;
 pub const STAGES: u64 = 8;
 /// Goroutines of the workload `pool`, each of whose jobs takes 100 µs.
 pub const POOL: u64 = 4;
+/// Actors and clients of the workload `actors`, and how many of its requests compute for as long as one burst.
+pub const ACTORS: (u64, u64, u64) = (16, 64, 20);
+/// One of so many accesses of the workload `readers` writes, to a map of so many keys.
+pub const WRITES: (u64, u64) = (100, 1000);
+/// Two of so many nodes before it are those that each node of the workload `graph` waits for.
+pub const NEAR: u64 = 1000;
 /// Servers and clients of the workload `rpc`.
 pub const RPC: (u64, u64) = (8, 64);
 /// Goroutines of the workloads `mutex` and `yield`.
@@ -156,6 +163,22 @@ pub fn mix(n: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+/// The map of the workload `readers`.
+pub fn keys() -> HashMap<u64, u64> {
+    (0..WRITES.1).map(|key| (key, 0)).collect()
+}
+
+/// The key of an access, and whether that writes.
+pub fn access(party: u64, k: u64) -> (u64, bool) {
+    let (one_of, keys) = WRITES;
+    (mix(party << 32 | k) % keys, k.is_multiple_of(one_of))
+}
+
+/// The nodes that one of the workload `graph` waits for.
+pub fn before(node: u64) -> impl Iterator<Item = usize> {
+    (0..node.min(2)).map(move |k| (node - 1 - mix(2 * node + k) % node.min(NEAR)) as usize)
 }
 
 /// The random sleep of the `n`th sleeper, under a second.

@@ -1,18 +1,18 @@
 //! The workloads on may. Its channels are all unbounded: what needs a rendezvous it has not.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use may::{
     config,
     coroutine::{self, JoinHandle, yield_now},
     go,
-    net::TcpListener,
-    sync::{Mutex, mpmc, mpsc},
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, RwLock, mpmc, mpsc},
 };
 use oxigo_bench::{
     CROWD, Options,
     blocking::{self, Blocking},
-    compute_for, leak, serve_until_eof,
+    compute_for, keys, leak, serve_until_eof,
 };
 
 fn main() {
@@ -45,6 +45,10 @@ fn main() {
         "pool" => o.share(|n, iterations| May::join(May::go(move || blocking::pool::<May>(n, iterations)))),
         "forks" => o.share(|n, iterations| May::join(May::go(move || blocking::forks::<May>(n, iterations)))),
         "stages" => o.share(|n, iterations| May::join(May::go(move || blocking::stages::<May>(n, iterations)))),
+        "actors" => o.share(|n, iterations| May::join(May::go(move || blocking::actors::<May>(n, iterations)))),
+        "graph" => o.each(on!(blocking::graph::<May>)),
+        "readers" => o.each(on!(readers)),
+        "loopback" => o.each(on!(loopback)),
         "echo" => echo(false),
         "hog" => echo(true),
         _ => o.none(),
@@ -89,6 +93,18 @@ fn mutex(n: u64) {
     let counter = leak(Mutex::new(0));
     blocking::crowd::<May>(move || (0..n / CROWD).for_each(|_| *counter.lock().expect("no panic") += 1));
     assert_eq!(*counter.lock().expect("no panic"), n / CROWD * CROWD);
+}
+
+fn readers(n: u64) {
+    let add = |map: &RwLock<HashMap<_, _>>, key| *map.write().expect("no panic").get_mut(&key).expect("a key") += 1;
+    blocking::readers::<May, _>(n, RwLock::new(keys()), |map, key| map.read().expect("no panic")[&key], add);
+}
+
+fn loopback(n: u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let accept = move || listener.accept().expect("a connection").0;
+    blocking::loopback::<May, _>(n, accept, || TcpStream::connect(address).expect("the server listens"));
 }
 
 fn echo(hog: bool) {

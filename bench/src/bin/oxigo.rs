@@ -7,13 +7,16 @@ use std::{
 };
 
 use oxigo::{
-    Builder, Goroutine, JoinHandle, Receiver, Runtime, Sender, WaitGroup, bounded, go, net::TcpListener, park, select,
+    Builder, Goroutine, JoinHandle, Receiver, Runtime, Sender, WaitGroup, bounded, go,
+    net::{TcpListener, TcpStream},
+    park, select,
+    sync::RwLock,
     time, unbuffered, yield_now,
 };
 use oxigo_bench::{
     CROWD, Options, PENDING, RPC,
     blocking::{self, Blocking},
-    compute_for, far, leak, mix, nap, nth_prime, resident, serve_until_eof,
+    compute_for, far, keys, leak, mix, nap, nth_prime, resident, serve_until_eof,
 };
 
 fn main() {
@@ -52,6 +55,10 @@ fn main() {
         "forks" => o.share(|n, iterations| runtime.run(|| blocking::forks::<Oxigo>(n, iterations))),
         "limited" => o.share(|n, iterations| runtime.run(|| blocking::limited::<Oxigo>(n, iterations))),
         "stages" => o.share(|n, iterations| runtime.run(|| blocking::stages::<Oxigo>(n, iterations))),
+        "actors" => o.share(|n, iterations| runtime.run(|| blocking::actors::<Oxigo>(n, iterations))),
+        "graph" => o.each(on(blocking::graph::<Oxigo>)),
+        "readers" => o.each(on(readers)),
+        "loopback" => o.each(on(loopback)),
         "echo" => echo(&runtime, None),
         "hog" => echo(&runtime, Some(compute_for)),
         "hog_blocking" => echo(&runtime, Some(|time| oxigo::blocking(|| compute_for(time)))),
@@ -223,6 +230,23 @@ fn mutex(n: u64) {
     }
     all.wait();
     assert_eq!(*counter.lock(), n / CROWD * CROWD);
+}
+
+fn readers(n: u64) {
+    let map = RwLock::new(keys());
+    blocking::readers::<Oxigo, _>(
+        n,
+        map,
+        |map, key| map.read()[&key],
+        |map, key| *map.write().get_mut(&key).expect("a key") += 1,
+    );
+}
+
+fn loopback(n: u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let accept = move || listener.accept().expect("a connection").0;
+    blocking::loopback::<Oxigo, _>(n, accept, || TcpStream::connect(address).expect("the server listens"));
 }
 
 fn yields(n: u64) {

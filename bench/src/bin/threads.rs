@@ -1,12 +1,18 @@
 //! The workloads on OS threads with crossbeam-channel, as far as threads can.
 
-use std::{net::TcpListener, sync::Mutex, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, RwLock},
+    thread,
+    time::Duration,
+};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use oxigo_bench::{
     CROWD, Options,
     blocking::{self, Blocking},
-    compute_for, leak, serve_until_eof,
+    compute_for, keys, leak, serve_until_eof,
 };
 
 fn main() {
@@ -33,6 +39,10 @@ fn main() {
         "forks" => o.share(blocking::forks::<Threads>),
         "limited" => o.share(blocking::limited::<Threads>),
         "stages" => o.share(blocking::stages::<Threads>),
+        "actors" => o.share(blocking::actors::<Threads>),
+        "graph" => o.each(blocking::graph::<Threads>),
+        "readers" => o.each(readers),
+        "loopback" => o.each(loopback),
         "echo" => echo(false),
         "hog" => echo(true),
         _ => o.none(),
@@ -101,6 +111,18 @@ fn mutex(n: u64) {
     let counter = leak(Mutex::new(0));
     blocking::crowd::<Threads>(move || (0..n / CROWD).for_each(|_| *counter.lock().expect("no panic") += 1));
     assert_eq!(*counter.lock().expect("no panic"), n / CROWD * CROWD);
+}
+
+fn readers(n: u64) {
+    let add = |map: &RwLock<HashMap<_, _>>, key| *map.write().expect("no panic").get_mut(&key).expect("a key") += 1;
+    blocking::readers::<Threads, _>(n, RwLock::new(keys()), |map, key| map.read().expect("no panic")[&key], add);
+}
+
+fn loopback(n: u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let accept = move || listener.accept().expect("a connection").0;
+    blocking::loopback::<Threads, _>(n, accept, || TcpStream::connect(address).expect("the server listens"));
 }
 
 fn echo(hog: bool) {

@@ -8,17 +8,17 @@ use std::{
     time::Instant,
 };
 
-use kanal::{AsyncSender, bounded_async as bounded};
+use kanal::{AsyncReceiver, AsyncSender, bounded_async as bounded};
 use oxigo_bench::{
-    BURSTS, CROWD, ECHO_BUFFER, HOG, LIMIT, LIMITED, Options, PENDING, POOL, RPC, STAGES, STEPS, UNEQUAL, compute,
-    compute_for, far, leak, nap, nth_prime, resident, serve_until_eof,
+    ACTORS, BURSTS, CROWD, ECHO_BUFFER, HOG, LIMIT, LIMITED, Options, PENDING, POOL, RPC, STAGES, STEPS, UNEQUAL,
+    access, before, compute, compute_for, far, keys, leak, nap, nth_prime, resident, serve_until_eof,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     runtime::{self, Runtime},
     select, spawn,
-    sync::{Mutex, Notify},
+    sync::{Mutex, Notify, RwLock},
     task::{spawn_blocking, yield_now},
     time,
 };
@@ -71,6 +71,10 @@ fn main() {
             o.share(|n, iterations| runtime.block_on(runtime.spawn(limited(n, iterations))).expect("no panic"))
         }
         "stages" => o.share(|n, iterations| runtime.block_on(runtime.spawn(stages(n, iterations))).expect("no panic")),
+        "actors" => o.share(|n, iterations| runtime.block_on(runtime.spawn(actors(n, iterations))).expect("no panic")),
+        "graph" => o.each(on!(graph)),
+        "readers" => o.each(on!(readers)),
+        "loopback" => o.each(on!(loopback)),
         "echo" => echo(&runtime, None),
         "hog" => echo(&runtime, Some(Hog::Here)),
         "hog_blocking" => echo(&runtime, Some(Hog::Blocking)),
@@ -536,6 +540,87 @@ async fn stages(n: u64, iterations: u64) {
         received = next;
     }
     while received.recv().await.is_ok() {}
+}
+
+async fn actors(n: u64, iterations: u64) {
+    let (actors, clients, share) = ACTORS;
+    let boxes: Vec<AsyncSender<AsyncSender<u64>>> = (0..actors)
+        .map(|_| {
+            let (letters, received) = bounded::<AsyncSender<u64>>(4);
+            spawn(async move {
+                while let Ok(reply) = received.recv().await {
+                    compute(iterations / share);
+                    reply.send(1).await.expect("a client waits");
+                }
+            });
+            letters
+        })
+        .collect();
+    let each = n * BURSTS * share / clients;
+    let all = Group::of(clients);
+    for client in 0..clients {
+        let boxes = boxes.clone();
+        spawn(async move {
+            let (reply, answers) = bounded(0);
+            for k in 0..each {
+                boxes[((client + k) % actors) as usize].send(reply.clone()).await.expect("an actor");
+                answers.recv().await.expect("an answer");
+            }
+            all.done();
+        });
+    }
+    all.wait().await;
+}
+
+async fn graph(n: u64) {
+    let mut ready: Vec<AsyncReceiver<()>> = Vec::new();
+    let all = Group::of(n);
+    for node in 0..n {
+        let (done, waits) = bounded::<()>(0);
+        let before: Vec<_> = before(node).map(|other| ready[other].clone()).collect();
+        ready.push(waits);
+        spawn(async move {
+            for other in before {
+                assert!(other.recv().await.is_err(), "nothing is ever sent");
+            }
+            drop(done);
+            all.done();
+        });
+    }
+    all.wait().await;
+}
+
+async fn readers(n: u64) {
+    let map = leak(RwLock::new(keys()));
+    let all = Group::of(CROWD);
+    for party in 0..CROWD {
+        spawn(async move {
+            for k in 0..n / CROWD {
+                match access(party, k) {
+                    (key, true) => *map.write().await.get_mut(&key).expect("a key") += 1,
+                    (key, false) => assert!(map.read().await[&key] <= n),
+                }
+            }
+            all.done();
+        });
+    }
+    all.wait().await;
+}
+
+async fn loopback(n: u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let server = spawn(async move { answer(listener.accept().await.expect("a connection").0).await });
+    let mut connection = TcpStream::connect(address).await.expect("the server listens");
+    let mut buffer = [0; 64];
+    for k in 0..n {
+        let line = [k as u8; 64];
+        connection.write_all(&line).await.expect("the server reads");
+        connection.read_exact(&mut buffer).await.expect("an answer");
+        assert_eq!(buffer, line);
+    }
+    drop(connection);
+    server.await.expect("no panic");
 }
 
 /// Where what makes a server a `hog` computes.
