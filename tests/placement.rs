@@ -1,4 +1,4 @@
-//! Where goroutines start: by the rules B1 to B5 of ARCHITECTURE.md, and by hints.
+//! Where goroutines start, and in which order: by the rules B1 to B5 and B7 of ARCHITECTURE.md, and by hints.
 //!
 //! Rules of placement are hints to a scheduler on a machine that others use as well, and no worker comes where it has no core: each is asserted
 //! of most of several tries, or of the best, in one of some rounds.
@@ -477,6 +477,31 @@ fn a_connection_keeps_off_a_crowd() {
         let kept_off = || (0..10).filter(|_| first_connection_is_handled_here(crowd_is_here) != crowd_is_here).count();
         comes_about(kept_off, |of_10| *of_10 >= 7);
     }
+}
+
+/// Each waits for the one that was started before it: few of them have begun and not ended at any time.
+#[test]
+fn those_that_wait_for_older_ones_do_not_all_begin_before_them() {
+    const PARTIES: usize = 2000;
+    rt(1, || {
+        let (begun, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        oxigo::scope(|s| {
+            let (last, mut before) = unbuffered::<()>();
+            for _ in 0..PARTIES {
+                let (ends, ended) = unbuffered();
+                let waits_for = std::mem::replace(&mut before, ended);
+                let (begun, most) = (&begun, &most);
+                s.go(move || {
+                    most.fetch_max(begun.fetch_add(1, SeqCst) + 1, SeqCst);
+                    waits_for.recv().expect_err("nothing is ever sent");
+                    begun.fetch_sub(1, SeqCst);
+                    drop(ends);
+                });
+            }
+            drop(last);
+        });
+        assert!(most.load(SeqCst) < PARTIES / 8, "{most:?}");
+    });
 }
 
 #[test]

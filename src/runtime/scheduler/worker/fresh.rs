@@ -14,10 +14,14 @@
 //!   [`shed`](super::shed)). If the points were not quick, a sleeper is woken. Others may take any that is left where the first turns of those that
 //!   started here are long (`WORKS` of [`deal`](super::deal)). What was placed by a hint is left to its worker unless that one stands
 //!   still for long (`STALL_PLACED`), or was notified and does not get up ([`Processor::is_late`]).
+//! - B7: of a worker's own closures the newest is started first: who divides its work then has the goroutines of one path alive, not all of a level. But
+//!   where so many in a row have parked in their first turn (`PARKED`), they may wait for older ones that have not begun, and each holds a
+//!   stack: then the oldest is started, for as long as those get further. Where they did not, it takes twice as many the next time.
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
 //!   among those to the one with the fewest goroutines; if that includes the worker that accepted, it stays there.
 
 use std::{
+    cell::Cell,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
@@ -58,6 +62,9 @@ const LEFT_LONGEST: u64 = 10 * LEFT_TICKS;
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
 const STALL_PLACED: Duration = Duration::from_millis(10);
+/// How many of the newest that park in their first turn, one after the other, let the oldest be started, and how many of the oldest then end that.
+const PARKED: u32 = 32;
+const PARKED_OLDEST: u32 = 4;
 /// From how many on they are taken in batches, and of how many. They are the oldest; of a batch the newest is started first.
 const BATCH_OF: usize = 128;
 const BATCH: usize = 64;
@@ -75,6 +82,47 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn nothing(now: Instant) -> Self {
         Self { rounds: 0, looks: 0, since: now }
+    }
+}
+
+/// B7: from which end own closures are started.
+pub(super) struct Order {
+    oldest: Cell<bool>,
+    /// First turns in a row that have ended in a park, and how many turn the order round.
+    parked: Cell<u32>,
+    patience: Cell<u32>,
+}
+
+impl Order {
+    pub(super) const fn new() -> Self {
+        Self { oldest: Cell::new(false), parked: Cell::new(0), patience: Cell::new(PARKED) }
+    }
+
+    /// How a first turn has gone.
+    #[inline]
+    pub(super) fn note(&self, ended: bool) {
+        if ended {
+            self.parked.set(0);
+            if self.oldest.get() {
+                self.patience.set(PARKED);
+            }
+            return;
+        }
+        let parked = self.parked.get() + 1;
+        self.parked.set(parked);
+        if parked >= if self.oldest.get() { PARKED_OLDEST } else { self.patience.get() } {
+            self.turn_round();
+        }
+    }
+
+    #[cold]
+    fn turn_round(&self) {
+        self.parked.set(0);
+        let oldest = !self.oldest.get();
+        self.oldest.set(oldest);
+        if oldest {
+            self.patience.set(self.patience.get().saturating_mul(2));
+        }
     }
 }
 
@@ -244,7 +292,13 @@ impl Worker {
         {
             return Some(oldest);
         }
-        self.fresh.pop()
+        if self.order.oldest.get() { self.oldest_waits() } else { self.fresh.pop() }
+    }
+
+    /// B7.
+    #[cold]
+    fn oldest_waits(&self) -> Option<TaskRef> {
+        steal(|| self.processor.stealer.steal())
     }
 
     #[cold]
@@ -454,6 +508,33 @@ pub(crate) fn steal(mut attempt: impl FnMut() -> Steal<TaskRef>) -> Option<TaskR
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b7_the_order_turns_round_where_first_turns_park() {
+        let order = Order::new();
+        let park = |times| (0..times).for_each(|_| order.note(false));
+        park(PARKED - 1);
+        assert!(!order.oldest.get());
+        order.note(true);
+        park(PARKED - 1);
+        assert!(!order.oldest.get(), "not in a row");
+        park(1);
+        assert!(order.oldest.get());
+        park(PARKED_OLDEST - 1);
+        order.note(true);
+        park(PARKED_OLDEST - 1);
+        assert!(order.oldest.get(), "it pays");
+        park(1);
+        assert!(!order.oldest.get());
+        park(PARKED);
+        assert!(order.oldest.get());
+        park(PARKED_OLDEST);
+        assert!(!order.oldest.get());
+        park(2 * PARKED - 1);
+        assert!(!order.oldest.get(), "it did not help");
+        park(1);
+        assert!(order.oldest.get());
+    }
 
     /// Nobody leaves closures to a worker that does not come for them: one that is never out of work and has only a little less to do.
     #[test]

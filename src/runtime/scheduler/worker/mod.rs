@@ -45,7 +45,13 @@ use crossbeam_deque::Worker as Deque;
 pub(crate) use self::deal::FirstTurns;
 pub(crate) use self::fresh::steal;
 use self::{
-    deal::Dealing, fresh::Seen, give_way::GiveWay, lend_core::LendCore, ready::Ready, rest::SEARCH_MAX, shed::Shedding,
+    deal::Dealing,
+    fresh::{Order, Seen},
+    give_way::GiveWay,
+    lend_core::LendCore,
+    ready::Ready,
+    rest::SEARCH_MAX,
+    shed::Shedding,
 };
 use super::processor::{Processor, count};
 use crate::{
@@ -128,6 +134,7 @@ pub(crate) struct Worker {
     fresh_turn: Cell<bool>,
     /// The tick in which the oldest fresh closure is to be started in place of the newest.
     oldest_due: Cell<u64>,
+    order: Order,
     /// B2: scheduling points before a few fresh closures are started, zero when there were none; when half of them had come; in which tick they
     /// were counted; the tick in which a thief was last woken for a few.
     fresh_patience: Cell<u32>,
@@ -216,6 +223,7 @@ impl Worker {
             fresh_credit: Cell::new(0),
             fresh_turn: Cell::new(false),
             oldest_due: Cell::new(0),
+            order: Order::new(),
             fresh_patience: Cell::new(0),
             fresh_half: Cell::new(None),
             fresh_tick: Cell::new(0),
@@ -388,6 +396,7 @@ impl Worker {
         count(&self.processor.published.started);
         slot.start(self.processor, task);
         let ended = self.execute_plainly(slot);
+        self.order.note(ended);
         (!ended).then_some(slot)
     }
 
