@@ -5,7 +5,7 @@ mod common;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -136,6 +136,35 @@ fn rw_02_rw_03_readers_go_on_until_the_next_writer_comes() {
             assert_eq!(*lock.try_read().expect("nobody waits"), 2);
         });
     }
+}
+
+/// Two goroutines that read and write in turn do not pass over a writer that waits, whichever of them is let in.
+#[test]
+fn rw_03_a_writer_is_not_passed_over_for_long() {
+    rt(1, || {
+        let (lock, stop) = (Arc::new(RwLock::new(0)), Arc::new(AtomicBool::new(false)));
+        let others = [1, 2].map(|_| {
+            let (lock, stop) = (lock.clone(), stop.clone());
+            go(move || {
+                while !stop.load(SeqCst) {
+                    drop(lock.read());
+                    let mut count = lock.write();
+                    *count += 1;
+                    yield_now();
+                    drop(count);
+                    yield_now();
+                }
+            })
+        });
+        for _ in 0..20 {
+            quiesce();
+            let begin = Instant::now();
+            *lock.write() += 1;
+            assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+        }
+        stop.store(true, SeqCst);
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
 }
 
 #[test]

@@ -66,7 +66,7 @@ unsafe impl lock_api::RawRwLock for RawRwLock {
 // SAFETY: as above.
 unsafe impl lock_api::RawRwLockFair for RawRwLock {
     unsafe fn unlock_shared_fair(&self) {
-        // SAFETY: passed on. The last reader hands over in any case.
+        // SAFETY: passed on. The last reader hands over, calls a writer, or leaves it to one that has been called.
         unsafe { self.release_shared() };
     }
 
@@ -163,7 +163,7 @@ unsafe impl lock_api::RawRwLockUpgrade for RawRwLock {
 // SAFETY: as above.
 unsafe impl lock_api::RawRwLockUpgradeFair for RawRwLock {
     unsafe fn unlock_upgradable_fair(&self) {
-        // SAFETY: passed on. It hands over in any case.
+        // SAFETY: passed on. As above.
         unsafe { self.release_upgradable() };
     }
 }

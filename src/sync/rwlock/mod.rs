@@ -31,13 +31,12 @@
 //!   reader (R4).
 //! - R7: an upgrade that gives up ends a turn of writing like an unlock: all readers that wait come in, those that a queue of writers holds
 //!   back too. None of the writers could have had the lock now, and some reader may be a recursive one that met with R6's step.
-
 //! - R8: where writers still wait when a writer lets readers in, the first of them is called behind the readers. Until it comes by (`LENIENT`) other plain
-//!   readers come in rather than wait, whether or not more writers wait; for the upgradable ones, and for a writer's unlock with no readers to let in, it
-//!   is one that waits. Otherwise each reader that was let in would wait again after one turn, for as long as there are writers. One that finds the lock
-//!   held when it comes goes back to the front of the queue, and clears `LENIENT` in that step: from then on `WRITERS_WAIT` holds readers back. So it waits
-//!   for those that its worker lets run before it, and for one turn of the readers. Whoever else holds the write lock may clear `LENIENT` at any
-//!   time: that only holds readers back earlier.
+//!   readers come in rather than wait, whether or not more writers wait; for those that only try while more do, for the upgradable ones, and for a writer's
+//!   unlock with no readers to let in, it is one that waits. Otherwise each reader that was let in would wait again after one turn, for as long as there
+//!   are writers. One that finds the lock held when it comes and looks again a few times goes back to the front of the queue, and clears `LENIENT` in that step:
+//!   from then on `WRITERS_WAIT` holds readers back. So it waits for those that its worker lets run before it, and for one turn of the readers; where a
+//!   writer starves (`STARVING`) none is called so. Whoever else holds the write lock may clear `LENIENT` at any time: that only holds readers back earlier.
 
 #[cfg(not(loom))]
 mod api;
@@ -47,7 +46,9 @@ mod word;
 mod writer;
 
 pub(super) use self::word::Read;
-use self::word::{READERS_WAIT, UPGRADABLE, UPGRADABLES_WAIT, UPGRADING, WOKEN, WRITER, WRITERS_WAIT, readers};
+use self::word::{
+    LENIENT, READERS_WAIT, UPGRADABLE, UPGRADABLES_WAIT, UPGRADING, WOKEN, WRITER, WRITERS_WAIT, readers,
+};
 use crate::{
     facade::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     runtime::{park, until::Until, waitq::WaitQueue},
@@ -133,7 +134,7 @@ impl std::fmt::Debug for RawRwLock {
             .field("writer", &(word & WRITER != 0))
             .field("waiting_readers", &(word & READERS_WAIT != 0))
             .field("waiting_upgradables", &(word & UPGRADABLES_WAIT != 0))
-            .field("waiting_writers", &(word & (WRITERS_WAIT | WOKEN | UPGRADING) != 0))
+            .field("waiting_writers", &(word & (WRITERS_WAIT | WOKEN | LENIENT | UPGRADING) != 0))
             .finish()
     }
 }

@@ -185,14 +185,17 @@ impl RawRwLock {
         if next == Next::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
-            if word & (STARVING | WOKEN) == 0 {
+            if word & (STARVING | WOKEN | LENIENT) == 0 {
                 return self.call(gate, first);
             }
+            // One that starves has its turn now, or is the next one's to find.
+            // ORDERING: Relaxed. Still ours.
+            self.word.store(word & !STARVING, Relaxed);
             // SAFETY: passed on.
             return unsafe { self.hand_to(gate, keep | self.waits(), first) };
         }
         // SAFETY: the lock is ours by the caller, and is given up for `held` below.
-        let (admitted, held) = unsafe { self.claim_readers() };
+        let (mut admitted, mut held) = unsafe { self.claim_readers() };
         if held > 0 {
             // R8.
             let strict = keep | (word & STARVING) != 0;
@@ -203,8 +206,13 @@ impl RawRwLock {
                 self.called_at.store(park::tick(), Relaxed);
                 first.complete(Outcome::Again)
             });
+            // Those whom an upgradable one was to let go before may have run out of time.
+            let nobody = keep == 0 && self.waiting_writers.is_empty() && held & UPGRADABLE == 0;
+            if nobody && self.waiting_upgradables.claim_some(Outcome::Done, 1, &mut admitted) {
+                held |= UPGRADABLE;
+            }
             // ORDERING: Release. Publishes what was written, for readers that come in by themselves; the others are ordered by their wake.
-            self.word.store(keep | self.waits() | held, Release);
+            self.word.store(keep | self.waits_still(word) | held, Release);
             drop(gate);
             // R4: until they are woken, they keep the lock alive.
             admitted.wake();
@@ -290,6 +298,11 @@ impl RawRwLock {
             | bit(&self.waiting_upgradables, UPGRADABLES_WAIT)
     }
 
+    /// As [`waits`](Self::waits), with `STARVING` of `word` as long as writers wait.
+    fn waits_still(&self, word: usize) -> usize {
+        self.waits() | if self.waiting_writers.is_empty() { 0 } else { word & STARVING }
+    }
+
     /// Turns the write lock that the caller holds into a read lock; readers that wait come in too, and the first upgradable one.
     ///
     /// # Safety
@@ -332,9 +345,10 @@ impl RawRwLock {
     unsafe fn step_down(&self, gate: Gate<'_>, held: usize, admitted: Claimed) {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate (R1).
-        let keep = self.word.load(Relaxed) & (WOKEN | LENIENT);
+        let word = self.word.load(Relaxed);
+        let keep = word & (WOKEN | LENIENT);
         // ORDERING: Release. Publishes what was written to readers that come in.
-        self.word.store(keep | self.waits() | held, Release);
+        self.word.store(keep | self.waits_still(word) | held, Release);
         drop(gate);
         admitted.wake();
     }
