@@ -14,11 +14,11 @@
 //!   [`shed`](super::shed)). If the points were not quick, a sleeper is woken. Others may take any that is left where the first turns of those that
 //!   started here are long (`WORKS` of [`deal`](super::deal)). What was placed by a hint is left to its worker unless that one stands
 //!   still for long (`STALL_PLACED`), or was notified and does not get up ([`Processor::is_late`]).
+//! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
+//!   among those to the one with the fewest goroutines; if that includes the worker that accepted, it stays there.
 //! - B7: of a worker's own closures the newest is started first: who divides its work then has the goroutines of one path alive, not all of a level. But
 //!   where so many in a row have parked in their first turn (`PARKED`), they may wait for older ones that have not begun, and each holds a
 //!   stack: then the oldest is started, for as long as those get further. Where they did not, it takes twice as many the next time.
-//! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
-//!   among those to the one with the fewest goroutines; if that includes the worker that accepted, it stays there.
 
 use std::{
     cell::Cell,

@@ -134,6 +134,7 @@ pub(crate) struct Worker {
     fresh_turn: Cell<bool>,
     /// The tick in which the oldest fresh closure is to be started in place of the newest.
     oldest_due: Cell<u64>,
+    /// B7.
     order: Order,
     /// B2: scheduling points before a few fresh closures are started, zero when there were none; when half of them had come; in which tick they
     /// were counted; the tick in which a thief was last woken for a few.
