@@ -195,7 +195,7 @@ impl RawRwLock {
         match self.upgrader.claim_first() {
             // SAFETY: passed on.
             Some(first) => unsafe {
-                self.hand_to(gate, upgraded((word & (WOKEN | LENIENT)) | self.waits()), first);
+                self.hand_to(gate, upgraded((word & (WOKEN | LENIENT)) | self.waits_still(word)), first);
             },
             None => {
                 // ORDERING: Release. What we read is read before the next writer writes.

@@ -6,7 +6,7 @@
 //! | `READERS_WAIT` | under the gate, with the push of a node | the queue of readers may hold nodes |
 //! | `WRITERS_WAIT` | under the gate, with the push of a node | the queue of writers may hold nodes |
 //! | `WOKEN` | by a writer's unlock, or the last reader's, that woke a writer | that one is on its way, and holds new readers back: it takes the lock, or goes back to the front of the queue, and clears the bit in that step |
-//! | `STARVING` | under the gate, by a woken writer that came too late and has waited for more than 1 ms | the lock is handed over to the first writer in the queue, once |
+//! | `STARVING` | under the gate, by a woken writer that came too late and has waited for more than 1 ms | the lock is handed over to the first writer in the queue. A last reader that does so clears it |
 //! | `UPGRADABLE` | by the upgradable reader, or by the one who lets it in | a reader that may become the writer holds the lock; excludes writers and its own kind, not readers |
 //! | `UPGRADING` | under the gate, by the upgradable reader | it waits for the readers to leave. Never without `UPGRADABLE` |
 //! | `UPGRADABLES_WAIT` | under the gate, with the push of a node | the queue of upgradable readers may hold nodes |

@@ -188,9 +188,7 @@ impl RawRwLock {
             if word & (STARVING | WOKEN | LENIENT) == 0 {
                 return self.call(gate, first);
             }
-            // One that starves has its turn now, or is the next one's to find.
-            // ORDERING: Relaxed. Still ours.
-            self.word.store(word & !STARVING, Relaxed);
+            // One that starves has its turn now: without `STARVING`.
             // SAFETY: passed on.
             return unsafe { self.hand_to(gate, keep | self.waits(), first) };
         }
@@ -198,7 +196,7 @@ impl RawRwLock {
         let (mut admitted, mut held) = unsafe { self.claim_readers() };
         if held > 0 {
             // R8.
-            let strict = keep | (word & STARVING) != 0;
+            let strict = word & (STARVING | WOKEN | LENIENT) != 0;
             let called = if strict { None } else { self.waiting_writers.claim_first() };
             let keep = if called.is_some() { LENIENT } else { keep };
             let called = called.map(|first| {
@@ -224,8 +222,9 @@ impl RawRwLock {
         let call = fair || keep == 0;
         if call && let Some(first) = self.waiting_writers.claim_first() {
             if fair {
+                // Who has been handed the lock in a queue of the starving hands it on as well.
                 // SAFETY: passed on.
-                return unsafe { self.hand_to(gate, keep | self.waits(), first) };
+                return unsafe { self.hand_to(gate, keep | self.waits_still(word), first) };
             }
             return self.call(gate, first);
         }
@@ -259,17 +258,15 @@ impl RawRwLock {
         park::tick().wrapping_sub(self.called_at.load(Relaxed)) >= 2
     }
 
-    /// Makes the claimed `first` the writer.
+    /// Makes the claimed `first` the writer; `word` is what is kept of the word, and who waits.
     ///
     /// # Safety
     ///
     /// The write lock is the caller's to give.
     pub(super) unsafe fn hand_to(&self, gate: Gate<'_>, word: usize, first: ClaimedNode) {
         let unit = first.complete(Outcome::Done);
-        // Who has been handed the lock in a queue of the starving hands it on as well.
         // ORDERING: Relaxed. The wake publishes, and nobody but the new writer goes by this word.
-        let starving = if word & WRITERS_WAIT != 0 { self.word.load(Relaxed) & STARVING } else { 0 };
-        self.word.store(word | WRITER | starving, Relaxed);
+        self.word.store(word | WRITER, Relaxed);
         drop(gate);
         unit.wake(Wake::Handoff);
     }
@@ -299,7 +296,7 @@ impl RawRwLock {
     }
 
     /// As [`waits`](Self::waits), with `STARVING` of `word` as long as writers wait.
-    fn waits_still(&self, word: usize) -> usize {
+    pub(super) fn waits_still(&self, word: usize) -> usize {
         self.waits() | if self.waiting_writers.is_empty() { 0 } else { word & STARVING }
     }
 

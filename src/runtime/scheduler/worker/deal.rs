@@ -195,8 +195,7 @@ impl Worker {
 
     /// Whether there was one.
     fn deal_oldest(&self, other: &Processor) -> bool {
-        let oldest = steal(|| self.processor.stealer.steal());
-        oldest.map(|task| self.runtime.place(other, task)).is_some()
+        self.take_oldest().map(|task| self.runtime.place(other, task)).is_some()
     }
 
     /// Starts a fresh closure.

@@ -17,7 +17,7 @@
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
 //!   among those to the one with the fewest goroutines; if that includes the worker that accepted, it stays there.
 //! - B7: of a worker's own closures the newest is started first: who divides its work then has the goroutines of one path alive, not all of a level. But
-//!   where so many in a row have parked in their first turn (`PARKED`), they may wait for older ones that have not begun, and each holds a
+//!   where so many in a row have not ended with their first turn (`PARKED`), they may wait for older ones that have not begun, and each holds a
 //!   stack: then the oldest is started, for as long as those get further. Where they did not, it takes twice as many the next time.
 
 use std::{
@@ -62,7 +62,7 @@ const LEFT_LONGEST: u64 = 10 * LEFT_TICKS;
 pub(super) const STALL: Duration = Duration::from_micros(20);
 /// The same for closures that were placed by a hint or with their connection: the owner may just have lost its core for a moment.
 const STALL_PLACED: Duration = Duration::from_millis(10);
-/// How many of the newest that park in their first turn, one after the other, let the oldest be started, and how many of the oldest then end that.
+/// How many of the newest, one after the other, that do not end with their first turn let the oldest be started; and how many of the oldest end that.
 const PARKED: u32 = 32;
 const PARKED_OLDEST: u32 = 4;
 /// From how many on they are taken in batches, and of how many. They are the oldest; of a batch the newest is started first.
@@ -88,7 +88,7 @@ impl Seen {
 /// B7: from which end own closures are started.
 pub(super) struct Order {
     oldest: Cell<bool>,
-    /// First turns in a row that have ended in a park, and how many turn the order round.
+    /// First turns in a row with which no goroutine ended, and how many of them turn the order round.
     parked: Cell<u32>,
     patience: Cell<u32>,
 }
@@ -284,20 +284,19 @@ impl Worker {
         }
     }
 
-    /// The newest; now and then the oldest.
+    /// The next one of its own: the newest, or the oldest (B7); now and then the oldest in any case.
     #[inline]
-    pub(super) fn newest_fresh(&self, now: u64) -> Option<TaskRef> {
+    pub(super) fn next_fresh(&self, now: u64) -> Option<TaskRef> {
         if now >= self.oldest_due.get()
             && let Some(oldest) = self.oldest_fresh(now)
         {
             return Some(oldest);
         }
-        if self.order.oldest.get() { self.oldest_waits() } else { self.fresh.pop() }
+        if self.order.oldest.get() { self.take_oldest() } else { self.fresh.pop() }
     }
 
-    /// B7.
-    #[cold]
-    fn oldest_waits(&self) -> Option<TaskRef> {
+    /// From the end at which thieves take as well.
+    pub(super) fn take_oldest(&self) -> Option<TaskRef> {
         steal(|| self.processor.stealer.steal())
     }
 
@@ -305,7 +304,7 @@ impl Worker {
     fn oldest_fresh(&self, now: u64) -> Option<TaskRef> {
         let more = (self.processor.live() / OLDEST_LIVE).min(OLDEST_MOST);
         self.oldest_due.set(now + OLDEST_TICKS + more);
-        steal(|| self.processor.stealer.steal())
+        self.take_oldest()
     }
 
     /// B1. Called with a run queue and fresh closures that wait behind it.
@@ -347,7 +346,7 @@ impl Worker {
             self.fresh_since.set(now.saturating_sub(2));
         }
         self.fresh_credit.set(self.fresh_credit.get() - 1);
-        steal(|| self.processor.stealer.steal())
+        self.take_oldest()
     }
 
     /// Whether a less loaded worker takes what is left here before long: it is woken, or looks around (`take_from_more_loaded`). One that has stood

@@ -650,7 +650,7 @@ impl Worker {
         self.processor.set_load(0);
         // B1: nobody waits behind a queue.
         self.fresh_credit.set(0);
-        let task = self.newest_fresh(now);
+        let task = self.next_fresh(now);
         let left = self.publish_fresh(now, self.fresh_works());
         self.deal(left);
         task.map(Next::Fresh).or_else(|| self.next_elsewhere())
