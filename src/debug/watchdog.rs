@@ -33,9 +33,10 @@ const MOST_DOUBLINGS: u32 = 13;
 /// Ticks from which on a worker that is held is looked at more closely.
 const SUSPECT: u64 = 2;
 /// The processor time after which one that is held is no reason to let others wait, in nanoseconds, and the ticks, for one that has to
-/// share its core or gives it up again and again.
+/// share its core or gives it up again and again; and in how many ticks it is asked once from then on what the thread does.
 const HELD_LONG_CPU: u64 = 8_000_000;
 const HELD_LONG: u64 = 20;
+const HELD_LOOKS: u64 = 16;
 /// After this many reports there are no more, so that a program that is wrong throughout is not drowned in them.
 const MOST_REPORTS: usize = 1000;
 /// Ticks for which a goroutine may block its thread while others live there. Longer than one may compute: blocking code that is short is no mistake.
@@ -62,8 +63,9 @@ pub(crate) struct Watch {
     held: AtomicU64,
     /// Looks in a row that have found it notified and not got up.
     late: AtomicU64,
-    /// The thread's processor time when `is_held` was last asked.
+    /// The thread's processor time when `hold` last asked for it, and whether the thread was blocked then.
     ran: AtomicU64,
+    blocked: AtomicBool,
     /// What the worker's thread is asked (G2 of `question`).
     pub(super) mailbox: Mailbox,
 }
@@ -124,21 +126,38 @@ pub(crate) fn look(processor: &Processor, now: u64) {
     }
 }
 
-/// Whether one more worker may run beside this one though there be no core for it: a goroutine blocks its thread, so that it has not run since the
-/// clock thread asked the last time and does not wait for a processor; or it has computed for as long as Go lets anybody run.
-pub(crate) fn is_held(processor: &Processor) -> bool {
+/// How a worker is held, for those who ask whether others have to take its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// It is not, or not for long.
+    No,
+    /// A goroutine blocks its thread, which needs no core.
+    Blocks,
+    /// A goroutine has computed for as long as Go lets anybody run.
+    Computes,
+}
+
+/// As the clock thread finds it after its `look`. Blocked is a thread that has not run since the last time and does not wait for a processor.
+pub(crate) fn hold(processor: &Processor) -> Hold {
     let (watch, thread) = (&processor.watch, processor.thread());
     let held = watch.held.load(Relaxed);
-    if held == 0 || held >= HELD_LONG {
-        return held > 0;
+    if held == 0 {
+        return Hold::No;
     }
-    let Some(ran) = threads::cpu_time(thread) else { return true };
+    let long = held >= HELD_LONG;
+    if !long || held.is_multiple_of(HELD_LOOKS) {
+        let Some(ran) = threads::cpu_time(thread) else { return Hold::Blocks };
+        let before = watch.ran.swap(ran, Relaxed);
+        watch.blocked.store(before == ran && threads::is_blocked(thread).unwrap_or(true), Relaxed);
+    }
     let noted = watch.cpu.load(Relaxed);
-    if noted != 0 && ran.saturating_sub(noted) >= HELD_LONG_CPU {
-        return true;
+    if watch.blocked.load(Relaxed) {
+        Hold::Blocks
+    } else if long || (noted != 0 && watch.ran.load(Relaxed).saturating_sub(noted) >= HELD_LONG_CPU) {
+        Hold::Computes
+    } else {
+        Hold::No
     }
-    let before = watch.ran.swap(ran, Relaxed);
-    before == ran && threads::is_blocked(thread).unwrap_or(true)
 }
 
 #[cold]

@@ -25,7 +25,10 @@ use std::{
 use crossbeam_deque::Injector;
 
 use crate::{
-    debug::{heritage, quit, trace, watchdog},
+    debug::{
+        heritage, quit, trace,
+        watchdog::{self, Hold},
+    },
     runtime::{
         blocking,
         bubble::Bubble,
@@ -59,8 +62,10 @@ pub(crate) struct RuntimeInner {
     pub(crate) first_turns: FirstTurns,
     /// Whether there were closures from outside when the clock thread looked last.
     left_outside: AtomicBool,
-    /// Workers that a goroutine held when the clock thread looked last; counted where there are more workers than cores.
-    held: AtomicUsize,
+    /// Workers that are awake and whose thread a goroutine blocked, or that a goroutine held which computes, when the clock thread looked last; counted where
+    /// there are more workers than cores.
+    blocked: AtomicUsize,
+    computing: AtomicUsize,
     stacks: &'static Pool<Slot>,
     options: Options,
     bubble: Option<Arc<Bubble>>,
@@ -111,7 +116,8 @@ impl RuntimeInner {
             cores,
             first_turns: FirstTurns::default(),
             left_outside: AtomicBool::new(false),
-            held: AtomicUsize::new(0),
+            blocked: AtomicUsize::new(0),
+            computing: AtomicUsize::new(0),
             stacks,
             options,
             bubble,
@@ -154,17 +160,23 @@ impl RuntimeInner {
         self.processors.iter().filter(|p| !p.doze().is_asleep()).count()
     }
 
-    /// Whether there is a core for one more worker than so many. One that a goroutine holds does not count.
+    /// Whether there is a core for one more worker than so many.
     #[inline]
     pub(crate) fn has_core_beside(&self, awake: impl FnOnce() -> usize) -> bool {
-        // ORDERING: Relaxed. A hint, a tick old; when it grows, the clock thread wakes somebody.
-        self.processors.len() <= self.cores || awake() < self.cores + self.held.load(Relaxed)
+        // ORDERING: Relaxed. Hints, a tick old; when they grow, the clock thread wakes somebody.
+        let held = || (self.blocked.load(Relaxed), self.computing.load(Relaxed));
+        !self.is_oversubscribed() || has_core_beside(self.cores, awake(), held())
     }
 
     /// Whether there is a core for one more worker than are awake.
     #[inline]
     pub(crate) fn has_free_core(&self) -> bool {
         self.has_core_beside(|| self.awake())
+    }
+
+    /// Whether some workers stay without a core, so that it matters which of them get up.
+    pub(crate) fn is_oversubscribed(&self) -> bool {
+        self.processors.len() > self.cores
     }
 
     #[inline]
@@ -343,7 +355,6 @@ pub(crate) fn supervise(events: &mut Events, runtimes: &mut Vec<Arc<RuntimeInner
     let mut awake = false;
     runtimes.extend(all_alive(&ALL.lock().unwrap_or_else(PoisonError::into_inner)));
     for runtime in runtimes.drain(..) {
-        let workers = runtime.processors.len();
         // One that was notified and has not got up may have no core. What it was notified of must not wait for that.
         if runtime.awake() > 0 {
             awake = true;
@@ -354,10 +365,18 @@ pub(crate) fn supervise(events: &mut Events, runtimes: &mut Vec<Arc<RuntimeInner
                     processor.poll_in_place(events);
                 }
             }
-            if workers > runtime.cores {
-                let held = |p: &&&Processor| watchdog::is_held(p) || p.is_late();
-                // ORDERING: Relaxed. A hint.
-                runtime.held.store(runtime.processors.iter().filter(held).count(), Relaxed);
+            if runtime.is_oversubscribed() {
+                let (mut blocked, mut computing) = (0, 0);
+                for processor in &runtime.processors {
+                    match watchdog::hold(processor) {
+                        Hold::Blocks => blocked += 1,
+                        Hold::Computes => computing += 1,
+                        Hold::No => computing += usize::from(processor.is_late()),
+                    }
+                }
+                // ORDERING: Relaxed. Hints.
+                runtime.blocked.store(blocked, Relaxed);
+                runtime.computing.store(computing, Relaxed);
             }
             // A worker that stands still may have left closures behind, or those from outside: let a sleeper look.
             if runtime.idle.sleeping() > 0 {
@@ -504,6 +523,13 @@ pub(crate) fn current_or_default() -> io::Result<Arc<RuntimeInner>> {
     }
 }
 
+/// Whether there is a core for one more worker beside those that are awake. Of them a goroutine blocks the threads of some, which need none, and holds others
+/// while it computes: if it holds all, whatever else is to be done still gets a worker.
+fn has_core_beside(cores: usize, awake: usize, (blocked, computing): (usize, usize)) -> bool {
+    let wanting = awake.saturating_sub(blocked);
+    wanting < cores || wanting <= computing
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -537,5 +563,18 @@ mod tests {
         let started = holder.join().unwrap();
         shared.idle().end_search();
         assert!(started, "a closure waits beside a sleeper");
+    }
+
+    #[test]
+    fn another_worker_gets_up_for_a_free_core_or_where_all_others_are_held() {
+        let has = |awake, blocked, computing| has_core_beside(2, awake, (blocked, computing));
+        assert!(has(0, 0, 0) && has(1, 0, 0) && !has(2, 0, 0));
+        // A thread that is blocked leaves its core.
+        assert!(has(2, 1, 0) && !has(3, 1, 0) && has(7, 6, 0));
+        // One that computes does not, and one worker is left for the others.
+        assert!(!has(2, 0, 1) && has(2, 0, 2) && !has(3, 0, 2) && has(3, 0, 3));
+        assert!(has(5, 2, 3) && !has(6, 2, 3));
+        // Counted a tick ago.
+        assert!(has(1, 2, 3));
     }
 }

@@ -1,8 +1,7 @@
 //! The workloads on oxigo.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
-    thread,
+    sync::{Condvar, Mutex},
     time::{Duration, Instant},
 };
 
@@ -121,21 +120,20 @@ impl Places {
 
 /// Runs `work` with a goroutine parked on each of `workers`, to start others near.
 fn apart(workers: usize, work: impl FnOnce(&Places)) {
-    let met: &AtomicUsize = leak(AtomicUsize::new(0));
+    let met: &(Mutex<usize>, Condvar) = leak(Default::default());
     let anchors: Vec<_> = (0..workers)
         .map(|_| {
             go(move || {
-                // Each holds its worker until all have one.
-                met.fetch_add(1, SeqCst);
-                let start = Instant::now();
-                while met.load(SeqCst) < workers && start.elapsed() < Duration::from_secs(1) {
-                    thread::yield_now();
-                }
+                // Each blocks its worker until all have one.
+                let mut count = met.0.lock().expect("nobody panics");
+                *count += 1;
+                met.1.notify_all();
+                drop(met.1.wait_timeout_while(count, Duration::from_secs(1), |count| *count < workers));
                 park();
             })
         })
         .collect();
-    while met.load(SeqCst) < workers {
+    while *met.0.lock().expect("nobody panics") < workers {
         yield_now();
     }
     work(&Places { anchors: anchors.iter().map(|anchor| anchor.goroutine().clone()).collect() });

@@ -30,8 +30,8 @@
 //! *Where there are more workers than cores* the publisher wakes nobody while as many are awake as there are cores, and in its last look a
 //! worker leaves others' closures to the others while so many of them are awake. Still no closure is stranded: of those that announce
 //! their sleep at the same time the last one, in the order of the fences, sees the others asleep, and stays up; and a publisher that sees a
-//! worker awake comes, in that order, before its announcement. Workers that a goroutine holds do not count, as far as the clock thread knows of
-//! them (`watchdog::is_held`).
+//! worker awake comes, in that order, before its announcement. Workers whose threads are blocked do not count, as far as the clock thread knows of
+//! them (`watchdog::hold`), and one worker is let in beside those that compute for long, however many they are.
 //!
 //! Closures that are not yet old enough to be taken by others (see `worker`) are not work in this sense: their owner is awake.
 //!

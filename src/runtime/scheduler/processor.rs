@@ -372,6 +372,11 @@ impl Processor {
         self.published.started.load(Relaxed).saturating_sub(ended)
     }
 
+    /// Whether goroutines live here, which cannot go elsewhere.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.live() > 0
+    }
+
     /// Hands a woken goroutine, or a chain of them, to this worker from another thread.
     #[inline]
     pub(crate) fn deliver(&self, newest: &'static Slot, oldest: &'static Slot) {

@@ -185,10 +185,16 @@ impl Worker {
                     && (other.is_out_of_work() || (or_just_before && other.last_rest() + RESTED >= now))
             };
             let (before, from) = self.runtime.processors().split_at(self.index);
-            let others = from[1..].iter().chain(before).copied().filter(has_time);
+            let others = || from[1..].iter().chain(before).copied();
             let mut to = self.dealing.to.borrow_mut();
             to.clear();
-            to.extend(others.take(self.runtime.cores().saturating_sub(1)));
+            let most = self.runtime.cores().saturating_sub(1);
+            // Where workers outnumber the cores, those that have goroutines need one in any case; newcomers get only what those leave.
+            let settled = |other: &&Processor| !self.runtime.is_oversubscribed() || other.is_settled();
+            to.extend(others().filter(settled).filter(has_time).take(most));
+            let needed = others().filter(settled).filter(|other| other.watch.held() == 0).count();
+            let newcomers = others().filter(|other| !settled(other)).filter(has_time);
+            to.extend(newcomers.take(most.saturating_sub(needed)));
         }
         Ref::map(self.dealing.to.borrow(), Vec::as_slice)
     }

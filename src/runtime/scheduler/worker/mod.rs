@@ -829,8 +829,7 @@ impl RuntimeInner {
             return;
         }
         // Where there are more of them than cores, best one whose goroutines talk to those of others already.
-        let settled = |p: &&&Processor| self.processors().len() > self.cores() && p.live() > 0;
-        let settled = self.processors().iter().filter(settled);
+        let settled = self.processors().iter().filter(|p| self.is_oversubscribed() && p.is_settled());
         for processor in settled.chain(self.processors()) {
             if processor.notify_fenced() {
                 return;

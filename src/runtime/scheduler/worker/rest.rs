@@ -74,6 +74,20 @@ impl Worker {
         self.runtime.has_core_beside(|| self.others().filter(|p| !p.doze().is_asleep()).count())
     }
 
+    /// Where there are more workers than cores, and this one has no goroutines: another one that sleeps and has some. It will be up again, and then one of the
+    /// two would lack a core.
+    fn settled_sleeper(&self) -> Option<&'static Processor> {
+        if !self.runtime.is_oversubscribed() || self.processor.live() > 0 {
+            return None;
+        }
+        self.others().find(|p| p.is_settled() && p.doze().is_asleep())
+    }
+
+    /// Wakes such a worker for what others leave. The caller has fenced.
+    fn leave_to_settled(&self) -> bool {
+        self.settled_sleeper().is_some_and(Processor::notify_fenced)
+    }
+
     pub(super) fn others(&self) -> impl Iterator<Item = &'static Processor> {
         self.runtime.processors().iter().copied().filter(|p| !std::ptr::eq(*p, self.processor))
     }
@@ -245,8 +259,8 @@ impl Worker {
         loop {
             let pause = self.give_back_pages();
             self.runtime.idle().announce(self.processor.doze());
-            // S3: the last look.
-            let left = self.others_leave_work();
+            // S3: the last look. S2 has fenced for `leave_to_settled`.
+            let left = self.others_leave_work() && !self.leave_to_settled();
             self.found_left.set(left);
             let work = left || self.has_own_work() || self.may_end();
             let mut napping = false;
@@ -283,13 +297,16 @@ impl Worker {
     }
 
     /// How long to wait in the poller, and whether that is a nap: while others are busy, somebody must look whether they leave
-    /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick.
+    /// closures behind without coming to a scheduling point. After the last nap the clock thread does, once a tick, and wakes a settled worker first.
     fn sleep_time(&self, naps: u32) -> (Option<Duration>, bool) {
         let workers = self.runtime.processors().len();
         // What a bubble's goroutines wait for does not come by itself.
         let next = if self.bubble().is_some() { None } else { self.timers.borrow_mut().next_look() };
         let until = next.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let napping = naps < NAPS && self.runtime.idle().sleeping() < workers && self.has_core();
+        let napping = naps < NAPS
+            && self.runtime.idle().sleeping() < workers
+            && self.has_core()
+            && self.settled_sleeper().is_none();
         match (until, napping) {
             (Some(until), true) if NAP < until => (Some(NAP), true),
             (Some(until), _) => (Some(until), false),
