@@ -2,9 +2,10 @@
 //!
 //! Between two workers a park costs a wake from the other side: lines of the unit, of the inbox and of the node go to and fro, and maybe a
 //! thread sleeps. When the partner is at work meanwhile, what is waited for is often there a moment later, with more behind it. So on a
-//! channel that another worker has used a short while ago a party first lets others of its worker run, then leaves the channel alone for
-//! a moment, unless others that compute do that. What came of that is remembered for the channel: where it does not pay it is tried now and
-//! then only. Who has a time limit does not linger: a pass of the run queue may be long.
+//! channel that another worker has used a short while ago a party first lets others of its worker run. Where there are none, or that was not
+//! enough, it leaves the channel alone for a moment, unless one of the others computes: its turn is such a moment. What came of that is
+//! remembered for the channel: where it does not pay it is tried now and then only. Who has a time limit does not linger: a pass of the run
+//! queue may be long.
 
 /// How often one party looks again.
 const ROUNDS: u32 = 8;

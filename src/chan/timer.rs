@@ -1,7 +1,7 @@
 //! Receivers that the clock sends to: `after`, `at`, `tick`.
 //!
-//! They are passive: a deadline under a lock, and no entry in any heap. Whoever waits on one takes the deadline as the time limit of its
-//! own wait; leaving forgets it. So an abandoned `after(1h)` costs nothing.
+//! They are passive: a deadline under a lock, and no entry in any timing wheel. Whoever waits on one takes the deadline as the time limit of
+//! its own wait; leaving forgets it. So an abandoned `after(1h)` costs nothing.
 //!
 //! - A1: `next` is when the next value is due; none when there will be none. Taking a due value and setting the next deadline is one step
 //!   under the lock, so one value goes to one receiver.

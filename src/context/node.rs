@@ -9,7 +9,7 @@
 //!   are the orphans that were left to it: they end with those parents.
 //! - K2: `failure` is set once, and only by whoever then closes `done`, or sees to it that it is closed, before it returns. So does
 //!   whoever finds it set and is to tell of it. Readers believe it only when `done` is closed, so an error that can be seen is one whose
-//!   `done` is closed. Nothing but an end closes `done`: of a core that can no longer end the sender is kept for whoever listens (`kept_open`).
+//!   `done` is closed. Nothing but an end closes `done`: of a core that can no longer end the sender is kept for whoever listens (`keep_open`).
 //! - K3: once a core has a failure it takes no dependants: a child that comes too late ends at its birth, with the core's failure.
 //! - K4: a core's lists of cores are emptied only after all below it are marked and closed, and neither a node that is dropped meanwhile nor one
 //!   that is being made takes out what is not closed. So a second canceller, who finds the mark but not yet the end of the work, walks the same

@@ -396,8 +396,8 @@ where
 /// J3, J8: sets DONE, gives up the runner's reference and wakes the joiner.
 ///
 /// A result that nobody can take any more is dropped before that, on this goroutine. It still counts as alive meanwhile, since its worker
-/// might end otherwise (W1), and the slot still names the task, since the result's `Drop` may ask who runs, or park. Afterwards the slot
-/// names no task: nothing keeps it alive, and a signal handler or a panic hook may look at any moment.
+/// might end otherwise (W1 of `worker`), and the slot still names the task, since the result's `Drop` may ask who runs, or park. Afterwards the
+/// slot names no task: nothing keeps it alive, and a signal handler or a panic hook may look at any moment.
 ///
 /// # Safety
 ///

@@ -3,7 +3,7 @@
 //! - R1: processors are never freed. A waker may still be busy with `notify` when the goroutine it woke has ended and the worker
 //!   with it; it then touches a processor that is idle or serves another runtime, which costs that one a look. Processors of
 //!   ended runtimes are used again by later ones.
-//! - R2: the counters under `published` are written by the owner alone, with plain stores; others read them as hints.
+//! - R2: what is under `published` is written by the owner alone, with plain stores, but for `sockets`; others read it as hints.
 
 use std::{
     collections::VecDeque,
@@ -88,7 +88,7 @@ pub(crate) struct Published {
     pub(crate) rounds: AtomicU64,
     /// Counts the times the owner has looked at its timers and its poller between two goroutines, or has rested.
     pub(crate) looks: AtomicU64,
-    /// The owner has passed a scheduling point and left fresh closures behind: many, or such as others may take however few they are (B1, B4).
+    /// The owner has passed a scheduling point and left fresh closures behind: many, or such as others may take however few they are (B1, B2, B4).
     pub(crate) fresh_left: AtomicBool,
     /// See [`takes_one_more`](Processor::takes_one_more).
     one_more: AtomicBool,
@@ -102,7 +102,7 @@ pub(crate) struct Published {
     pub(crate) foreign: AtomicU64,
     /// Goroutines that wait for a lock without a time limit.
     pub(crate) locks: AtomicU64,
-    /// Connections that were placed here and have not been closed.
+    /// Descriptors that its poller watches; several threads write it.
     pub(crate) sockets: AtomicI64,
     /// For `debug::metrics`.
     pub(crate) steals: AtomicU64,
@@ -421,7 +421,7 @@ impl Processor {
     }
 
     pub(crate) fn sockets_changed(&self, by: i64) {
-        // ORDERING: Relaxed. A hint for placement; several threads write it.
+        // ORDERING: Relaxed. A count for others' decisions; several threads write it.
         self.published.sockets.fetch_add(by, Relaxed);
     }
 

@@ -19,8 +19,8 @@
 //!   come by then may be stuck behind a goroutine that holds its worker: it keeps its turn, but unlocks wait for it no longer; they let in who waits, as
 //!   if nobody were on its way (`called_at`). Between upgradable
 //!   readers none overtakes, not even for that long: who leaves hands over to the first, or leaves it to the next writer to let it in.
-//! - R4 (P3, last touch): as M3. An unlock that finds nobody to wake leaves the gate first; the compare-exchange on the word is its last
-//!   touch. One that wakes touches the lock only while it holds a claim on somebody that it has not woken yet.
+//! - R4 (P3, last touch): as M3 of `mutex`. An unlock that finds nobody to wake leaves the gate first; the compare-exchange on the word is its
+//!   last touch. One that wakes touches the lock only while it holds a claim on somebody that it has not woken yet.
 //! - R5: no wake is lost: who waits sets its bit in the same step in which it sees that it has to. While a queue of readers or of upgradable
 //!   ones has anybody to let in, one of the bits that hold them back is set, and whoever clears the last of these lets them in or hands
 //!   on. The writer does so when it lets go or steps down, the writer and the upgrade that give up when they leave their queue.

@@ -12,8 +12,8 @@
 //! 1. the hand-off slot: the goroutine that the last one woke. It inherits the rest of that one's slice (operations and ticks), so
 //!    that a pair that talks stays together but cannot starve the queue;
 //! 2. the private run queue, fed by local wakes, the inbox, timers and the poller, in the order of [`ready`];
-//! 3. fresh closures, the newest first: depth first keeps few stacks alive. Thieves take from the older ones. Every few ticks the oldest is started
-//!    instead, since a goroutine that starts one and waits for it, again and again, would otherwise keep the older ones from their start for ever;
+//! 3. fresh closures, the newest first (but B7): depth first keeps few stacks alive. Thieves take from the older ones. Every few ticks the oldest is
+//!    started instead, since a goroutine that starts one and waits for it, again and again, would otherwise keep the older ones from their start for ever;
 //! 4. what was placed with this worker, what lies in the runtime's injector, other workers' oldest closures;
 //! 5. if there is nothing: give up the core for a moment if it has connections ([`give_way`]), search for a short while, then sleep in the poller.
 //!
@@ -556,6 +556,7 @@ impl Worker {
     #[inline]
     pub(crate) fn spend(&self) -> bool {
         let left = self.budget.get();
+        // With `COMPUTES` it is negative, and `computes_on` decides.
         if left.cast_signed() > 1 {
             self.budget.set(left - 1);
             // The clock is looked at now and then only.
@@ -570,6 +571,7 @@ impl Worker {
     #[inline]
     pub(crate) fn spend_call(&self) -> bool {
         let left = self.budget.get();
+        // As in `spend`.
         if left.cast_signed() > CALL.cast_signed() {
             self.budget.set(left - CALL);
             if clock::now().wrapping_sub(self.slice_start.get()) < SLICE {
