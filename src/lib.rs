@@ -32,7 +32,7 @@
 //! | [`signal`] | signals of the system | Go's `os/signal` |
 //! | [`future`] | running a future of an `async` crate | `block_on` of the crate `pollster` |
 //! | [`synctest`] | tests with a clock that jumps | Go's `testing/synctest` |
-//! | [`debug`] | dumps and metrics | Go's `runtime` |
+//! | [`debug`] | dumps, leaks, suspects, labels, metrics, execution traces | Go's `runtime` and `runtime/trace` |
 //!
 //! # Blocking
 //!

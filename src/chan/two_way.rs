@@ -185,7 +185,7 @@ impl<T> Chan<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread.
+    /// As [`Receiver::recv_timeout`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.receiver.recv_timeout(timeout)
     }
@@ -198,7 +198,7 @@ impl<T> Chan<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine, or blocks the thread.
+    /// As [`Receiver::recv_timeout`].
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
         self.receiver.recv_deadline(deadline)
     }

@@ -32,8 +32,8 @@ use crate::{
 ///
 /// # Panics
 ///
-/// When no stack is available; the message names the limit. ([`Builder::spawn`] returns an error instead.) When called on a goroutine of a runtime
-/// that has been dropped.
+/// When no stack is available, or the default runtime cannot be started; the message says why. When called on a goroutine of a
+/// runtime that has been dropped. ([`Builder::spawn`] returns an error instead.)
 ///
 /// # Blocking
 ///
@@ -129,8 +129,8 @@ impl Builder {
 
     /// A hint to start on the least loaded worker, for a goroutine that works by itself.
     ///
-    /// A goroutine stays where it has started. Several that start together and wait are spread over the workers anyway; two or three are not, since
-    /// those that talk are faster on one worker. So this is for the stages of a short pipeline, for example, if each of them computes.
+    /// A goroutine stays where it has started. Several that start together and wait are spread over the workers anyway; up to four of different kinds
+    /// are not, since those that talk are faster on one worker. So this is for the stages of a short pipeline, for example, if each of them computes.
     ///
     /// # Blocking
     ///

@@ -81,7 +81,7 @@ impl Runtime {
     ///
     /// # Panics
     ///
-    /// Resumes a panic of `f`. Panics on a goroutine of this runtime.
+    /// Resumes a panic of `f`. Panics on a goroutine of this runtime, and when no stack is available; then the message names the limit.
     ///
     /// # Blocking
     ///
@@ -207,8 +207,8 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for no workers, more than 1,024 or a stack size above 2 GiB; otherwise what the system refused: threads, descriptors
-    /// or memory.
+    /// `InvalidInput` for no workers, more than 1,024, a stack size above 2 GiB or a name with a zero byte; otherwise what the system refused:
+    /// threads, descriptors or memory.
     ///
     /// # Blocking
     ///

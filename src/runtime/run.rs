@@ -28,7 +28,7 @@ use crate::{
 /// # Panics
 ///
 /// Resumes a panic of `f`. Panics when it is called on a goroutine of the default runtime, whose worker it would hold: there, call `f` itself, or use
-/// `go(f).join()`.
+/// `go(f).join()`. Panics when the default runtime cannot be started, or no stack is available; the message says why.
 ///
 /// # Blocking
 ///

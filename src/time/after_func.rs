@@ -18,7 +18,8 @@ use crate::{
 ///
 /// It runs on the runtime of the caller, or on the default one. A function that takes long does not delay other timers. Dropping the handle does not
 /// stop the function; [`AfterFunc::stop`] does. If that runtime has been dropped when the time has come, or has no stack left, the function is
-/// dropped without having run; in the latter case standard error tells which limit was reached. With a duration of zero it starts at once, as with [`go`](crate::go()), and cannot be stopped.
+/// dropped without having run; in the latter case standard error tells which limit was reached. With a duration of zero it starts at once, as with
+/// [`go`](crate::go()), and cannot be stopped.
 ///
 /// # Examples
 ///

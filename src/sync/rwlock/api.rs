@@ -204,10 +204,9 @@ unsafe impl lock_api::RawRwLockUpgradeTimed for RawRwLock {
 
 /// Many readers or one writer of a value. Go's `sync.RWMutex`, with `parking_lot`'s interface.
 ///
-/// A writer that waits holds back new readers; when a writer leaves, the readers that wait come in before the next writer, and others may read on until
-/// that one has come for its turn. So neither kind starves. A
-/// goroutine that has a read lock must not take a second one with `read`, since a writer may have begun to wait in between, which would be a
-/// deadlock; that is what `read_recursive` is for. The lock is not poisoned by panics.
+/// A writer that waits holds back new readers; when a writer leaves, the readers that wait come in before the next writer, and others may read on
+/// until that one has come for its turn. So neither kind starves. A goroutine that has a read lock must not take a second one with `read`, since a
+/// writer may have begun to wait in between, which would be a deadlock; that is what `read_recursive` is for. The lock is not poisoned by panics.
 ///
 /// The methods are [those of `lock_api::RwLock`](https://docs.rs/lock_api/0.4/lock_api/struct.RwLock.html):
 ///
