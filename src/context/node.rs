@@ -335,7 +335,7 @@ impl Core {
         let mut told = Vec::new();
         let mut entered = BTreeSet::new();
         let _p4 = park::no_switch();
-        // Mark, parents before their children. The list grows while it is walked.
+        // Mark (K3), parents before their children. The list grows while it is walked.
         let mut at = 0;
         while at < found.len() {
             let (core, failure) = found[at].clone();
@@ -358,9 +358,11 @@ impl Core {
             }
             drop(state);
         }
+        // Close (K2).
         for (core, _) in &found {
             let _ = core.close.close();
         }
+        // Take out (K4), from the lists of other parents too.
         for (core, _) in &found {
             let mut state = core.state.lock();
             let emptied = (mem::take(&mut state.dependants), mem::take(&mut state.orphans));
@@ -376,6 +378,7 @@ impl Core {
                 }
             }
         }
+        // Tell those who wait, and start the functions.
         for dependant in &told {
             if let Dependant::Wait(unit, ticket) = dependant
                 && unit.try_claim(*ticket)

@@ -87,7 +87,7 @@ impl Read {
     }
 }
 
-/// Whether a writer may take the lock: a woken one (`mine` is `WOKEN`) whenever nobody holds it, others if no readers wait either, or it is the turn of
+/// Whether a writer may take the lock: one that was called (`mine` is not 0) whenever nobody holds it, others if no readers wait either, or it is the turn of
 /// one that is on its way.
 pub(super) fn can_write(word: usize, mine: usize) -> bool {
     let excluded = WRITER | UPGRADABLE | if mine == 0 && !is_on_its_way(word) { READERS_WAIT } else { 0 };

@@ -181,7 +181,9 @@ impl RawRwLock {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate: nobody else writes (R1).
         let word = self.word.load(Relaxed);
+        // Whoever is on its way keeps its bit.
         let keep = word & (WOKEN | LENIENT);
+        // A writer, since the last reader has left.
         if next == Next::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
@@ -192,10 +194,11 @@ impl RawRwLock {
             // SAFETY: passed on.
             return unsafe { self.hand_to(gate, keep | self.waits(), first) };
         }
+        // Else all readers that wait.
         // SAFETY: the lock is ours by the caller, and is given up for `held` below.
         let (mut admitted, mut held) = unsafe { self.claim_readers() };
         if held > 0 {
-            // R8.
+            // R8: a writer is called behind them, unless one starves or is on its way.
             let strict = word & (STARVING | WOKEN | LENIENT) != 0;
             let called = if strict { None } else { self.waiting_writers.claim_first() };
             let keep = if called.is_some() { LENIENT } else { keep };
@@ -217,6 +220,7 @@ impl RawRwLock {
             // Behind the readers.
             return called.into_iter().for_each(|called| called.wake(Wake::Queue));
         }
+        // Else a writer.
         let fair = next == Next::Readers(Manner::Fair) || word & STARVING != 0 || (keep != 0 && self.is_overdue());
         // Somebody is on its way already: it has the first turn.
         let call = fair || keep == 0;

@@ -597,6 +597,7 @@ impl Worker {
 
     // ---- the loop --------------------------------------------------------------------------------------------------------
 
+    /// What runs next, in the order that the head of the module gives.
     #[inline]
     fn next(&self, last: Option<&'static Slot>) -> Option<Next> {
         if self.fresh_patience.get() != 0
@@ -608,6 +609,7 @@ impl Worker {
         if self.tick.get() != now {
             self.ticked(now, last);
         }
+        // 1. On the rest of the slice.
         if let Some(slot) = self.handoff.take() {
             // B6: among those who compute partners share a slice as others do.
             let waits = slot.has_long_turns() && self.queue.begins_prompt();
@@ -621,6 +623,7 @@ impl Worker {
                 self.fresh_has_waited(now);
             }
         }
+        // Everything else begins a new slice.
         self.budget.set(BUDGET);
         self.slice_start.set(now);
         let rounds = self.count_round();
@@ -634,6 +637,7 @@ impl Worker {
         if !self.processor.inbox().is_empty() {
             self.drain_inbox();
         }
+        // 2.
         if !self.queue.is_empty() {
             if self.fresh.is_empty() {
                 // B1: others have taken those that waited.
@@ -649,6 +653,7 @@ impl Worker {
             self.publish_fresh(now, self.queue.len() < 2 && self.fresh_works());
             return slot.map(Next::Started);
         }
+        // 3.
         self.processor.set_load(0);
         // B1: nobody waits behind a queue.
         self.fresh_credit.set(0);
@@ -680,7 +685,7 @@ impl Worker {
         prefetch::fetch_lines(second, size_of::<Slot>() / 64);
     }
 
-    /// The rest of the order, for a worker that has nothing of its own.
+    /// The rest of the order, 4 and the beginning of 5, for a worker that has nothing of its own.
     #[cold]
     fn next_elsewhere(&self) -> Option<Next> {
         if self.stalled.get().is_some() && !self.stacks.borrow().is_warm() {
