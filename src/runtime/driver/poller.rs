@@ -179,7 +179,7 @@ mod epoll {
     }
 }
 
-/// The same over the `polling` crate, one-shot interest renewed by each wait.
+/// The same over the `polling` crate, which does not tell whether an event is the last one, nor of notifications.
 #[cfg(not(all(target_os = "linux", not(oxigo_fallback))))]
 mod portable {
     use std::{
