@@ -36,8 +36,9 @@
 //!
 //! # Blocking
 //!
-//! Everything works on plain threads too: where a goroutine would be parked, a thread is blocked. The documentation of a function has a section of
-//! this name, which says whether the function may wait. Builders, and functions that only read or set a value, have none: they never wait.
+//! Everything works on plain threads too: where a goroutine would be parked, a thread is blocked. The documentation of each function has a section
+//! of this name, which says whether the function may wait. For [`sync::Mutex`] and [`sync::RwLock`], whose methods are `lock_api`'s, that of the type
+//! has it.
 //!
 //! # Panics
 //!
