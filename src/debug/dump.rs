@@ -129,8 +129,8 @@ fn gather_held(processor: &'static Processor, program: Program, listed: &mut Has
     render(others, text);
 }
 
-/// What the goroutines of a group have in common: their name, where there are no traces; trace, reason, where they were started, labels, whether they wait for ever, and the place
-/// where their parent was started.
+/// What the goroutines of a group have in common: their name, where there are no traces; trace, reason, where they were started, labels, whether
+/// they wait for ever, and the place where their parent was started.
 type Group = (
     Option<String>,
     Trace,

@@ -2,9 +2,9 @@
 //!
 //! - L1: a runtime's shared part lives as long as one of its workers; its processors are never freed, and serve another runtime only after
 //!   the last worker of this one has ended.
-//! - L2: giving a runtime up marks it closed ([`closing`](super::scheduler::closing)) and wakes the workers, and never waits. From then on nothing new starts: closures that
-//!   were waiting are dropped, each on a goroutine of its own, since their `Drop` is user code (P5). A worker ends when nothing is
-//!   left that could run on it. It never ends while it owns a suspended goroutine: that goroutine may have lent thread-locals.
+//! - L2: giving a runtime up marks it closed ([`closing`](super::scheduler::closing)) and wakes the workers, and never waits. From then on nothing
+//!   new starts: closures that were waiting are dropped, each on a goroutine of its own, since their `Drop` is user code (P5). A worker ends when
+//!   nothing is left that could run on it. It never ends while it owns a suspended goroutine: that goroutine may have lent thread-locals.
 //! - L3: every closure that waits to start has a stack reserved, so that a shortage of address space or mappings is an error of
 //!   the `go` that asks, and not of the worker that starts it.
 

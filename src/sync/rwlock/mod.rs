@@ -17,8 +17,8 @@
 //!   readers and writers take turns, and nobody starves. A writer whose turn it is is called, and until it comes other writers may overtake it, and
 //!   with it the readers that wait for it, for about 1 ms: otherwise the lock would lie idle for each wake. Then it is handed the lock. One that has not
 //!   come by then may be stuck behind a goroutine that holds its worker: it keeps its turn, but unlocks wait for it no longer; they let in who waits, as
-//!   if nobody were on its way (`called_at`). Between upgradable
-//!   readers none overtakes, not even for that long: who leaves hands over to the first, or leaves it to the next writer to let it in.
+//!   if nobody were on its way (`called_at`). Between upgradable readers none overtakes, not even for that long: who leaves hands over to the first, or
+//!   leaves it to the next writer to let it in.
 //! - R4 (P3, last touch): as M3 of `mutex`. An unlock that finds nobody to wake leaves the gate first; the compare-exchange on the word is its
 //!   last touch. One that wakes touches the lock only while it holds a claim on somebody that it has not woken yet.
 //! - R5: no wake is lost: who waits sets its bit in the same step in which it sees that it has to. While a queue of readers or of upgradable
