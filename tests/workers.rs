@@ -170,6 +170,27 @@ fn rt_09_blocking_calls_beyond_the_limit_wait_their_turn() {
     });
 }
 
+/// Calls that follow many short ones share threads. When they turn out to wait for each other each gets a thread of its own all the same.
+#[test]
+fn rt_09_blocking_calls_that_wait_for_each_other_after_short_ones_all_get_a_thread() {
+    const CALLS: usize = 40;
+    rt(2, || {
+        for _ in 0..3 {
+            let short: Vec<_> = (0..4).map(|_| go(|| (0..100).for_each(|_| oxigo::blocking(|| ())))).collect();
+            short.into_iter().for_each(|calls| calls.join().unwrap());
+            let all_are_here = Arc::new(Barrier::new(CALLS));
+            let calls: Vec<_> = (0..CALLS)
+                .map(|_| {
+                    let all_are_here = Arc::clone(&all_are_here);
+                    go(move || oxigo::blocking(|| all_are_here.wait().is_leader()))
+                })
+                .collect();
+            let leaders = calls.into_iter().map(|call| call.join().unwrap()).filter(|leads| *leads);
+            assert_eq!(leaders.count(), 1);
+        }
+    });
+}
+
 /// Go's TestThreadExhaustion, with a small address space for the limit.
 #[test]
 #[cfg(target_os = "linux")]

@@ -2,7 +2,10 @@
 
 use std::{
     io, panic,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -10,7 +13,7 @@ use crate::{
     runtime::{
         alarm,
         blocking_pool::Pool,
-        clock, panics,
+        clock, cores, panics,
         park::{self, Wake},
         scheduler,
         task::TaskRef,
@@ -202,24 +205,24 @@ where
 static POOL: Pool<Job> = Pool::new();
 
 fn submit(job: Job) -> io::Result<()> {
-    if POOL.submit(job, spawn)? {
+    static ENOUGH: OnceLock<usize> = OnceLock::new();
+    if POOL.submit(job, *ENOUGH.get_or_init(cores::available), spawn)? {
         clock::active();
     }
     Ok(())
 }
 
-/// Called by the clock thread at every tick: starts what threads could not be had before. Whether some are still missing.
+/// Called by the clock thread at every tick: threads for the jobs that are left over. Whether some are left over still.
 pub(crate) fn relieve(now: u64) -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    if !POOL.is_short() {
-        return false;
-    }
-    // ORDERING: Relaxed. `NEXT` is the clock's alone.
-    if now < NEXT.load(Relaxed) {
-        return true;
-    }
-    NEXT.store(now + TRY_AGAIN, Relaxed);
-    POOL.relieve(spawn)
+    POOL.has_left_over()
+        && POOL.relieve(|| {
+            // ORDERING: Relaxed. `NEXT` is the clock's alone.
+            if now < NEXT.load(Relaxed) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            spawn().inspect_err(|_| NEXT.store(now + TRY_AGAIN, Relaxed))
+        })
 }
 
 fn spawn() -> io::Result<()> {

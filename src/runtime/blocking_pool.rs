@@ -1,40 +1,95 @@
 //! Jobs, and the threads that come for them (`blocking`).
 //!
-//! - J1: while a thread waits untold, there is for each job one that was told of one and has not looked yet. So no job is left to threads that wait.
-//!   Whoever leaves a job tells one that waits, unless there are as many jobs as those; and who was told, is started or comes from another job looks
-//!   for one before it waits.
-//! - J2: a thread that could not be had is *short*. Whoever has left a job without one says so, and somebody is to come to [`relieve`](Pool::relieve) the
-//!   pool until there is none: the threads that there are may be busy for ever.
+//! A thread that *comes* runs a job, looks for one, or has been *told* of one and has not looked yet; the others wait.
+//!
+//! - J1: where jobs are long there is for each job in the queue one that was told of one, or no thread waits untold. So no job is left to threads that wait:
+//!   whoever leaves a job tells one that waits, or starts one; and who was told, is started or comes from another job looks for one before it waits.
+//! - J2: jobs that were left with fewer threads told than there are of them are *left over*: to threads that are busy, perhaps for ever. Whoever has left one says
+//!   so, and somebody is to come to [`relieve`](Pool::relieve) the pool once a tick until there is none.
 //! - J3: a thread whose time has passed ends only if there is no job, in the step in which it is counted off.
+//! - J4: where jobs have lately been short, and enough threads come (as many as there are cores), they will come to one more job sooner than another thread could get up: it is left over. If in a
+//!   whole tick none of these threads has come to a job, jobs are taken to be long.
 //!
 //! Models: `loom_pool` below.
 
-use std::{collections::VecDeque, io, sync::PoisonError, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
-use crate::facade::{AtomicBool, Mutex, Ordering::Relaxed, TimedCondvar};
+use crate::facade::{AtomicBool, AtomicUsize, Mutex, Ordering::Relaxed, TimedCondvar, hint};
 
 /// The most threads at a time.
 const MOST_THREADS: usize = if cfg!(loom) { 2 } else { 512 };
 /// How long a thread without work stays.
 const LINGER: Duration = Duration::from_secs(10);
+/// How often somebody comes to relieve the pool while it has to be.
+const TICK: Duration = Duration::from_millis(1);
+/// Threads that are started or told in one tick at most.
+const MOST_AT_ONCE: usize = 16;
+/// J4: jobs that took so long on the average are short.
+const SHORT: Duration = Duration::from_micros(20);
+/// By which part of the difference a longer or a shorter job changes the average, and the longest that counts, from which it begins.
+const LONGER: u64 = 8;
+const SHORTER: u64 = 4;
+const LONGEST: Duration = Duration::from_millis(1);
+/// How often a thread looks for the next short job before it waits, with a pause after each look; some microseconds.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 400 };
+/// When so many such searches in a row were in vain, one in so many is made.
+const VAIN: u32 = 4;
+const SELDOM: u32 = 64;
 
 /// See the module.
 pub(super) struct Pool<J> {
     state: Mutex<State<J>>,
     work: TimedCondvar,
     /// J2.
-    short: AtomicBool,
+    left_over: AtomicBool,
+    /// The length of the queue, for who searches.
+    waiting: AtomicUsize,
 }
 
 struct State<J> {
     jobs: VecDeque<J>,
     threads: usize,
     idle: usize,
+    /// Of those that wait, how many were told and have not got up.
+    told: usize,
+    /// Whether a thread looks for a job that is not counted as told.
+    searching: bool,
+    /// Searches in a row that were in vain, or not made.
+    vain: u32,
+    /// How long jobs take, in nanoseconds.
+    average: u64,
+    /// Jobs that were taken, and how many those were a tick ago.
+    taken: u64,
+    taken_before: u64,
 }
 
 impl<J> State<J> {
     const fn new() -> Self {
-        Self { jobs: VecDeque::new(), threads: 0, idle: 0 }
+        Self {
+            jobs: VecDeque::new(),
+            threads: 0,
+            idle: 0,
+            told: 0,
+            searching: false,
+            vain: 0,
+            average: LONGEST.as_nanos() as u64,
+            taken: 0,
+            taken_before: 0,
+        }
+    }
+
+    fn are_short(&self) -> bool {
+        self.average < SHORT.as_nanos() as u64
+    }
+
+    /// How many threads come.
+    fn coming(&self) -> usize {
+        self.threads - self.idle + self.told
     }
 
     /// Whether those that wait for work are too few for the jobs and so many more, and there may be more threads.
@@ -47,82 +102,175 @@ impl<J> State<J> {
         self.threads += 1;
         Ok(())
     }
+
+    /// How many more threads the jobs want: of short ones one, if it would take those that come more than a tick to do them all.
+    fn missing(&self) -> usize {
+        if self.are_short() {
+            let in_a_tick = TICK.as_nanos() as u64 * self.coming() as u64;
+            usize::from(self.jobs.len() as u64 * self.average > in_a_tick)
+        } else {
+            self.jobs.len().saturating_sub(self.told)
+        }
+    }
+
+    /// Whether to look for the next job for a moment before waiting: one thread at a time, where that pays.
+    fn may_search(&self) -> bool {
+        self.are_short() && !self.searching && (self.vain < VAIN || self.vain.is_multiple_of(SELDOM))
+    }
+
+    /// A job took so long.
+    fn note(&mut self, took: Duration) {
+        // In the models jobs are as the model says.
+        if cfg!(loom) {
+            return;
+        }
+        let took = took.min(LONGEST).as_nanos() as u64;
+        self.average = match took.checked_sub(self.average) {
+            Some(more) => self.average + more / LONGER,
+            None => self.average - (self.average - took) / SHORTER,
+        };
+    }
 }
 
 impl<J> Pool<J> {
     #[cfg(not(loom))]
     pub(super) const fn new() -> Self {
-        Self { state: Mutex::new(State::new()), work: TimedCondvar::new(), short: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(State::new()),
+            work: TimedCondvar::new(),
+            left_over: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
-    #[cfg(loom)]
-    fn new() -> Self {
-        Self { state: Mutex::new(State::new()), work: TimedCondvar::new(), short: AtomicBool::new(false) }
-    }
-
-    /// Takes in a job. `spawn` starts a thread that [serves](Self::serve). An error says that there is none and none can be started; true, that the caller
-    /// is to say that the pool is short.
-    pub(super) fn submit(&self, job: J, spawn: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+    /// Takes in a job. `spawn` starts a thread that [serves](Self::serve); `enough`: see J4. An error says that there is none and none can be started;
+    /// true, that the caller is to say that a job is left over.
+    pub(super) fn submit(&self, job: J, enough: usize, spawn: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.wants_thread(1) {
-            state.jobs.push_back(job);
-            drop(state);
+        if state.are_short() {
+            let found = state.searching && state.jobs.is_empty();
+            if found || state.coming() >= enough {
+                self.push(&mut state, job);
+                return Ok(!found && self.leave_over());
+            }
+        }
+        if state.wants_thread(1) {
+            let left_over = match state.start(spawn) {
+                Ok(()) => false,
+                // Some thread will come to it, or be there later.
+                Err(_) if state.threads > 0 => self.leave_over(),
+                Err(error) => return Err(error),
+            };
+            self.push(&mut state, job);
+            return Ok(left_over);
+        }
+        self.push(&mut state, job);
+        let tells = state.jobs.len() > state.told && state.told < state.idle;
+        state.told += usize::from(tells);
+        drop(state);
+        if tells {
             self.work.notify_one();
-            return Ok(false);
         }
-        let short = match state.start(spawn) {
-            Ok(()) => false,
-            // Some thread will come to it, or be there later.
-            Err(_) if state.threads > 0 => true,
-            Err(error) => return Err(error),
-        };
-        state.jobs.push_back(job);
-        if short {
-            // ORDERING: Relaxed, as in `is_short`. Written under the lock.
-            self.short.store(true, Relaxed);
-        }
-        Ok(short)
+        Ok(false)
     }
 
-    /// Whether threads are missing.
-    pub(super) fn is_short(&self) -> bool {
+    fn push(&self, state: &mut State<J>, job: J) {
+        state.jobs.push_back(job);
+        // ORDERING: Relaxed, here and in `pop`. Written under the lock; who searches takes the lock before it relies on it.
+        self.waiting.store(state.jobs.len(), Relaxed);
+    }
+
+    fn pop(&self, state: &mut State<J>) -> Option<J> {
+        let job = state.jobs.pop_front()?;
+        self.waiting.store(state.jobs.len(), Relaxed);
+        state.taken += 1;
+        Some(job)
+    }
+
+    /// With the lock held. False when that has been said already.
+    fn leave_over(&self) -> bool {
+        // ORDERING: Relaxed, as in `has_left_over`. Written under the lock.
+        let before = self.left_over.load(Relaxed);
+        self.left_over.store(true, Relaxed);
+        !before
+    }
+
+    /// Whether jobs are left over (J2).
+    pub(super) fn has_left_over(&self) -> bool {
         // ORDERING: Relaxed. The fences of C2 of `clock` order it: the clock asks once more after its own before it sleeps, and who has left a job wakes
         // it after its own.
-        self.short.load(Relaxed)
+        self.left_over.load(Relaxed)
     }
 
-    /// One thread more at most. Whether others are missing.
-    pub(super) fn relieve(&self, spawn: impl FnOnce() -> io::Result<()>) -> bool {
+    /// Tells threads, or starts some, for the jobs that are left over: for all but those that threads come to in time (J4). Whether some are left over still.
+    pub(super) fn relieve(&self, mut spawn: impl FnMut() -> io::Result<()>) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.wants_thread(0) {
-            // Tried again later.
-            let _ = state.start(spawn);
+        let stuck = state.taken == state.taken_before && !state.jobs.is_empty();
+        state.taken_before = state.taken;
+        if stuck {
+            state.average = LONGEST.as_nanos() as u64;
+        }
+        for _ in 0..state.missing().min(MOST_AT_ONCE) {
+            if state.told < state.idle {
+                state.told += 1;
+                self.work.notify_one();
+            } else if state.threads == MOST_THREADS || state.start(&mut spawn).is_err() {
+                // Tried again later.
+                break;
+            }
         }
         // One that has just been started has not taken its job yet.
-        let short = state.wants_thread(0);
+        let left_over = state.jobs.len() > state.told && (state.told < state.idle || state.threads < MOST_THREADS);
         // ORDERING: Relaxed, as above. Written under the lock.
-        self.short.store(short, Relaxed);
-        short
+        self.left_over.store(left_over, Relaxed);
+        left_over
     }
 
     /// What a thread of the pool does until it ends. `run` does not panic.
     pub(super) fn serve(&self, run: impl Fn(J)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some(job) = self.pop(&mut state) {
                 drop(state);
+                let begin = Instant::now();
                 run(job);
+                let took = begin.elapsed();
                 state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.note(took);
                 continue;
             }
+            if state.may_search() {
+                state.searching = true;
+                drop(state);
+                self.search();
+                state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.searching = false;
+                if !state.jobs.is_empty() {
+                    state.vain = 0;
+                    continue;
+                }
+            }
+            state.vain = state.vain.wrapping_add(1);
             state.idle += 1;
             let (guard, wait) = self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             state.idle -= 1;
+            // Whoever gets up first looks for a job.
+            state.told = state.told.saturating_sub(1);
             if wait.timed_out() && state.jobs.is_empty() {
                 state.threads -= 1;
                 return;
             }
+        }
+    }
+
+    /// Looks for a moment whether a job comes.
+    fn search(&self) {
+        for _ in 0..LOOKS {
+            if self.waiting.load(Relaxed) > 0 {
+                return;
+            }
+            hint::spin_loop();
         }
     }
 }
@@ -153,9 +301,18 @@ mod loom_pool {
     }
 
     impl Model {
-        fn new() -> Arc<Self> {
+        /// Where jobs have been short, or long.
+        fn new(short: bool) -> Arc<Self> {
+            let mut state = State::new();
+            state.average = if short { 0 } else { LONGEST.as_nanos() as u64 };
+            let pool = Pool {
+                state: Mutex::new(state),
+                work: TimedCondvar::new(),
+                left_over: AtomicBool::new(false),
+                waiting: AtomicUsize::new(0),
+            };
             Arc::new(Self {
-                pool: Pool::new(),
+                pool,
                 clock: Sleep::new(),
                 woken: Mutex::new(false),
                 wake: Condvar::new(),
@@ -196,8 +353,22 @@ mod loom_pool {
 
         fn submit(self: &Arc<Self>) {
             let this = Arc::clone(self);
-            let short = self.pool.submit(Box::new(move || this.finish()), || self.spawn());
-            assert!(!short.unwrap());
+            self.submit_job(move || this.finish(), || self.spawn());
+        }
+
+        /// One thread that comes is enough for short jobs.
+        fn submit_job(&self, job: impl FnOnce() + Send + 'static, spawn: impl FnOnce() -> io::Result<()>) {
+            if self.pool.submit(Box::new(job), 1, spawn).unwrap() {
+                self.disturb();
+            }
+        }
+
+        /// What the clock thread does until there are two threads.
+        fn relieve_until_two(self: &Arc<Self>) {
+            while self.threads.lock().unwrap().len() == 1 {
+                let relieve = || self.pool.has_left_over() && self.pool.relieve(|| self.spawn());
+                self.clock.sleep(self.clock.activity(), relieve, || self.sleep());
+            }
         }
 
         /// For ever, which loom reports, if a job is left.
@@ -222,11 +393,10 @@ mod loom_pool {
         }
     }
 
-    /// J1: of jobs that come from two sides, to threads that are busy, wait, or are about to.
-    #[test]
-    fn loom_every_job_is_done() {
-        loom::model(|| {
-            let model = Model::new();
+    /// Two sides submit three jobs, to threads that are busy, wait, or are about to.
+    fn every_job_is_done(short: bool) {
+        loom::model(move || {
+            let model = Model::new(short);
             model.submit();
             let other = Arc::clone(&model);
             let other = thread::spawn(move || other.submit());
@@ -237,48 +407,57 @@ mod loom_pool {
         });
     }
 
+    /// J1.
+    #[test]
+    fn loom_every_long_job_is_done() {
+        every_job_is_done(false);
+    }
+
+    /// J4: nobody comes to relieve, and no job waits for another.
+    #[test]
+    fn loom_every_short_job_is_done() {
+        every_job_is_done(true);
+    }
+
     /// J3: a job comes while the time of who waits for it passes.
     #[test]
     fn loom_a_job_comes_while_threads_end() {
-        loom::model(|| {
-            let model = Model::new();
-            model.submit();
-            let other = Arc::clone(&model);
-            let time = thread::spawn(move || other.let_time_pass());
-            model.submit();
-            model.wait_for(2);
-            time.join().unwrap();
-            model.end();
-        });
+        for short in [false, true] {
+            loom::model(move || {
+                let model = Model::new(short);
+                model.submit();
+                let other = Arc::clone(&model);
+                let time = thread::spawn(move || other.let_time_pass());
+                model.submit();
+                model.wait_for(2);
+                time.join().unwrap();
+                model.end();
+            });
+        }
     }
 
-    /// J2: a job is left to a thread that waits for it to be done.
+    /// J2: a job is left over to a thread that waits for it to be done, since no other could be had, or since jobs have been short.
     #[test]
-    fn loom_a_thread_that_could_not_be_had_is_started_later() {
-        loom::model(|| {
-            let model = Model::new();
-            let busy = Arc::clone(&model);
-            let waits = move || {
-                busy.wait_for(1);
-                busy.finish();
-            };
-            assert!(!model.pool.submit(Box::new(waits), || model.spawn()).unwrap());
-            let other = Arc::clone(&model);
-            let submits = thread::spawn(move || {
-                let this = Arc::clone(&other);
-                let refuses = || Err(io::Error::from(io::ErrorKind::OutOfMemory));
-                let short = other.pool.submit(Box::new(move || this.finish()), refuses).unwrap();
-                assert!(short, "the only thread is busy");
-                other.disturb();
+    fn loom_a_job_that_another_waits_for_gets_a_thread() {
+        for short in [false, true] {
+            loom::model(move || {
+                let model = Model::new(short);
+                let busy = Arc::clone(&model);
+                let waits = move || {
+                    busy.wait_for(1);
+                    busy.finish();
+                };
+                model.submit_job(waits, || model.spawn());
+                let other = Arc::clone(&model);
+                let submits = thread::spawn(move || {
+                    let this = Arc::clone(&other);
+                    other.submit_job(move || this.finish(), || Err(io::ErrorKind::OutOfMemory.into()));
+                });
+                model.relieve_until_two();
+                submits.join().unwrap();
+                model.wait_for(2);
+                model.end();
             });
-            // As the clock thread does.
-            while model.threads.lock().unwrap().len() == 1 {
-                let relieve = || model.pool.is_short() && model.pool.relieve(|| model.spawn());
-                model.clock.sleep(model.clock.activity(), relieve, || model.sleep());
-            }
-            submits.join().unwrap();
-            model.wait_for(2);
-            model.end();
-        });
+        }
     }
 }
