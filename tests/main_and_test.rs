@@ -37,12 +37,41 @@ fn main_with_a_status() -> std::process::ExitCode {
     std::process::ExitCode::from(7)
 }
 
+/// As a `main` and a test of std's may.
+#[oxigo::main]
+fn main_with_a_hidden_type() -> impl std::process::Termination {
+    std::process::ExitCode::from(8)
+}
+
+#[oxigo::test]
+fn the_test_attribute_takes_a_hidden_type() -> impl std::process::Termination {
+    Ok::<(), std::fmt::Error>(())
+}
+
+/// What follows the body is never reached, and no warning says so.
+#[oxigo::main]
+#[deny(unreachable_code)]
+fn main_that_never_returns() -> ! {
+    oxigo::exit(9)
+}
+
+#[test]
+fn the_main_attribute_takes_what_never_returns() {
+    const NAME: &str = "the_main_attribute_takes_what_never_returns";
+    if is_child(NAME) {
+        main_that_never_returns();
+        return;
+    }
+    assert_eq!(child(NAME).status.code(), Some(9));
+}
+
 #[test]
 fn the_main_attribute_reports_what_is_returned() {
     const NAME: &str = "the_main_attribute_reports_what_is_returned";
     if is_child(NAME) {
         let code = |code| format!("{code:?}");
         assert_eq!(code(main_with_a_status()), code(std::process::ExitCode::from(7)));
+        assert_eq!(code(main_with_a_hidden_type()), code(std::process::ExitCode::from(8)));
         assert_eq!(code(main_that_fails()), code(std::process::ExitCode::FAILURE));
         return;
     }

@@ -1,6 +1,6 @@
 //! The attributes `#[oxigo::main]` and `#[oxigo::test]`; use them through the crate `oxigo`.
 //!
-//! Both keep the function as it is written and move its body into a closure that the crate's entry points run. The little that has
+//! Both keep the function as it is written and move its body into a closure, or a function in one, that the crate's entry points run. The little that has
 //! to be understood of the item (its attributes, its return type, its body) needs no parser of the whole language.
 
 mod select;
@@ -135,18 +135,25 @@ fn expand(arguments: TokenStream, item: TokenStream, entry: Entry) -> Result<Tok
         closure.push(Group::new(Delimiter::Parenthesis, TokenStream::new()).into());
         closure.push(function.body.clone().into());
     } else {
-        // What is returned need not be `Send`, as `Box<dyn Error>` is not: it is reported where it is.
-        // || -> ExitCode { Termination::report((|| -> Output { body })()) }
-        let mut inner = closure.clone();
+        // What is returned need not be `Send`, as `Box<dyn Error>` is not: it is reported where it is. The body is a function's, since a closure
+        // cannot say that it returns `impl Termination`. Of what never returns the report is never reached.
+        // || -> ExitCode { fn __body() -> Output { body } #[allow(unreachable_code)] { Termination::report(__body()) } }
+        let name = TokenTree::from(Ident::new("__body", at));
+        let no_arguments = parenthesized(TokenStream::new());
+        let mut inner = vec![Ident::new("fn", at).into(), name.clone(), no_arguments.clone()];
         inner.extend(function.output.iter().cloned());
         inner.push(function.body.clone().into());
-        let called = [parenthesized(inner.into_iter().collect()), parenthesized(TokenStream::new())];
+        let allowed =
+            [Ident::new("allow", at).into(), parenthesized(TokenTree::from(Ident::new("unreachable_code", at)).into())];
+        inner.push(punct('#', at));
+        inner.push(Group::new(Delimiter::Bracket, allowed.into_iter().collect()).into());
         let mut report = path(&["std", "process", "Termination", "report"], at);
-        report.push(parenthesized(called.into_iter().collect()));
+        report.push(parenthesized([name, no_arguments].into_iter().collect()));
+        inner.push(Group::new(Delimiter::Brace, report.into_iter().collect()).into());
         let mut exit_code = vec![joint('-', at), punct('>', at)];
         exit_code.extend(path(&["std", "process", "ExitCode"], at));
         closure.extend(exit_code.iter().cloned());
-        closure.push(Group::new(Delimiter::Brace, report.into_iter().collect()).into());
+        closure.push(Group::new(Delimiter::Brace, inner.into_iter().collect()).into());
         head.truncate(head.len() - function.output.len());
         head.extend(exit_code);
     }
