@@ -243,6 +243,7 @@ impl Function {
 
 fn parse_arguments(arguments: TokenStream, entry: Entry) -> Result<Arguments, Refusal> {
     let mut parsed = Arguments::default();
+    let mut given = Vec::new();
     let tokens: Vec<TokenTree> = arguments.into_iter().collect();
     for argument in tokens.split(|token| matches!(token, TokenTree::Punct(p) if p.as_char() == ',')) {
         let Some(first) = argument.first() else { continue };
@@ -257,6 +258,10 @@ fn parse_arguments(arguments: TokenStream, entry: Entry) -> Result<Arguments, Re
         if equals.as_char() != '=' {
             return Err(wrong(equals.span()));
         }
+        if given.contains(&name.to_string()) {
+            return Err(Refusal::new(name.span(), format!("`{name}` is given twice")));
+        }
+        given.push(name.to_string());
         let text = value.to_string();
         match (name.to_string().as_str(), entry) {
             ("workers", _) => {
