@@ -1,7 +1,8 @@
 //! Signals of the operating system as values in a channel, or as the end of a context: Go's `os/signal`.
 //!
 //! Handlers do next to nothing: they note the signal and wake a thread of ours through a pipe (the `signal-hook` crate), and that thread
-//! tells the subscribers. Worker threads block asynchronous signals, so no goroutine is ever interrupted.
+//! tells the subscribers. Worker threads block asynchronous signals, so no goroutine is ever interrupted. A goroutine that wants to signal its own
+//! process does it as below, by `kill`: what C's `raise` sends goes to the calling thread alone, a worker, and waits there for ever.
 //!
 //! After [`Subscription::stop`] has returned nothing more is delivered to that subscription. A signal that finds no subscriber left does what
 //! it did before the first subscription.
