@@ -6,6 +6,7 @@ use std::{
     env, fs,
     io::{ErrorKind, Read, Write},
     net::Shutdown,
+    os::fd::OwnedFd,
     process,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use std::{
 use common::{at_1_2_4, rt};
 use oxigo::{
     fs::File,
-    io::{copy, pipe},
+    io::{PipeWriter, copy, pipe},
     net::{TcpListener, TcpStream, unix::UnixStream},
     scope,
 };
@@ -86,6 +87,31 @@ fn from_and_to_files() {
         assert!(fs::read(&original).unwrap() == data);
         fs::remove_file(original).unwrap();
         fs::remove_file(copied).unwrap();
+    });
+}
+
+/// The kernel splices to no file that is open for appending, and says so only when it has the first bytes.
+#[test]
+fn what_the_writer_does_not_take_from_the_kernel_is_not_lost() {
+    at_1_2_4(|| {
+        let path = env::temp_dir().join(format!("oxigo-test-copy-{}-c", process::id()));
+        let _ = fs::remove_file(&path);
+        let file = fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        // As standard output is behind a shell's `>>`.
+        let log = PipeWriter::try_from(std::io::PipeWriter::from(OwnedFd::from(file))).unwrap();
+        let data = data();
+        let (reader, writer) = pipe().unwrap();
+        scope(|s| {
+            s.go(|| {
+                // An error when nobody reads it any more.
+                let _ = { writer }.write_all(&data);
+            });
+            let copied = copy(&reader, &log);
+            drop(reader);
+            assert_eq!(copied.unwrap(), data.len() as u64);
+        });
+        assert!(fs::read(&path).unwrap() == data);
+        fs::remove_file(path).unwrap();
     });
 }
 

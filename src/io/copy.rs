@@ -2,9 +2,12 @@
 //!
 //! - Stream to stream: `splice` into a pipe of our own and out again, so the bytes never come to user space.
 //! - File to stream: `sendfile`, on a thread of the blocking pool, since it may wait for the disk.
-//! - Everything else, other systems, and what the kernel or a filter of system calls refuses before the first byte: through a buffer.
+//! - Everything else, other systems, and what the kernel or a filter of system calls refuses: through a buffer.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    ops::ControlFlow,
+};
 
 use super::{PipeReader, PipeWriter};
 use crate::{
@@ -153,18 +156,18 @@ where
 {
     let (from, to) = (from.source(), to.sink());
     #[cfg(target_os = "linux")]
-    {
-        let copied = match (from, to) {
-            (End::Stream(from), End::Stream(to)) => kernel::splice_all(from.descriptor, to.descriptor),
-            (End::File(from), End::Stream(to)) => kernel::send_file(from, to.descriptor),
-            (_, End::File(_)) => Ok(None),
-        };
-        if let Some(total) = copied? {
-            return Ok(total);
-        }
-    }
+    let copied = match (from, to) {
+        (End::Stream(from), End::Stream(to)) => kernel::splice_all(from.descriptor, to)?,
+        (End::File(from), End::Stream(to)) => kernel::send_file(from, to.descriptor)?,
+        (_, End::File(_)) => ControlFlow::Continue(0),
+    };
+    #[cfg(not(target_os = "linux"))]
+    let copied = ControlFlow::Continue(0);
+    let mut total = match copied {
+        ControlFlow::Break(all) => return Ok(all),
+        ControlFlow::Continue(some) => some,
+    };
     let mut buffer = vec![0; BUFFER];
-    let mut total = 0;
     loop {
         match from.read(&mut buffer)? {
             0 => return Ok(total),
@@ -178,7 +181,12 @@ where
 
 #[cfg(target_os = "linux")]
 mod kernel {
-    use std::os::fd::AsFd;
+    use std::{
+        fs::File as StdFile,
+        io::Read,
+        ops::ControlFlow::{self, Break, Continue},
+        os::fd::{AsFd, BorrowedFd},
+    };
 
     use rustix::{
         fs::sendfile,
@@ -186,34 +194,46 @@ mod kernel {
         pipe::{SpliceFlags, splice},
     };
 
-    use super::{Descriptor, File, io};
+    use super::{Descriptor, End, File, Stream, io};
     use crate::{net::system, runtime::blocking::blocking_io};
 
     /// How much one step moves at most.
     const STEP: usize = 1 << 20;
 
-    /// None when the kernel cannot do it for these.
-    pub(super) fn splice_all(from: &Descriptor, to: &Descriptor) -> io::Result<Option<u64>> {
+    /// How many bytes that was; goes on when the kernel cannot do it for these, and the rest is yet to be copied.
+    pub(super) fn splice_all(from: &Descriptor, to: Stream<'_>) -> io::Result<ControlFlow<u64, u64>> {
         // The table of descriptors may be full. A buffer takes no place there.
-        let Ok((out, into)) = system::pipe() else { return Ok(None) };
+        let Ok((out, into)) = system::pipe() else { return Ok(Continue(0)) };
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let mut total = 0;
         loop {
             // The pipe is empty, so `WouldBlock` is about the source.
             let read = from.read_with(None, false, |fd| Ok(splice(fd, None, &into, None, STEP, flags)?));
             let count = match read {
-                Ok(0) => return Ok(Some(total)),
+                Ok(0) => return Ok(Break(total)),
                 Ok(count) => count,
-                Err(error) if total == 0 && is_refusal(&error) => return Ok(None),
+                Err(error) if total == 0 && is_refusal(&error) => return Ok(Continue(0)),
                 Err(error) => return Err(error),
             };
-            to.write_with(None, count, |fd, written| Ok(splice(&out, None, fd, None, count - written, flags)?)).1?;
+            let splice_out = |fd: BorrowedFd<'_>, written| Ok(splice(&out, None, fd, None, count - written, flags)?);
+            let (written, end) = to.descriptor.write_with(None, count, splice_out);
             total += count as u64;
+            match end {
+                Ok(()) => {}
+                Err(error) if is_refusal(&error) => {
+                    // A file that is open for appending, say. What has been read lies in our pipe alone.
+                    let mut rest = vec![0; count - written];
+                    StdFile::from(out).read_exact(&mut rest)?;
+                    End::Stream(to).write_all(&rest)?;
+                    return Ok(Continue(total));
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// None when the kernel cannot do it for these.
-    pub(super) fn send_file(from: &File, to: &Descriptor) -> io::Result<Option<u64>> {
+    /// As [`splice_all`].
+    pub(super) fn send_file(from: &File, to: &Descriptor) -> io::Result<ControlFlow<u64, u64>> {
         let mut total = 0;
         loop {
             let mut at_end = false;
@@ -225,8 +245,8 @@ mod kernel {
             total += sent as u64;
             match end {
                 Ok(()) => {}
-                Err(_) if at_end => return Ok(Some(total)),
-                Err(error) if total == 0 && is_refusal(&error) => return Ok(None),
+                Err(_) if at_end => return Ok(Break(total)),
+                Err(error) if total == 0 && is_refusal(&error) => return Ok(Continue(0)),
                 Err(error) => return Err(error),
             }
         }
