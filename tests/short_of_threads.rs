@@ -5,7 +5,7 @@ mod common;
 use std::{io::ErrorKind, panic::catch_unwind, time::Duration};
 
 use common::{alone, child, closed_world, deadlock_told, is_child, rt, stderr, wait_for_ever};
-use oxigo::{Builder, Runtime, bounded, context::Context, debug, fs, io, process::Command, time, unbuffered};
+use oxigo::{Builder, Runtime, bounded, context::Context, debug, fs, io, net, process::Command, time, unbuffered};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// With too little address space to be had for a thread; then with all of it again.
@@ -105,6 +105,34 @@ fn files_and_processes_tell_that_no_thread_can_be_started() {
             assert!(Command::new("true").status().unwrap().success());
         });
     });
+}
+
+/// The system's error alone says neither what was wanted nor which limit is reached, and its kind is `WouldBlock`.
+#[test]
+fn look_ups_tell_that_no_thread_can_be_started() {
+    alone("look_ups_tell_that_no_thread_can_be_started", || {
+        rt(1, || {
+            let error = starved(|| net::lookup_host("localhost:80")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+            assert!(error.to_string().contains("cannot start a thread for a blocking call"), "{error}");
+            assert!(net::lookup_host("localhost:80").unwrap().count() > 0);
+        });
+    });
+}
+
+/// What was printed is there, and the status: the process was aborted.
+#[test]
+fn exit_ends_the_process_where_no_thread_can_be_started_for_it() {
+    const NAME: &str = "exit_ends_the_process_where_no_thread_can_be_started_for_it";
+    if is_child(NAME) {
+        return rt(1, || {
+            print!("the last line, without an end");
+            starved(|| oxigo::exit(7))
+        });
+    }
+    let output = child(NAME);
+    assert_eq!(output.status.code(), Some(7), "{:?} {}", output.status, stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("the last line, without an end"));
 }
 
 /// What is said to give an error does so, and does not panic.

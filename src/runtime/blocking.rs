@@ -84,11 +84,7 @@ where
     let mut call = Call { f: Some(f), result: None, task, caller };
     // SAFETY: `call` stays in this frame, untouched, until the pool has woken us, which is the last thing it does with it (P3).
     let job = unsafe { Job::new(&raw mut call) };
-    if let Err(error) = submit(job) {
-        let why =
-            format!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
-        return Err(io::Error::new(io::ErrorKind::OutOfMemory, why));
-    }
+    submit(job)?;
     // Not by `call`: the pool has that now.
     caller.park(Reason::Blocking.alone());
     match call.result.take().expect("the pool wakes the caller after the call") {
@@ -206,7 +202,12 @@ static POOL: Pool<Job> = Pool::new();
 
 fn submit(job: Job) -> io::Result<()> {
     static ENOUGH: OnceLock<usize> = OnceLock::new();
-    if POOL.submit(job, *ENOUGH.get_or_init(cores::available), spawn)? {
+    let left_over = POOL.submit(job, *ENOUGH.get_or_init(cores::available), spawn).map_err(|error| {
+        let why =
+            format!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
+        io::Error::new(io::ErrorKind::OutOfMemory, why)
+    })?;
+    if left_over {
         clock::active();
     }
     Ok(())

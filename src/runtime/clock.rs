@@ -12,7 +12,7 @@
 //!   ([`clock_sleep`](super::clock_sleep)).
 
 use std::{
-    io,
+    io, process,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -82,6 +82,15 @@ pub(crate) fn instant(nanos: u64) -> Option<Instant> {
     (nanos < u64::MAX).then(|| begin.checked_add(Duration::from_nanos(nanos)))?
 }
 
+/// The status that the process is to end with.
+static ENDS_WITH: OnceLock<i32> = OnceLock::new();
+
+/// Ends the process, on the clock thread: for a worker that can have no other thread for it.
+pub(crate) fn end_process(status: i32) {
+    let _ = ENDS_WITH.set(status);
+    active();
+}
+
 fn advance() {
     // ORDERING: Relaxed, as in `now`.
     NOW.fetch_max(precisely(), Relaxed);
@@ -104,6 +113,9 @@ fn run() {
     let mut seen = 0;
     loop {
         thread::sleep(TICK);
+        if let Some(status) = ENDS_WITH.get() {
+            process::exit(*status);
+        }
         advance();
         let short = super::blocking::relieve(now());
         let awake = super::lifecycle::supervise(&mut events, &mut runtimes) || short;

@@ -5,7 +5,7 @@ use std::{cell::Cell, mem::ManuallyDrop, panic::Location, process, thread, time:
 use crate::{
     debug,
     runtime::{
-        self, fork,
+        self, clock, fork,
         goroutine::Goroutine,
         lifecycle, present,
         scheduler::{self, Worker},
@@ -160,7 +160,7 @@ pub fn exit(code: i32) -> ! {
     debug::deadlock::keep_silent();
     let leave = thread::Builder::new().name("oxigo-exit".into()).spawn(move || process::exit(code));
     if leave.is_err() {
-        process::abort();
+        clock::end_process(code);
     }
     loop {
         runtime::park::current().park(Reason::Forever.alone());
