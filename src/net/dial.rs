@@ -1,7 +1,8 @@
 //! Dialling: a race between the addresses of one name, in the manner of RFC 8305 ("happy eyeballs").
 //!
 //! - The addresses alternate between the families, beginning with that of the first: a family that is broken as a whole costs one delay.
-//! - Each attempt is a goroutine. The next begins when the last one has failed, or after a delay, and does not stop those before it.
+//! - Each attempt is a goroutine. The next begins when the last one has failed, or after a delay, and does not stop those before it. Where no goroutine
+//!   can be started they are made in place, one after the other.
 //! - A context ends the attempts that are under way, and the race begins no more of them.
 //! - The first connection wins and ends the race: the others' time is up, and what connects all the same is closed. Nothing of the race
 //!   is left when it returns.
@@ -80,7 +81,7 @@ pub(crate) fn race<R: Send>(
     if let [address] = addresses[..] {
         return connect(address, &race);
     }
-    let mut waiting = interleave(addresses);
+    let mut waiting: VecDeque<_> = interleave(addresses).collect();
     scope(|s| {
         let (race, connect, me) = (&race, &connect, current());
         let (results, outcomes) = chan::unbounded();
@@ -90,20 +91,28 @@ pub(crate) fn race<R: Send>(
                 // Those under way end by the context too, and wake us.
                 ctx.check()?;
             }
-            let begun = waiting.next();
-            if let Some(address) = begun {
-                let results = results.clone();
+            let mut limit = None;
+            if let Some(address) = waiting.pop_front() {
+                let outcome = results.clone();
                 // The connection's descriptor is to be watched by the worker of who will use it.
-                let attempt = s.spawn(Builder::new().near(&me), move || drop(results.send(connect(address, race))));
+                let attempt = s.spawn(Builder::new().near(&me), move || drop(outcome.send(connect(address, race))));
                 match attempt {
-                    Ok(_) => running += 1,
-                    Err(error) => last = error,
+                    Ok(_) => {
+                        running += 1;
+                        limit = Some(delay);
+                    }
+                    // There is no stack for it, or nothing new starts on this runtime: one after the other then.
+                    Err(_) if running == 0 => {
+                        running = 1;
+                        drop(results.send(connect(address, race)));
+                    }
+                    Err(_) => waiting.push_front(address),
                 }
             } else if running == 0 {
                 return Err(last);
             }
-            let outcome = match begun {
-                Some(_) => outcomes.recv_timeout(delay).ok(),
+            let outcome = match limit {
+                Some(limit) => outcomes.recv_timeout(limit).ok(),
                 None => outcomes.recv().ok(),
             };
             match outcome {

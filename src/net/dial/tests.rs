@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::*;
 use crate::{
-    run,
+    Runtime, run,
     time::{self, Instant},
+    unbuffered,
 };
 
 const V4: [&str; 2] = ["192.0.2.1:1", "192.0.2.2:1"];
@@ -49,6 +50,30 @@ fn nt_22_a_slow_address_is_overtaken() {
         assert_eq!(winner.unwrap(), addresses(&V4)[0]);
         assert_eq!(stopped.into_inner(), 1, "the race waits for who is under way, and begins no more");
     });
+}
+
+/// Where nothing new starts all addresses are tried all the same, one after the other.
+#[test]
+fn addresses_are_tried_in_place_on_a_runtime_that_has_been_given_up() {
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let (dropped, is_dropped) = unbuffered::<()>();
+    let (begun, has_begun) = unbuffered();
+    let dials = runtime.go(move || {
+        begun.send(()).unwrap();
+        is_dropped.recv().unwrap_err();
+        let tried = AtomicUsize::new(0);
+        let dialled = race(addresses(&[V4[0], V6[0], V4[1]]), Duration::from_secs(3600), None, |address, _| {
+            tried.fetch_add(1, SeqCst);
+            if address == addresses(&V4)[1] { Ok(address) } else { Err(refused()) }
+        });
+        (dialled, tried.into_inner())
+    });
+    has_begun.recv().unwrap();
+    drop(runtime);
+    drop(dropped);
+    let (dialled, tried) =
+        dials.join_timeout(Duration::from_secs(60)).expect("nobody waits for what never began").unwrap();
+    assert_eq!((dialled.unwrap(), tried), (addresses(&V4)[1], 3));
 }
 
 #[test]
