@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -482,6 +483,30 @@ fn cx_15_the_nearest_value_of_a_type_wins() {
     assert_eq!(*a.value::<User>().unwrap(), User("a"));
     assert_eq!((*c.value::<u8>().unwrap(), *c.value::<Option<u8>>().unwrap()), (1, None));
     assert!(c.value::<String>().is_none());
+}
+
+/// As the elements of a `Vec` are, and in a loop there too.
+#[test]
+fn values_behind_one_whose_drop_panics_are_dropped() {
+    struct Value(Arc<AtomicUsize>, bool);
+    impl Drop for Value {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+            assert!(!self.1, "on purpose");
+        }
+    }
+    rt(1, || {
+        for panics in [0, 50_000, 99_999] {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let mut ctx = Context::background();
+            for n in 0..100_000 {
+                ctx = ctx.with_value(Value(dropped.clone(), n == panics));
+            }
+            ctx = merge(&ctx, &Context::background().with_value(Value(dropped.clone(), false))).0;
+            catch_unwind(AssertUnwindSafe(|| drop(ctx))).unwrap_err();
+            assert_eq!(dropped.load(SeqCst), 100_001);
+        }
+    });
 }
 
 #[test]

@@ -66,18 +66,18 @@ impl Values {
     }
 }
 
-/// Lists that are long, or merged many times, are dropped in a loop: a goroutine's stack is small.
+/// Lists that are long, or merged many times, are dropped in a loop: a goroutine's stack is small. What comes after a value whose `Drop` panics is
+/// in `lists` by then, and so is dropped too.
 impl Drop for Values {
     fn drop(&mut self) {
-        let mut next = self.0.take();
-        let mut lists = vec![];
-        while let Some(link) = next.or_else(|| lists.pop()) {
-            next = Arc::into_inner(link).and_then(|mut link| {
+        let mut lists = Vec::from_iter(self.0.take());
+        while let Some(link) = lists.pop() {
+            if let Some(mut link) = Arc::into_inner(link) {
                 if let Content::List(inner) = &mut link.content {
                     lists.extend(inner.0.take());
                 }
-                link.next.0.take()
-            });
+                lists.extend(link.next.0.take());
+            }
         }
     }
 }
