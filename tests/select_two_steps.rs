@@ -20,7 +20,9 @@ use oxigo::{
     chan::{
         RecvError, RecvTimeoutError, Select, SelectedOperation, SendError, SendTimeoutError, TryRecvError, after, never,
     },
-    go, select, unbounded, unbuffered, yield_now,
+    go, select,
+    time::Timer,
+    unbounded, unbuffered, yield_now,
 };
 
 const LONG: Duration = Duration::from_secs(60);
@@ -609,6 +611,46 @@ fn cu_02_who_waits_meanwhile_gets_the_value() {
         drop_unused(operation);
         assert_eq!(receiver.join().unwrap(), Ok(1));
         assert_eq!(sender.join().unwrap(), Ok(()));
+    });
+}
+
+/// It is one that nobody else can have: whoever waited for it waited for ever.
+#[test]
+fn the_value_of_a_timer_is_given_back_unless_that_has_been_set_meanwhile() {
+    everywhere(|| {
+        let drops = |operation| catch_unwind(AssertUnwindSafe(|| drop(operation))).unwrap_err();
+        let timer = Timer::new(Duration::ZERO);
+        let begin = Instant::now();
+        drops(choose_receive(timer.receiver()));
+        assert_eq!(timer.receiver().len(), 1);
+        assert!(timer.receiver().recv_timeout(LONG).unwrap() <= begin);
+        assert!(!timer.stop());
+
+        // Given back, it is unread; and who waits gets it.
+        timer.reset(Duration::ZERO);
+        drops(choose_receive(timer.receiver()));
+        assert!(timer.stop());
+        timer.reset(Duration::ZERO);
+        let chosen = choose_receive(timer.receiver());
+        let waits = timer.receiver().clone();
+        let waits = go(move || waits.recv_timeout(LONG));
+        // On one worker it waits by now; elsewhere it may come later.
+        quiesce();
+        drops(chosen);
+        waits.join().unwrap().unwrap();
+
+        // After `stop` and `reset` nothing stale can be received.
+        timer.reset(Duration::ZERO);
+        let chosen = choose_receive(timer.receiver());
+        assert!(!timer.stop());
+        drops(chosen);
+        assert!(timer.receiver().try_recv().is_err());
+        timer.reset(Duration::ZERO);
+        let chosen = choose_receive(timer.receiver());
+        assert!(!timer.reset(LONG));
+        drops(chosen);
+        assert!(timer.receiver().try_recv().is_err());
+        assert!(timer.stop());
     });
 }
 

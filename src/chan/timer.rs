@@ -5,6 +5,8 @@
 //!
 //! - A1: `next` is when the next value is due; none when there will be none. Taking a due value and setting the next deadline is one step
 //!   under the lock, so one value goes to one receiver.
+//!   The first step of a select takes it as well. Who gives the value of a timer without a period up then puts its deadline back, unless it has been
+//!   set anew or stopped meanwhile, which `set_at` tells. Of a ticker it is a tick more that a slow receiver has lost.
 //! - A2: `waiters` holds those who wait, so that a change of the deadline can have them look again. Who has timed out meanwhile looks
 //!   again anyway, and finds the new deadline.
 
@@ -16,7 +18,7 @@ use crate::{
         park::{self, Parked},
         present,
         wait::Reason,
-        waitq::{Node, Outcome, WaitQueue},
+        waitq::{Node, Outcome, TakenAt, WaitQueue},
     },
     util::BiasedLock,
 };
@@ -32,6 +34,9 @@ pub(crate) struct State {
     period: Option<Duration>,
     /// Set and neither stopped nor read: also where `next` is beyond what the clock can count to.
     armed: bool,
+    /// When it was last set or stopped, and what was last taken since.
+    set_at: TakenAt,
+    taken: Option<Instant>,
     waiters: WaitQueue,
 }
 
@@ -41,6 +46,7 @@ impl State {
         let due = self.next.filter(|next| *next <= now)?;
         self.next = self.period.and_then(|period| next_tick(due, period, now));
         self.armed = self.period.is_some();
+        self.taken = Some(due);
         Some(due)
     }
 
@@ -50,6 +56,10 @@ impl State {
 
     pub(crate) fn next(&self) -> Option<Instant> {
         self.next
+    }
+
+    pub(crate) fn set_at(&self) -> TakenAt {
+        self.set_at
     }
 
     pub(crate) fn waiters(&self) -> &WaitQueue {
@@ -74,7 +84,14 @@ impl TimerChannel<Instant> {
     /// A timer that fires at `next`, if ever, and then every `period`, if there is one.
     pub(crate) fn new(next: Option<Instant>, period: Option<Duration>) -> Self {
         Self {
-            state: BiasedLock::biased(State { next, period, armed: true, waiters: WaitQueue::new() }),
+            state: BiasedLock::biased(State {
+                next,
+                period,
+                armed: true,
+                set_at: TakenAt::NEVER,
+                taken: None,
+                waiters: WaitQueue::new(),
+            }),
             make: |instant| instant,
         }
     }
@@ -106,10 +123,24 @@ impl<T> TimerChannel<T> {
         let was_armed = std::mem::replace(&mut state.armed, armed);
         state.next = next;
         state.period = period;
+        state.set_at = state.set_at.next();
         let waiting = state.waiters.claim_all(Outcome::Again);
         drop(state);
         waiting.wake();
         was_armed
+    }
+
+    /// Puts back the value that was taken when the timer had been `set_at` that time (A1).
+    pub(crate) fn give_back(&self, set_at: TakenAt) {
+        let mut state = self.state.lock();
+        if state.set_at != set_at || state.period.is_some() {
+            return;
+        }
+        state.next = state.taken;
+        state.armed = true;
+        let waiting = state.waiters.claim_all(Outcome::Again);
+        drop(state);
+        waiting.wake();
     }
 
     /// When the next value is due.

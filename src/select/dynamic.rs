@@ -393,7 +393,7 @@ impl fmt::Debug for Select<'_> {
 ///
 /// # Dropping
 ///
-/// Dropping it without completing it panics. No value is lost, and the order of values is kept:
+/// Dropping it without completing it panics. No value is lost but the tick of a ticker, and the order of values is kept:
 ///
 /// - The place of a send becomes free, and the values behind it move up.
 /// - A partner that waited goes back to its place in the queue. One with a time limit, or that selects, looks again instead, and others may get

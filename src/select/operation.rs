@@ -304,9 +304,12 @@ unsafe impl<T> Operation for Receiver<T> {
     unsafe fn choose(&self, place: *mut ()) -> Attempt {
         let FlavorRef::Channel(channel) = self.flavor() else {
             // SAFETY: by the caller.
-            return match unsafe { self.attempt(place) } {
-                Attempt::Done(partner) => Attempt::Taken(partner, TakenAt::NEVER),
-                other => other,
+            return match (unsafe { self.attempt(place) }, self.flavor()) {
+                (Attempt::Done(partner), FlavorRef::Timer(timer)) => {
+                    // SAFETY: locked by the caller.
+                    Attempt::Taken(partner, unsafe { timer.state().with_raw(|state| state.set_at()) })
+                }
+                (other, _) => other,
             };
         };
         let take = |state: &mut State<T>| {
@@ -400,7 +403,8 @@ unsafe impl<T> Operation for Receiver<T> {
         let value = unsafe { take_from_room::<T>(room) };
         match self.flavor() {
             FlavorRef::Channel(channel) => channel.give_back(value, taken_at),
-            _ => drop(value),
+            FlavorRef::Timer(timer) => timer.give_back(taken_at),
+            FlavorRef::Never => {}
         }
     }
 
