@@ -46,9 +46,7 @@ mod word;
 mod writer;
 
 pub(super) use self::word::Read;
-use self::word::{
-    LENIENT, READERS_WAIT, UPGRADABLE, UPGRADABLES_WAIT, UPGRADING, WOKEN, WRITER, WRITERS_WAIT, readers,
-};
+use self::word::{CALLED, READERS_WAIT, UPGRADABLE, UPGRADABLES_WAIT, UPGRADING, WRITER, WRITERS_WAIT, readers};
 use crate::{
     facade::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     runtime::{park, until::Until, waitq::WaitQueue},
@@ -134,7 +132,7 @@ impl std::fmt::Debug for RawRwLock {
             .field("writer", &(word & WRITER != 0))
             .field("waiting_readers", &(word & READERS_WAIT != 0))
             .field("waiting_upgradables", &(word & UPGRADABLES_WAIT != 0))
-            .field("waiting_writers", &(word & (WRITERS_WAIT | WOKEN | LENIENT | UPGRADING) != 0))
+            .field("waiting_writers", &(word & (WRITERS_WAIT | CALLED | UPGRADING) != 0))
             .finish()
     }
 }

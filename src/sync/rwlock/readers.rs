@@ -3,8 +3,7 @@
 use super::{
     Gate, RawRwLock, spin,
     word::{
-        Heir, LENIENT, READER, READERS_WAIT, Read, UPGRADABLE, UPGRADABLES_WAIT, WOKEN, WRITER, WRITERS_WAIT, heir,
-        upgraded,
+        CALLED, Heir, READER, READERS_WAIT, Read, UPGRADABLE, UPGRADABLES_WAIT, WRITER, WRITERS_WAIT, heir, upgraded,
     },
     writer::Next,
 };
@@ -145,7 +144,7 @@ impl RawRwLock {
                 }
                 continue;
             }
-            if word & (UPGRADABLES_WAIT | WRITERS_WAIT | WOKEN | LENIENT) == UPGRADABLES_WAIT {
+            if word & (UPGRADABLES_WAIT | WRITERS_WAIT | CALLED) == UPGRADABLES_WAIT {
                 // SAFETY: passed on.
                 if unsafe { self.hand_upgradable_on() } {
                     return;
@@ -195,7 +194,7 @@ impl RawRwLock {
         match self.upgrader.claim_first() {
             // SAFETY: passed on.
             Some(first) => unsafe {
-                self.hand_to(gate, upgraded((word & (WOKEN | LENIENT)) | self.waits_still(word)), first);
+                self.hand_to(gate, upgraded((word & CALLED) | self.waits_still(word)), first);
             },
             None => {
                 // ORDERING: Release. What we read is read before the next writer writes.

@@ -30,6 +30,13 @@ pub(super) const LENIENT: usize = 512;
 /// One reader.
 pub(super) const READER: usize = 1024;
 
+/// A writer that was called has not come by yet.
+pub(super) const CALLED: usize = WOKEN | LENIENT;
+/// No writer is called while one of these is set: the first in the queue starves, and is to be handed the lock; or another has been called.
+pub(super) const NO_CALL: usize = STARVING | CALLED;
+/// The queues that may hold nodes.
+pub(super) const QUEUES: usize = READERS_WAIT | WRITERS_WAIT | UPGRADABLES_WAIT;
+
 /// How many readers there are, the upgradable one not counted.
 #[inline]
 pub(super) fn readers(word: usize) -> usize {
@@ -53,7 +60,7 @@ impl Read {
         let excluded = match self {
             Self::Plain => WRITER | WRITERS_WAIT | WOKEN | UPGRADING,
             Self::Recursive => WRITER,
-            Self::Upgradable => WRITER | WRITERS_WAIT | WOKEN | LENIENT | UPGRADABLE,
+            Self::Upgradable => WRITER | WRITERS_WAIT | CALLED | UPGRADABLE,
         };
         word & excluded == 0
     }
@@ -115,7 +122,7 @@ pub(super) fn heir(rest: usize, is_overdue: impl FnOnce() -> bool) -> Option<Hei
         Some(Heir::Upgrader)
     } else {
         // A writer on its way comes by.
-        (rest & UPGRADABLE == 0 && (rest & (WOKEN | LENIENT) == 0 || is_overdue())).then_some(Heir::Writer)
+        (rest & UPGRADABLE == 0 && (rest & CALLED == 0 || is_overdue())).then_some(Heir::Writer)
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::{
     Gate, RawRwLock, spin,
     word::{
-        LENIENT, READER, READERS_WAIT, Read, STARVING, UPGRADABLE, UPGRADABLES_WAIT, UPGRADED, WOKEN, WRITER,
-        WRITERS_WAIT, can_write, is_on_its_way,
+        CALLED, LENIENT, NO_CALL, QUEUES, READER, READERS_WAIT, Read, STARVING, UPGRADABLE, UPGRADABLES_WAIT, UPGRADED,
+        WOKEN, WRITER, WRITERS_WAIT, can_write, is_on_its_way,
     },
 };
 use crate::{
@@ -72,7 +72,7 @@ impl RawRwLock {
                 return true;
             }
             // One of them is ours. The other's owner comes by as well, without it.
-            mine = WOKEN | LENIENT;
+            mine = CALLED;
             if spin(until, || self.try_overtake(mine)) {
                 return true;
             }
@@ -157,9 +157,10 @@ impl RawRwLock {
         loop {
             // ORDERING: Relaxed. The compare-exchange, or the gate, decides.
             let word = self.word.load(Relaxed);
+            // R8: to a writer that was called behind readers the lock is left only while no others wait.
             let called = is_on_its_way(word) || word & (LENIENT | READERS_WAIT) == LENIENT;
-            let on_its_way = manner == Manner::Free && called && !self.is_overdue();
-            if !on_its_way && word & (READERS_WAIT | UPGRADABLES_WAIT | WRITERS_WAIT) != 0 {
+            let leaves_it_to_the_called = manner == Manner::Free && called && !self.is_overdue();
+            if !leaves_it_to_the_called && word & QUEUES != 0 {
                 let gate = self.gate.lock();
                 // SAFETY: passed on.
                 return unsafe { self.pass_on(gate, Next::Readers(manner)) };
@@ -181,63 +182,74 @@ impl RawRwLock {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate: nobody else writes (R1).
         let word = self.word.load(Relaxed);
-        // Whoever is on its way keeps its bit.
-        let keep = word & (WOKEN | LENIENT);
+        // The bit of a writer that has been called stays until that one comes by.
+        let called = word & CALLED;
         // A writer, since the last reader has left.
         if next == Next::Writer
             && let Some(first) = self.waiting_writers.claim_first()
         {
-            if word & (STARVING | WOKEN | LENIENT) == 0 {
+            if word & NO_CALL == 0 {
                 return self.call(gate, first);
             }
-            // One that starves has its turn now: without `STARVING`.
+            // One starves, and has its turn now (so without `STARVING`); or the one that has been called is overdue (`heir`).
             // SAFETY: passed on.
-            return unsafe { self.hand_to(gate, keep | self.waits(), first) };
+            return unsafe { self.hand_to(gate, called | self.waits(), first) };
         }
         // Else all readers that wait.
         // SAFETY: the lock is ours by the caller, and is given up for `held` below.
-        let (mut admitted, mut held) = unsafe { self.claim_readers() };
+        let (admitted, held) = unsafe { self.claim_readers() };
         if held > 0 {
-            // R8: a writer is called behind them, unless one starves or is on its way.
-            let strict = word & (STARVING | WOKEN | LENIENT) != 0;
-            let called = if strict { None } else { self.waiting_writers.claim_first() };
-            let keep = if called.is_some() { LENIENT } else { keep };
-            let called = called.map(|first| {
-                // ORDERING: Relaxed. A hint, see `is_overdue`.
-                self.called_at.store(park::tick(), Relaxed);
-                first.complete(Outcome::Again)
-            });
-            // Those whom an upgradable one was to let go before may have run out of time.
-            let nobody = keep == 0 && self.waiting_writers.is_empty() && held & UPGRADABLE == 0;
-            if nobody && self.waiting_upgradables.claim_some(Outcome::Done, 1, &mut admitted) {
-                held |= UPGRADABLE;
-            }
-            // ORDERING: Release. Publishes what was written, for readers that come in by themselves; the others are ordered by their wake.
-            self.word.store(keep | self.waits_still(word) | held, Release);
-            drop(gate);
-            // R4: until they are woken, they keep the lock alive.
-            admitted.wake();
-            // Behind the readers.
-            return called.into_iter().for_each(|called| called.wake(Wake::Queue));
+            // SAFETY: passed on.
+            return unsafe { self.let_readers_in(gate, word, admitted, held) };
         }
-        // Else a writer.
-        let fair = next == Next::Readers(Manner::Fair) || word & STARVING != 0 || (keep != 0 && self.is_overdue());
-        // Somebody is on its way already: it has the first turn.
-        let call = fair || keep == 0;
-        if call && let Some(first) = self.waiting_writers.claim_first() {
-            if fair {
+        // Else a writer: it is handed the lock, or called, or the one that has been called has the first turn.
+        let must_hand_over =
+            next == Next::Readers(Manner::Fair) || word & STARVING != 0 || (called != 0 && self.is_overdue());
+        if (must_hand_over || called == 0)
+            && let Some(first) = self.waiting_writers.claim_first()
+        {
+            if must_hand_over {
                 // Who has been handed the lock in a queue of the starving hands it on as well.
                 // SAFETY: passed on.
-                return unsafe { self.hand_to(gate, keep | self.waits_still(word), first) };
+                return unsafe { self.hand_to(gate, called | self.waits_still(word), first) };
             }
             return self.call(gate, first);
         }
         // Nobody. R4: the gate first, then the word.
         // ORDERING: Relaxed. Still ours.
-        self.word.store(keep | self.waits() | WRITER, Relaxed);
+        self.word.store(called | self.waits() | WRITER, Relaxed);
         drop(gate);
         // SAFETY: passed on: the lock is still ours.
         unsafe { self.release_exclusive_slow(Manner::Free) };
+    }
+
+    /// Gives the write lock that the caller holds, together with the gate, up for `held`, the locks of the readers in `admitted`. Behind them a writer
+    /// is called, unless one starves or has been called (R8). `word` is that of the lock.
+    ///
+    /// # Safety
+    ///
+    /// As [`release_exclusive`](Self::release_exclusive).
+    unsafe fn let_readers_in(&self, gate: Gate<'_>, word: usize, mut admitted: Claimed, mut held: usize) {
+        let claimed = if word & NO_CALL == 0 { self.waiting_writers.claim_first() } else { None };
+        let called = if claimed.is_some() { LENIENT } else { word & CALLED };
+        let writer = claimed.map(|first| {
+            // ORDERING: Relaxed. A hint, see `is_overdue`.
+            self.called_at.store(park::tick(), Relaxed);
+            first.complete(Outcome::Again)
+        });
+        // `claim_readers` may have let an upgradable one wait for writers that have run out of time since.
+        let no_writer = called == 0 && self.waiting_writers.is_empty();
+        if no_writer && held & UPGRADABLE == 0 && self.waiting_upgradables.claim_some(Outcome::Done, 1, &mut admitted) {
+            held |= UPGRADABLE;
+        }
+        // ORDERING: Release. Publishes what was written, for readers that come in by themselves; the others are ordered by their wake.
+        self.word.store(called | self.waits_still(word) | held, Release);
+        drop(gate);
+        // R4: until they are woken, they keep the lock alive.
+        admitted.wake();
+        if let Some(writer) = writer {
+            writer.wake(Wake::Queue);
+        }
     }
 
     /// Lets go of the write lock that the caller holds, and calls the claimed `first` to take it; others may be quicker. Nobody else is on its way.
@@ -347,9 +359,8 @@ impl RawRwLock {
         let _p4 = park::no_switch();
         // ORDERING: Relaxed. We are the writer and have the gate (R1).
         let word = self.word.load(Relaxed);
-        let keep = word & (WOKEN | LENIENT);
         // ORDERING: Release. Publishes what was written to readers that come in.
-        self.word.store(keep | self.waits_still(word) | held, Release);
+        self.word.store((word & CALLED) | self.waits_still(word) | held, Release);
         drop(gate);
         admitted.wake();
     }
