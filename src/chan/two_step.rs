@@ -308,9 +308,17 @@ impl<T> Channel<T> {
                 Self::unlock_and_wake_all(state, served);
             }
             Grant::Receiver(receiver) => {
-                let waited = receiver.outcome() == Outcome::Waiting;
-                if waited && receiver.is_plain() && !state.can_receive() && !receiver.place().is_null() {
-                    // SAFETY: granted by this channel, and it was waiting, so it is one of those that `grant` takes out of this queue; plain.
+                // C7. One that waits for us alone (C5) says `Again` from the beginning.
+                let was_in_queue = receiver.outcome() == Outcome::Waiting;
+                let goes_on_waiting = was_in_queue
+                    // For this channel alone, and without a limit.
+                    && receiver.is_plain()
+                    // Else it would miss what came while it was claimed.
+                    && !state.can_receive()
+                    // It has room for a value.
+                    && !receiver.place().is_null();
+                if goes_on_waiting {
+                    // SAFETY: granted by this channel, and it was in the queue, so it is one of those that `grant` takes out of this queue; plain.
                     unsafe { receiver.put_back(&state.receivers) };
                     // Who watches is told that somebody waits again.
                     return Self::unlock_and_wake(state, None);
