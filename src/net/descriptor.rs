@@ -181,6 +181,14 @@ pub(crate) struct Descriptor {
     pub(crate) writers: Turn,
 }
 
+/// How an operation begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Try,
+    /// With the wait, where nothing can be ready (D6 of `readiness`); else as `Try`.
+    Skip,
+}
+
 impl Descriptor {
     /// Takes a descriptor that is non-blocking already.
     pub(crate) fn new(fd: OwnedFd) -> Self {
@@ -279,7 +287,7 @@ impl Descriptor {
         limit: Limit<'_>,
         operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.perform_or_skip(direction, reason, limit, false, operation, |_| false)
+        self.perform_or_skip(direction, reason, limit, First::Try, operation, |_| false)
     }
 
     /// Reads from a stream: `read` is to bring up to `size` bytes, and takes them out.
@@ -291,30 +299,32 @@ impl Descriptor {
         read: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let is_short = |&count: &usize| self.is_tcp && count != 0 && count < size;
-        self.perform_or_skip(Direction::Read, Reason::Read, limit, self.is_tcp, read, is_short)
+        let first = if self.is_tcp { First::Skip } else { First::Try };
+        self.perform_or_skip(Direction::Read, Reason::Read, limit, first, read, is_short)
     }
 
-    /// `skip`: nothing is tried first where nothing can be ready (D6 of `readiness`). `empties`: whether a result says that nothing more is there.
+    /// Tries, and waits for events, by R1 to R4 of `readiness`. `empties`: whether a result says that nothing more is there.
     #[inline]
     fn perform_or_skip<R>(
         &self,
         direction: Direction,
         reason: Reason,
         limit: Limit<'_>,
-        mut skip: bool,
+        mut first: First,
         mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
         empties: impl Fn(&R) -> bool,
     ) -> io::Result<R> {
         loop {
             let watched = self.registration.get().map(|registration| (registration, registration.side(direction)));
-            // Before the limits are read: a change of theirs is an event too, and D1 holds for what is looked at after R1.
+            // R1. Before the limits are read: a change of theirs is an event too, and D1 holds for what is looked at after R1.
             let tick = watched.map(|(_, side)| side.tick());
             let deadline = limit.check()?;
-            let skips = skip
+            let skips = first == First::Skip
                 && watched.is_some_and(|(registration, side)| !side.is_ready() && registration.is_watched_here())
                 && deadline.is_none()
                 && limit.interrupt().is_none()
                 && !fork::forked();
+            // R2.
             if !skips {
                 match operation(self.as_fd()) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -323,6 +333,7 @@ impl Descriptor {
                         if let (Some((_, side)), Some(tick), Ok(result)) = (watched, tick, &result)
                             && empties(result)
                         {
+                            // R3, for the next operation (D6).
                             side.emptied(tick);
                         }
                         park::spend_call();
@@ -330,7 +341,7 @@ impl Descriptor {
                     }
                 }
             }
-            skip = false;
+            first = First::Try;
             fork::check();
             if park::holds_worker() {
                 poll_for(self.as_fd(), direction, deadline)?;
@@ -344,23 +355,33 @@ impl Descriptor {
             if !registration.is_watched() {
                 self.adopt(registration).inspect_err(|_| park::spend_call())?;
             }
+            // R3.
             side.clear(tick);
+            // R4.
             if !side.wait(tick, Until::new(deadline, limit.interrupt()), reason)
                 && let Err(over) = limit.check()
             {
-                if over.kind() != io::ErrorKind::TimedOut {
-                    return Err(over);
-                }
-                // What is there does not time out. Its event may be with the clock thread, which polls for workers that are held (E1 of `poller`).
-                return match operation(self.as_fd()) {
-                    Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                        Err(over)
-                    }
-                    result => {
-                        park::spend_call();
-                        self.told(result)
-                    }
-                };
+                return self.try_once_more(over, operation);
+            }
+        }
+    }
+
+    /// How an operation ends whose wait ended with `over`. When it has timed out it is tried once more, since what is there does not time out: its event
+    /// may be with the clock thread, which polls for workers that are held (E1 of `poller`).
+    #[cold]
+    fn try_once_more<R>(
+        &self,
+        over: io::Error,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        if over.kind() != io::ErrorKind::TimedOut {
+            return Err(over);
+        }
+        match operation(self.as_fd()) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Err(over),
+            result => {
+                park::spend_call();
+                self.told(result)
             }
         }
     }
