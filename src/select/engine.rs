@@ -22,7 +22,7 @@ use crate::{
     runtime::{
         park::{self, Parked, Wake},
         present,
-        unit::Unit,
+        unit::{Ticket, Unit},
         wait::Reason,
         waitq::{ClaimedNode, Node, Outcome, TakenAt},
     },
@@ -370,10 +370,37 @@ impl Select<'_> {
         if self.purpose == Purpose::Choose { State::Taken(taken_at) } else { State::Done }
     }
 
-    /// Joins all queues, leaves the locks, waits, and withdraws. None: nothing was completed, look again.
+    /// Under all locks, which it leaves: waits on all arms. None: nothing was completed, look again.
     fn wait(&self, arms: &mut [Arm<'_>], deadline: Option<Instant>, how: Enqueue) -> Option<usize> {
         let unit = self.unit(arms);
         let ticket = unit.arm();
+        // SAFETY: the nodes stay in the arms, which are lent to this frame, until they are withdrawn below.
+        let limit = unsafe { self.join_queues(arms, unit, ticket, deadline, how) };
+        // Who watches is told that somebody waits now.
+        if self.purpose != Purpose::Tell {
+            self.unlock_telling(arms);
+        } else {
+            self.unlock(arms);
+        }
+        let parked = Self::park(arms, unit, ticket, limit);
+        // SAFETY: joined above, and the wait is over.
+        unsafe { self.withdraw(arms, parked, how) }
+    }
+
+    /// Under all locks: joins all queues with one ticket (X4). When the wait ends at the latest: at `deadline`, or when the clock completes an arm.
+    ///
+    /// # Safety
+    ///
+    /// The arms stay where they are until [`withdraw`](Self::withdraw) has taken their nodes out.
+    #[inline]
+    unsafe fn join_queues(
+        &self,
+        arms: &mut [Arm<'_>],
+        unit: &'static Unit,
+        ticket: Ticket,
+        deadline: Option<Instant>,
+        how: Enqueue,
+    ) -> Option<Instant> {
         let mut limit = deadline;
         let shuffled = if self.duplicates && !self.biased { Some(self.shuffled()) } else { None };
         for i in 0..arms.len() {
@@ -388,27 +415,37 @@ impl Select<'_> {
                 limit = Some(limit.map_or(due, |limit| limit.min(due)));
             }
             if self.purpose == Purpose::Choose {
+                // Before the wait: its place among values that are given back (C8 of `chan::two_step`) counts from now, when the channel is locked. Who
+                // completes it does not say when that was. `withdraw` looks at this only in an arm that receives and has its value.
                 // SAFETY: locked.
                 arm.state = State::Taken(unsafe { arm.operation.taken_at() });
             }
-            // SAFETY: locked; the node stays where it is until it is withdrawn below.
+            // SAFETY: locked; the node stays where it is until it is withdrawn, by the caller.
             unsafe { arm.operation.enqueue(node, how) };
         }
-        // Who watches is told that somebody waits now.
-        if self.purpose != Purpose::Tell {
-            self.unlock_telling(arms);
-        } else {
-            self.unlock(arms);
-        }
+        limit
+    }
+
+    /// Waits until a partner or the clock completes the ticket.
+    #[inline]
+    fn park(arms: &[Arm<'_>], unit: &'static Unit, ticket: Ticket, limit: Option<Instant>) -> Parked {
         let reason = if arms.iter().all(|arm| arm.lock.is_none()) { Reason::Forever } else { Reason::Select };
+        // In this frame, for `counterparts`.
         let list: &[Arm<'_>] = arms;
         let wait = if reason == Reason::Select { reason.on(&list) } else { reason.alone() };
-        let parked = unit.park_until(ticket, limit, wait);
+        unit.park_until(ticket, limit, wait)
+    }
 
-        // X5.
+    /// X5: takes all nodes out, and finds the arm that was completed.
+    ///
+    /// # Safety
+    ///
+    /// [`join_queues`](Self::join_queues) has written the nodes, and the wait has ended, by `parked`.
+    #[inline]
+    unsafe fn withdraw(&self, arms: &mut [Arm<'_>], parked: Parked, how: Enqueue) -> Option<usize> {
         let mut chosen = None;
         for (index, arm) in arms.iter_mut().enumerate() {
-            // SAFETY: written above.
+            // SAFETY: written, by the caller.
             let node = unsafe { arm.node.assume_init_ref() };
             // Only who wins the ticket writes an outcome, and has taken that node out (Q2, Q3); the others are taken out here.
             if let Some(lock) = arm.lock
