@@ -14,10 +14,11 @@
 //! - K4: a core's lists of cores are emptied only after all below it are marked and closed, and neither a node that is dropped meanwhile nor one
 //!   that is being made takes out what is not closed. So a second canceller, who finds the mark but not yet the end of the work, walks the same
 //!   lists and does the same work, and returns no earlier than what it promises.
-//! - K5: one lock is held at a time, and for list operations only; but orphans move under their old parent's lock and the new one's, child
-//!   before parent, so that a walk misses none. Wakes, closures, and drops of what others own happen outside (P6). The walk is a loop
-//!   over a list of its own: trees may be deep, and a goroutine's stack is small. It enters a core with two parents once, since the ways
-//!   through cores that have been merged again and again are too many to go.
+//! - K5: one lock is held at a time, and for list operations only. The one exception: who leaves orphans to a parent holds the lock of the child
+//!   that has them and then takes the parent's, so that a walk, which goes downwards, misses none. Wakes, closures, and drops of what others own
+//!   happen outside of locks (P6).
+//!   The walk is a loop over a list of its own: trees may be deep, and a goroutine's stack is small. It enters a core with two parents once: where
+//!   such cores stand below each other, the ways through them are too many to go them all.
 //! - K6: an orphan is dropped when it has nothing to do any more, since it has ended or nobody listens. Nobody tells of that, so a list of orphans
 //!   is looked through whenever it has doubled.
 //!
@@ -115,7 +116,51 @@ struct Walked {
     alarms: Vec<alarm::Action>,
 }
 
+impl Dependant {
+    /// Wakes those who wait, and starts the functions. A child is told by the walk.
+    fn tell_all(all: Vec<Self>) {
+        for dependant in &all {
+            if let Self::Wait(unit, ticket) = dependant
+                && unit.try_claim(*ticket)
+            {
+                unit.wake(Wake::Queue);
+            }
+        }
+        for dependant in all {
+            if let Self::Func(home, f) = dependant {
+                home.go(f);
+            }
+        }
+    }
+}
+
 impl Walked {
+    /// Closes what was marked (K2).
+    fn close_all(&self) {
+        for (core, _) in &self.cores {
+            let _ = core.close.close();
+        }
+    }
+
+    /// Takes the cores out of each other's lists (K4), and of those of other parents too. To be called when all are closed.
+    fn empty_lists(&mut self) {
+        for (core, _) in &self.cores {
+            let mut state = core.state.lock();
+            let emptied = (mem::take(&mut state.dependants), mem::take(&mut state.orphans));
+            let (alarm, merged) = (state.alarm.take(), state.merged.take());
+            drop(state);
+            // Each of them was found.
+            drop(emptied);
+            self.alarms.extend(alarm.and_then(|alarm| alarm.take()));
+            for (parent, key) in merged.into_iter().flatten() {
+                if let Some(parent) = parent.upgrade() {
+                    parent.forget(key);
+                    self.parents.extend(Arc::into_inner(parent));
+                }
+            }
+        }
+    }
+
     /// Whether all causes in here are such.
     fn has_only(&self, such: impl Fn(&Failure) -> bool) -> bool {
         self.parents.is_empty()
@@ -330,12 +375,21 @@ impl Core {
             let _ = self.close.close();
             return Walked::default();
         }
-        let (mut parents, mut alarms) = (Vec::new(), Vec::new());
+        let _p4 = park::no_switch();
+        let (mut walked, told) = self.mark_all(failure);
+        walked.close_all();
+        walked.empty_lists();
+        Dependant::tell_all(told);
+        walked
+    }
+
+    /// Marks this and all below it as ended (K3), parents before their children. What it came through, and whom to tell.
+    fn mark_all(self: &Arc<Self>, failure: Failure) -> (Walked, Vec<Dependant>) {
         let mut found = vec![(Arc::clone(self), failure)];
         let mut told = Vec::new();
+        // Of the cores with two parents (K5).
         let mut entered = BTreeSet::new();
-        let _p4 = park::no_switch();
-        // Mark (K3), parents before their children. The list grows while it is walked.
+        // The list grows while it is walked.
         let mut at = 0;
         while at < found.len() {
             let (core, failure) = found[at].clone();
@@ -358,40 +412,7 @@ impl Core {
             }
             drop(state);
         }
-        // Close (K2).
-        for (core, _) in &found {
-            let _ = core.close.close();
-        }
-        // Take out (K4), from the lists of other parents too.
-        for (core, _) in &found {
-            let mut state = core.state.lock();
-            let emptied = (mem::take(&mut state.dependants), mem::take(&mut state.orphans));
-            let (alarm, merged) = (state.alarm.take(), state.merged.take());
-            drop(state);
-            // Each of them was found.
-            drop(emptied);
-            alarms.extend(alarm.and_then(|alarm| alarm.take()));
-            for (parent, key) in merged.into_iter().flatten() {
-                if let Some(parent) = parent.upgrade() {
-                    parent.forget(key);
-                    parents.extend(Arc::into_inner(parent));
-                }
-            }
-        }
-        // Tell those who wait, and start the functions.
-        for dependant in &told {
-            if let Dependant::Wait(unit, ticket) = dependant
-                && unit.try_claim(*ticket)
-            {
-                unit.wake(Wake::Queue);
-            }
-        }
-        for dependant in told {
-            if let Dependant::Func(home, f) = dependant {
-                home.go(f);
-            }
-        }
-        Walked { cores: found, parents, alarms }
+        (Walked { cores: found, ..Walked::default() }, told)
     }
 
     /// Takes this out of its parents' lists, or leaves it and its orphans to them (K1). Nobody can add to it any more.
@@ -399,35 +420,37 @@ impl Core {
         if let [None, None] = parents {
             return;
         }
-        // Open means that somebody listens; what is on the list waits.
+        // Open means that somebody listens.
         let listened = !self.close.is_closed();
         let mut state = self.state.lock();
-        let needed = listened || !state.dependants.is_empty();
-        let left = needed || !state.orphans.is_empty();
-        if !left && self.failure.get().is_some() {
+        // Whether anybody would be told of an end: who listens, or what is on the list. Then this is an orphan from now on.
+        let is_awaited = listened || !state.dependants.is_empty();
+        let leaves_any = is_awaited || !state.orphans.is_empty();
+        if !leaves_any && self.failure.get().is_some() {
             // Whoever ended it has taken it out, or is about to.
             return;
         }
-        let mut ending = false;
+        // Whether the end of a parent comes by here, to which this and its orphans have to stay where they are.
+        let mut end_comes = false;
         let mut each = parents.iter().flatten().peekable();
         while let Some(parent) = each.next() {
             let core = &parent.node.core;
             let mut above = core.state.lock();
-            if left && core.failure.get().is_some() {
+            if leaves_any && core.failure.get().is_some() {
                 // K4: whoever ends it finds us on its list, which it empties.
-                ending = true;
+                end_comes = true;
                 continue;
             }
             above.dependants.remove(&parent.key);
-            if needed {
+            if is_awaited {
                 above.orphans.insert(self.address(), Arc::clone(self));
             }
-            let orphans =
-                if ending || each.peek().is_some() { state.orphans.clone() } else { mem::take(&mut state.orphans) };
+            let needed_here = end_comes || each.peek().is_some();
+            let orphans = if needed_here { state.orphans.clone() } else { mem::take(&mut state.orphans) };
             above.take_orphans(orphans, state.most_orphans);
         }
         drop(state);
-        if left {
+        if leaves_any {
             parents.iter().flatten().for_each(|parent| parent.node.core.drop_idle_orphans());
         }
     }
