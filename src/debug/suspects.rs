@@ -207,7 +207,7 @@ struct Search {
     words: Vec<Hidden>,
     /// Used parts of candidates' stacks, sorted; with their candidates.
     stacks: Vec<(Span, usize)>,
-    /// Words are told apart from everything else by these first.
+    /// What is not between these is neither a word nor points into a stack.
     lowest: Hidden,
     highest: Hidden,
     /// For each word: how many, and where.
@@ -219,19 +219,18 @@ struct Search {
 impl Search {
     fn new(candidates: &[CensusEntry]) -> Self {
         let mut words: Vec<Hidden> = candidates.iter().flat_map(needed).map(|needed| needed.word).collect();
-        words.sort_unstable_by_key(|word| std::cmp::Reverse(word.get()));
-        words.reverse();
+        words.sort_unstable_by_key(|word| word.get());
         words.dedup();
         let mut stacks: Vec<(Span, usize)> =
             candidates.iter().enumerate().map(|(index, one)| (stake(one).used(), index)).collect();
         stacks.sort_unstable_by_key(|(span, _)| span.start());
-        let edge = |first: bool| {
-            let words = if first { words.first() } else { words.last() }.map(|word| word.get());
-            let stacks = if first { stacks.first() } else { stacks.last() }.map(|(span, _)| span.end());
-            [words, stacks].into_iter().flatten()
-        };
-        let lowest = edge(true).chain(stacks.first().map(|(span, _)| span.start())).min().unwrap_or(0);
-        let highest = edge(false).max().unwrap_or(0);
+        // Both are sorted, and no stack overlaps another.
+        let lowest_word = words.first().map(|word| word.get());
+        let highest_word = words.last().map(|word| word.get());
+        let lowest_start = stacks.first().map(|(span, _)| span.start());
+        let highest_end = stacks.last().map(|(span, _)| span.end());
+        let lowest = lowest_word.into_iter().chain(lowest_start).min().unwrap_or(0);
+        let highest = highest_word.into_iter().chain(highest_end).max().unwrap_or(0);
         Self {
             found: vec![HashMap::new(); words.len()],
             lent: vec![HashSet::new(); candidates.len()],
