@@ -54,6 +54,9 @@ const STARVING: u32 = 8;
 const WHEN: u32 = 0xFFF0;
 const PLACE: u32 = 0xFFFF_0000;
 
+/// What an unlock that wakes nobody leaves of the word.
+const LEFT_BEHIND: u32 = WAITERS | WOKEN | WHEN;
+
 /// How long a waiter may be overtaken.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -280,9 +283,7 @@ impl RawMutex {
         // ORDERING: Relaxed. The compare-exchange decides.
         let word = self.word.load(Relaxed);
         // ORDERING: Release. Publishes what was written under the lock; pairs with the Acquires of those who lock. The last touch (M3).
-        if !nobody_to_wake(word)
-            || self.word.compare_exchange(word, word & (WAITERS | WOKEN | WHEN), Release, Relaxed).is_err()
-        {
+        if !nobody_to_wake(word) || self.word.compare_exchange(word, word & LEFT_BEHIND, Release, Relaxed).is_err() {
             // SAFETY: by the caller.
             unsafe { self.release_slow(Manner::Free) };
         }
@@ -299,7 +300,7 @@ impl RawMutex {
             let word = self.word.load(Relaxed);
             if word & WAITERS == 0 || (manner == Manner::Free && nobody_to_wake(word)) {
                 // ORDERING: Release, the last touch, as in `release`.
-                if self.word.compare_exchange(word, word & (WAITERS | WOKEN | WHEN), Release, Relaxed).is_ok() {
+                if self.word.compare_exchange(word, word & LEFT_BEHIND, Release, Relaxed).is_ok() {
                     return;
                 }
                 continue;
@@ -307,30 +308,30 @@ impl RawMutex {
             let gate = self.gate.lock();
             let first = self.queue.claim_first();
             // ORDERING: Relaxed. We hold the lock and the gate: nobody else writes (M1).
-            let mut word = self.word.load(Relaxed);
-            if word & WOKEN != 0 && manner == Manner::Free {
+            let mut held = self.word.load(Relaxed);
+            if held & WOKEN != 0 && manner == Manner::Free {
                 // Overdue.
-                word = (word & !WHEN) | when() | STARVING;
+                held = (held & !WHEN) | when() | STARVING;
             }
             // The last in the queue is handed the lock as well.
-            let hand_over = manner == Manner::Fair || word & STARVING != 0;
+            let hand_over = manner == Manner::Fair || held & STARVING != 0;
             if self.queue.is_empty() {
-                word &= !(WAITERS | STARVING);
+                held &= !(WAITERS | STARVING);
             }
             let Some(first) = first else {
                 // All had run out of time. M3: the gate first, then the word.
-                self.word.store(word, Relaxed);
+                self.word.store(held, Relaxed);
                 drop(gate);
                 continue;
             };
             let unit = first.complete(if hand_over { Outcome::Done } else { Outcome::Again });
-            let word = if hand_over {
-                (word & !PLACE) | LOCKED | park::place_of(unit)
+            let passed_on = if hand_over {
+                (held & !PLACE) | LOCKED | park::place_of(unit)
             } else {
-                (word & !(PLACE | LOCKED)) | WOKEN | when()
+                (held & !(PLACE | LOCKED)) | WOKEN | when()
             };
             // ORDERING: Release. To the new holder the wake publishes; to one that comes before the woken one does, this store.
-            self.word.store(word, Release);
+            self.word.store(passed_on, Release);
             drop(gate);
             // M3: until now the one that waits kept the mutex alive.
             unit.wake(Wake::Handoff);
