@@ -31,10 +31,10 @@ impl Glance {
     /// The end of a receive that finds nothing and does not wait.
     #[inline]
     pub(super) fn look(&self) -> Option<Ended> {
-        // ORDERING: SeqCst. Of two who each write something and then look for what the other one writes, one by a send and one by this look, one
-        // finds it, if what the other writes, and the look for it, is SeqCst too, such as another channel; the lock would do so for any flag. Who
-        // sends and finds UNKNOWN there writes nothing, but comes after the store that put it there. For ENDED Acquire is enough: pairs with the
-        // Release below.
+        // ORDERING: SeqCst. For two parties of which one sends here and then looks elsewhere, and the other writes there and then looks here: at least one
+        // finds what the other wrote, if both accesses elsewhere are SeqCst too, such as those to another channel. (If this took the lock, their
+        // ordering would not matter.) A send that finds UNKNOWN stores nothing, but comes after the store that put it there. For ENDED Acquire is
+        // enough: pairs with the Release below.
         match self.0.load(SeqCst) {
             EMPTY => Some(Ended::WouldBlock),
             ENDED => Some(Ended::Closed),

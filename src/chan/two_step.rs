@@ -3,16 +3,17 @@
 //! A sender is given the value in the second step; until then its place is null. A receiver may yet give up what it has. In between the
 //! channel's lock is not held. C1 to C4 are those of [`state`](super::state).
 //!
-//! - C5: who claims a waiting sender whose place is null gives it something to send to, and wakes it: either the promise of a place in the
-//!   buffer, or, where there is no buffer, the claimer's own node. In the second case the claimer then waits,
-//!   without a ticket, until the value is there ([`Outcome::Done`]) or the operation has been given up ([`Outcome::Again`], which the
-//!   node says from the beginning: its owner looks again, since it may be one that does not wait, or not for this channel alone). It cannot
-//!   but wait: who has chosen to send must find somebody, and who only came to look would never meet such a sender otherwise.
+//! - C5: a two-step sender that waits has nothing to take yet, so its place is null. Who claims it gives it something to send to, and wakes it:
+//!   - where there is a buffer, the promise of a place in it;
+//!   - where there is none, the claimer's own node. The claimer then waits, without a ticket, until the value is there ([`Outcome::Done`]) or the
+//!     sender has given up ([`Outcome::Again`]). It has to wait: a sender that was told it is chosen must find somebody, and one who only came to
+//!     look would otherwise never meet such a sender. The node says `Again` from the beginning, so that it is not put into a queue when the sender
+//!     gives up: its owner looks again, since it may be one that does not wait, or not for this channel alone.
 //! - C6: a promised place is a place in the order (C2): what comes later, into the buffer or to it, stays behind until the promise is kept or
 //!   given up, and receivers wait for it as for any value, with their limits. A close ends all promises.
-//! - C7: a receiver that was waiting when a two-step sender claimed it goes back to its place in the queue when that sender gives
-//!   up, if it waits for this channel alone and without a limit; any other one looks again. So does a sender that was waiting when a two-step
-//!   receiver claimed it: that one leaves it its value and lets it wait until the second step.
+//! - C7: a party that waited in the queue when a two-step operation claimed it goes back to its place there when that operation is given up, if it
+//!   waits for this channel alone and without a limit; any other one looks again. Between the two steps a claimed receiver waits for its value, and
+//!   a claimed sender keeps its own.
 //! - C8: a value that a two-step receive has taken from the buffer, or from a sender that has gone on, and given up comes before all others,
 //!   but behind those given back that had been taken before it. The buffer may grow for it; beyond its capacity such values count for
 //!   nothing, as those of waiting senders.

@@ -17,12 +17,12 @@
 //!   take GUEST out of the word:
 //!   - the guest, when it gives up; then the runner never hears of it;
 //!   - the runner, before it sets DONE. It claims the wait that the guest's unit has open and, with the claim, sets JOINER: from there on it is as
-//!     in J3. If no wait is open the guest is giving up at this moment: it finds GUEST gone and, unless it finds DONE, waits for the end, which is
-//!     a few steps away, as JOINER.
+//!     in J3. If no wait is open the guest is giving up at this moment, and finds GUEST gone. If it finds no DONE either, it waits for the end, which
+//!     is a few steps away, as JOINER.
 //!
-//!   So a guest opens no other wait with a ticket before it has taken GUEST out itself or has found DONE, and what the runner claims is the wait
-//!   for this task or nothing. No ticket need be kept. What runs on the guest meanwhile is not the user's, but for a subscriber of `tracing`,
-//!   which waits as the thread (N2 of `spans`).
+//!   The runner knows no ticket. It claims the wait for this task or none, since a guest opens no other wait with a ticket before it has taken GUEST
+//!   out itself or has found DONE. No code of the user's runs on the guest meanwhile but a subscriber of `tracing`, and that waits as the thread
+//!   (N2 of `spans`).
 
 use std::ptr;
 

@@ -3,12 +3,12 @@
 //! Who closes a socket or a pipe wants the system to take it back now, though handles of it live on. The number must not go back with it: a handle,
 //! or whoever has borrowed the descriptor from one, would meet the file that somebody else opens next. So another file takes its place.
 //!
-//! - F1: *a number is of one owner, and open, from its beginning to the owner's drop.* What is behind it changes once, in one step of the kernel.
-//!   Somebody may have borrowed it: std has it that "the resource pointed to by `fd` must remain open" for a `BorrowedFd`, and that nobody closes
-//!   or uses what he neither owns nor has borrowed. It guards against numbers that are given to others, and those are not: there is an open
-//!   file behind it all the time, which the owner has put there. Whether it is the same one std leaves open. rustix, whose `dup3` wants the owner's
-//!   exclusive borrow, does the same safely to the numbers of standard input and output, which whole programs have borrowed. What a borrower gets is
-//!   an error, as from a socket that its owner shuts down.
+//! - F1: *a number belongs to one owner, and is open, from its beginning to the owner's drop.* Only what is behind it changes, once, in one step of the
+//!   kernel. Somebody may have borrowed it then. std says of a `BorrowedFd` that "the resource pointed to by `fd` must remain open", and that nobody
+//!   closes or uses what they neither own nor have borrowed. That is so that no number comes to stand for somebody else's file, and here none does: an
+//!   open file is behind it all the time, put there by its owner. Whether it has to be the same file, std leaves open. rustix safely does the same to
+//!   the numbers of standard input and output, which whole programs have borrowed, though its `dup3` wants the owner's exclusive borrow. What a
+//!   borrower gets is an error, as from a socket that its owner shuts down.
 //! - F2: *the file that takes the place can do nothing*, so an operation that comes too late ends at once, in an error. On Linux it is one that was
 //!   opened with `O_PATH`: what reads, writes, waits or is for sockets gives `EBADF`, and `poll` tells `POLLNVAL`. Elsewhere, and where there is no
 //!   `/dev`, it is an end of a pipe that is written and has no reader: reading gives `EBADF`, writing `EPIPE`, calls for sockets `ENOTSOCK`, and

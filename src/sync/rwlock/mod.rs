@@ -11,14 +11,17 @@
 //!   one who writes it.
 //! - R2: a reader comes in only while none of `WRITER`, `WRITERS_WAIT`, `WOKEN`, `UPGRADING` is set (RW-02); recursive readers look at
 //!   `WRITER` only. An upgradable one heeds the same, and others of its kind. R8 is the exception.
-//! - R3: the writer's unlock lets in all readers that wait (RW-03) and the first upgradable one, else the first writer; when the last reader
-//!   of either kind leaves, it is the first writer's turn. A writer that was the upgradable reader, and so went before those that
-//!   wait, lets no other upgradable one in before them (`UPGRADED`): parties that upgrade one after the other would keep writers out. So
-//!   readers and writers take turns, and nobody starves. A writer whose turn it is is called, and until it comes other writers may overtake it, and
-//!   with it the readers that wait for it, for about 1 ms: otherwise the lock would lie idle for each wake. Then it is handed the lock. One that has not
-//!   come by then may be stuck behind a goroutine that holds its worker: it keeps its turn, but unlocks wait for it no longer; they let in who waits, as
-//!   if nobody were on its way (`called_at`). Between upgradable readers none overtakes, not even for that long: who leaves hands over to the first, or
-//!   leaves it to the next writer to let it in.
+//! - R3: *readers and writers take turns*, so nobody starves.
+//!   - A writer's unlock lets in all readers that wait (RW-03) and the first upgradable one; if there are none, it is the first writer's turn.
+//!     So it is when the last reader of either kind leaves.
+//!   - A writer that was the upgradable reader went before those that wait. So it lets no other upgradable one in before them (`UPGRADED`):
+//!     parties that upgrade one after the other would keep writers out.
+//!   - A writer whose turn it is is *called*: woken, to take the lock by itself. Until it comes other writers may overtake it, and with it
+//!     the readers that wait for it, for about 1 ms: otherwise the lock would lie idle for each wake. After that it is handed the lock.
+//!   - One that has not come by then may be stuck behind a goroutine that holds its worker. It keeps its turn, but unlocks wait for it no longer:
+//!     they let in who waits, as if nobody were on its way (`called_at`).
+//!   - Between upgradable readers none overtakes, not even for that long: who leaves hands over to the first, or leaves it to the next writer to
+//!     let it in.
 //! - R4 (P3, last touch): as M3 of `mutex`. An unlock that finds nobody to wake leaves the gate first; the compare-exchange on the word is its
 //!   last touch. One that wakes touches the lock only while it holds a claim on somebody that it has not woken yet.
 //! - R5: no wake is lost: who waits sets its bit in the same step in which it sees that it has to. While a queue of readers or of upgradable
@@ -31,12 +34,14 @@
 //!   reader (R4).
 //! - R7: an upgrade that gives up ends a turn of writing like an unlock: all readers that wait come in, those that a queue of writers holds
 //!   back too. None of the writers could have had the lock now, and some reader may be a recursive one that met with R6's step.
-//! - R8: where writers still wait when a writer lets readers in, the first of them is called behind the readers. Until it comes by (`LENIENT`) other plain
-//!   readers come in rather than wait, whether or not more writers wait; for those that only try while more do, for the upgradable ones, and for a writer's
-//!   unlock with no readers to let in, it is one that waits. Otherwise each reader that was let in would wait again after one turn, for as long as there
-//!   are writers. One that finds the lock held when it comes and looks again a few times goes back to the front of the queue, and clears `LENIENT` in that step:
-//!   from then on `WRITERS_WAIT` holds readers back. So it waits for those that its worker lets run before it, and for one turn of the readers; where a
-//!   writer starves (`STARVING`) none is called so. Whoever else holds the write lock may clear `LENIENT` at any time: that only holds readers back earlier.
+//! - R8: *a writer that is called behind readers makes no plain reader wait before it comes.* Where writers still wait when a writer lets readers in, the
+//!   first of them is called as well, and until it comes by `LENIENT` is set. Otherwise each reader that was let in would wait again after one turn, for
+//!   as long as there are writers. No writer is called so where one starves (`STARVING`).
+//!   - Other plain readers come in rather than wait, whether or not more writers wait. Those that only try do so unless more writers wait.
+//!   - Upgradable readers wait, as for any writer, and a writer's unlock with no readers to let in leaves the lock to it.
+//!   - When it comes, finds the lock held and looks again a few times in vain, it goes back to the front of the queue, and clears `LENIENT` in that step:
+//!     from then on `WRITERS_WAIT` holds readers back. So it waits for those that its worker lets run before it, and for one turn of the readers.
+//!   - Whoever else holds the write lock may clear `LENIENT` at any time: that only holds readers back earlier.
 
 #[cfg(not(loom))]
 mod api;
