@@ -300,7 +300,7 @@ impl Worker {
     }
 
     /// Starts a closure that was taken from elsewhere. How long its first turn is, is noted of the first after a rest, and of some others.
-    // Never inlined: see `execute`.
+    // Never inlined: see `execute_plainly`.
     #[inline(never)]
     pub(super) fn start_taken(&self, task: TaskRef) {
         let taken = self.dealing.taken.get();

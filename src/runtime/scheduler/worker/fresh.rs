@@ -6,12 +6,11 @@
 //!   does not count. What nobody has come for in `LEFT_TICKS`, what is in excess of `LEFT_MOST`, and what waits behind a crowd that does not compute
 //!   while nobody has clearly less to do, starts here all the same; but where more than `LEFT_LOAD` goroutines are ready, only if no thief has taken
 //!   anything in the last tick, or after `LEFT_LONGEST`. Where only a few goroutines compute, one more makes a difference: then a worker that has
-//!   fewer looks at each tick.
+//!   fewer looks at each tick. Behind one goroutine that yields, alone, the newest starts at once, unless another worker has time.
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures (at least
 //!   `MANY`), or over any that have waited by B1, others may take them, the oldest first, one at a time; very many are taken in batches. Fewer than
 //!   `MANY` are taken only from an owner that has stood still for a while (`STALL`). An owner that comes to scheduling points quickly starts them
-//!   itself after `PATIENCE` of those points (and at once when its only goroutine yields, unless another worker has time), unless it has a crowd (B4,
-//!   [`shed`](super::shed)). If the points were not quick, a sleeper is woken. Others may take any that is left where the first turns of those that
+//!   itself after `PATIENCE` of those points, unless it has a crowd (B4, [`shed`](super::shed)). If the points were not quick, a sleeper is woken. Others may take any that is left where the first turns of those that
 //!   started here are long (`WORKS` of [`deal`](super::deal)). What was placed by a hint is left to its worker unless that one stands
 //!   still for long (`STALL_PLACED`), or was notified and does not get up ([`Processor::is_late`]).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
@@ -68,6 +67,10 @@ const PARKED_OLDEST: u32 = 4;
 /// From how many on they are taken in batches, and of how many. They are the oldest; of a batch the newest is started first.
 const BATCH_OF: usize = 128;
 const BATCH: usize = 64;
+/// So many stacks are reserved at once; and of how many reservations that are not spoken for how many are given back.
+const RESERVED: u32 = 64;
+const CREDITS_MOST: u32 = 256;
+const CREDITS_GIVEN_BACK: u32 = 128;
 
 /// What a worker was found at (B2).
 #[derive(Clone, Copy)]
@@ -88,14 +91,14 @@ impl Seen {
 /// B7: from which end own closures are started.
 pub(super) struct Order {
     oldest: Cell<bool>,
-    /// First turns in a row with which no goroutine ended, and how many of them turn the order round.
+    /// First turns in a row with which no goroutine ended, and how many of the newest ones' turn the order round.
     parked: Cell<u32>,
-    patience: Cell<u32>,
+    turns_at: Cell<u32>,
 }
 
 impl Order {
     pub(super) const fn new() -> Self {
-        Self { oldest: Cell::new(false), parked: Cell::new(0), patience: Cell::new(PARKED) }
+        Self { oldest: Cell::new(false), parked: Cell::new(0), turns_at: Cell::new(PARKED) }
     }
 
     /// How a first turn has gone.
@@ -104,13 +107,13 @@ impl Order {
         if ended {
             self.parked.set(0);
             if self.oldest.get() {
-                self.patience.set(PARKED);
+                self.turns_at.set(PARKED);
             }
             return;
         }
         let parked = self.parked.get() + 1;
         self.parked.set(parked);
-        if parked >= if self.oldest.get() { PARKED_OLDEST } else { self.patience.get() } {
+        if parked >= if self.oldest.get() { PARKED_OLDEST } else { self.turns_at.get() } {
             self.turn_round();
         }
     }
@@ -121,7 +124,7 @@ impl Order {
         let oldest = !self.oldest.get();
         self.oldest.set(oldest);
         if oldest {
-            self.patience.set(self.patience.get().saturating_mul(2));
+            self.turns_at.set(self.turns_at.get().saturating_mul(2));
         }
     }
 }
@@ -146,8 +149,8 @@ impl Worker {
     pub(crate) fn reserve(&self) -> std::io::Result<()> {
         let credits = self.credits.get();
         if credits == 0 {
-            self.runtime.reserve(64)?;
-            self.credits.set(63);
+            self.runtime.reserve(RESERVED as usize)?;
+            self.credits.set(RESERVED - 1);
         } else {
             self.credits.set(credits - 1);
         }
@@ -158,9 +161,9 @@ impl Worker {
     #[inline]
     pub(crate) fn credit(&self) {
         let credits = self.credits.get() + 1;
-        if credits >= 256 {
-            self.runtime.give_back_credits(128);
-            self.credits.set(credits - 128);
+        if credits >= CREDITS_MOST {
+            self.runtime.give_back_credits(CREDITS_GIVEN_BACK);
+            self.credits.set(credits - CREDITS_GIVEN_BACK);
         } else {
             self.credits.set(credits);
         }
