@@ -20,6 +20,7 @@ use crate::{
         question::{self, Mailbox},
     },
     runtime::{
+        clock,
         scheduler::Processor,
         threads::{self, Tid},
     },
@@ -33,10 +34,12 @@ const MOST_DOUBLINGS: u32 = 13;
 /// Ticks from which on a worker that is held is looked at more closely.
 const SUSPECT: u64 = 2;
 /// The processor time after which one that is held is no reason to let others wait, in nanoseconds, and the ticks, for one that has to
-/// share its core or gives it up again and again; and in how many ticks it is asked once from then on what the thread does.
+/// share its core or gives it up again and again; and after how many ticks from then on the kernel is asked once more what the thread does.
 const HELD_LONG_CPU: u64 = 8_000_000;
 const HELD_LONG: u64 = 20;
 const HELD_LOOKS: u64 = 16;
+/// A tick, in nanoseconds.
+const TICK: u64 = clock::TICK.as_nanos() as u64;
 /// After this many reports there are no more, so that a program that is wrong throughout is not drowned in them.
 const MOST_REPORTS: usize = 1000;
 /// Ticks for which a goroutine may block its thread while others live there. Longer than one may compute: blocking code that is short is no mistake.
@@ -63,7 +66,8 @@ pub(crate) struct Watch {
     held: AtomicU64,
     /// Looks in a row that have found it notified and not got up.
     late: AtomicU64,
-    /// The thread's processor time when `hold` last asked for it, and whether the thread was blocked then.
+    /// The tick in which `hold` last asked what the thread does, its processor time then, and whether it was blocked.
+    asked_in: AtomicU64,
     ran: AtomicU64,
     blocked: AtomicBool,
     /// What the worker's thread is asked (G2 of `question`).
@@ -86,12 +90,21 @@ impl Watch {
     }
 
     pub(crate) fn reset(&self) {
-        for word in
-            [&self.thread, &self.rounds, &self.since, &self.held, &self.late, &self.ran, &self.cpu, &self.longest]
-        {
+        for word in [
+            &self.thread,
+            &self.rounds,
+            &self.since,
+            &self.held,
+            &self.late,
+            &self.asked_in,
+            &self.ran,
+            &self.cpu,
+            &self.longest,
+        ] {
             word.store(0, Relaxed);
         }
         self.asked.store(false, Relaxed);
+        self.blocked.store(false, Relaxed);
         self.unanswered.store(0, Relaxed);
     }
 }
@@ -137,18 +150,26 @@ pub(crate) enum Hold {
     Computes,
 }
 
-/// As the clock thread finds it after its `look`. Blocked is a thread that has not run since the last time and does not wait for a processor.
-pub(crate) fn hold(processor: &Processor) -> Hold {
+/// As the clock thread finds it after its `look`. Blocked is a thread that does not wait for a processor, and has not run for half of the time since it was last
+/// looked at: a goroutine may block it again and again.
+pub(crate) fn hold(processor: &Processor, now: u64) -> Hold {
     let (watch, thread) = (&processor.watch, processor.thread());
     let held = watch.held.load(Relaxed);
     if held == 0 {
         return Hold::No;
     }
     let long = held >= HELD_LONG;
-    if !long || held.is_multiple_of(HELD_LOOKS) {
-        let Some(ran) = threads::cpu_time(thread) else { return Hold::Blocks };
-        let before = watch.ran.swap(ran, Relaxed);
-        watch.blocked.store(before == ran && threads::is_blocked(thread).unwrap_or(true), Relaxed);
+    let passed = now.saturating_sub(watch.asked_in.load(Relaxed));
+    if !long || passed >= HELD_LOOKS {
+        watch.asked_in.store(now, Relaxed);
+        let blocked = match threads::cpu_time(thread) {
+            Some(ran) => {
+                let share = ran.saturating_sub(watch.ran.swap(ran, Relaxed)) / passed.max(1);
+                share < TICK / 2 && threads::is_blocked(thread).unwrap_or(true)
+            }
+            None => true,
+        };
+        watch.blocked.store(blocked, Relaxed);
     }
     let noted = watch.cpu.load(Relaxed);
     if watch.blocked.load(Relaxed) {

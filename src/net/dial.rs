@@ -106,7 +106,11 @@ pub(crate) fn race<R: Send>(
                         running = 1;
                         drop(results.send(connect(address, race)));
                     }
-                    Err(_) => waiting.push_front(address),
+                    // Later, unless one of those under way has connected by then.
+                    Err(_) => {
+                        waiting.push_front(address);
+                        limit = Some(delay);
+                    }
                 }
             } else if running == 0 {
                 return Err(last);

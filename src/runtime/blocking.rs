@@ -202,7 +202,9 @@ static POOL: Pool<Job> = Pool::new();
 
 fn submit(job: Job) -> io::Result<()> {
     static ENOUGH: OnceLock<usize> = OnceLock::new();
-    let left_over = POOL.submit(job, *ENOUGH.get_or_init(cores::available), spawn).map_err(|error| {
+    // Without the clock thread, which the first runtime starts, nobody would come to relieve the pool.
+    let enough = if clock::has_begun() { *ENOUGH.get_or_init(cores::available) } else { usize::MAX };
+    let left_over = POOL.submit(job, enough, spawn).map_err(|error| {
         let why =
             format!("cannot start a thread for a blocking call: {error}; the limit of threads or memory is reached");
         io::Error::new(io::ErrorKind::OutOfMemory, why)

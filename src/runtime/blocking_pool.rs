@@ -1,14 +1,15 @@
 //! Jobs, and the threads that come for them (`blocking`).
 //!
-//! A thread that *comes* runs a job, looks for one, or has been *told* of one and has not looked yet; the others wait.
+//! A thread that *comes* looks for a job, runs one that it has begun just now, or has been *told* of one and has not looked yet. Others wait, or run a job
+//! that has been *running long*, since the tick before the last.
 //!
 //! - J1: where jobs are long there is for each job in the queue one that was told of one, or no thread waits untold. So no job is left to threads that wait:
 //!   whoever leaves a job tells one that waits, or starts one; and who was told, is started or comes from another job looks for one before it waits.
 //! - J2: jobs that were left with fewer threads told than there are of them are *left over*: to threads that are busy, perhaps for ever. Whoever has left one says
 //!   so, and somebody is to come to [`relieve`](Pool::relieve) the pool once a tick until there is none.
 //! - J3: a thread whose time has passed ends only if there is no job, in the step in which it is counted off.
-//! - J4: where jobs have lately been short, and enough threads come (as many as there are cores), they will come to one more job sooner than another thread could get up: it is left over. If in a
-//!   whole tick none of these threads has come to a job, jobs are taken to be long.
+//! - J4: where jobs have lately been short, and enough threads come (as many as there are cores), they will come to one more job sooner than another thread could
+//!   get up: it is left over. Where none of them has come to a job in a whole tick, jobs are taken to be long.
 //!
 //! Models: `loom_pool` below.
 
@@ -20,6 +21,8 @@ use std::{
 };
 
 use crate::facade::{AtomicBool, AtomicUsize, Mutex, Ordering::Relaxed, TimedCondvar, hint};
+#[cfg(not(loom))]
+use crate::runtime::clock;
 
 /// The most threads at a time.
 const MOST_THREADS: usize = if cfg!(loom) { 2 } else { 512 };
@@ -27,13 +30,14 @@ const MOST_THREADS: usize = if cfg!(loom) { 2 } else { 512 };
 const LINGER: Duration = Duration::from_secs(10);
 /// How often somebody comes to relieve the pool while it has to be.
 const TICK: Duration = Duration::from_millis(1);
-/// Threads that are started or told in one tick at most.
-const MOST_AT_ONCE: usize = 16;
+/// Threads that are started in one tick at most; in each tick more that jobs are left over, twice as many.
+const STARTED_AT_ONCE: usize = 16;
 /// J4: jobs that took so long on the average are short.
 const SHORT: Duration = Duration::from_micros(20);
-/// By which part of the difference a longer or a shorter job changes the average, and the longest that counts, from which it begins.
+/// By which part of the difference a longer or a shorter job changes the average, and the longest that counts, from which it begins. So a long one among sixty
+/// short ones is too many.
 const LONGER: u64 = 8;
-const SHORTER: u64 = 4;
+const SHORTER: u64 = 32;
 const LONGEST: Duration = Duration::from_millis(1);
 /// How often a thread looks for the next short job before it waits, with a pause after each look; some microseconds.
 const LOOKS: u32 = if cfg!(loom) { 1 } else { 400 };
@@ -63,9 +67,16 @@ struct State<J> {
     vain: u32,
     /// How long jobs take, in nanoseconds.
     average: u64,
+    /// A tick, and how many of the jobs that run began in it, in the tick before, and earlier.
+    tick: u64,
+    begun_now: usize,
+    begun_before: usize,
+    running_long: usize,
     /// Jobs that were taken, and how many those were a tick ago.
     taken: u64,
     taken_before: u64,
+    /// How many threads may be started in the next tick.
+    may_start: usize,
 }
 
 impl<J> State<J> {
@@ -78,8 +89,13 @@ impl<J> State<J> {
             searching: false,
             vain: 0,
             average: LONGEST.as_nanos() as u64,
+            tick: 0,
+            begun_now: 0,
+            begun_before: 0,
+            running_long: 0,
             taken: 0,
             taken_before: 0,
+            may_start: STARTED_AT_ONCE,
         }
     }
 
@@ -89,7 +105,39 @@ impl<J> State<J> {
 
     /// How many threads come.
     fn coming(&self) -> usize {
-        self.threads - self.idle + self.told
+        self.threads - self.idle + self.told - self.running_long
+    }
+
+    /// Notes that it is that tick now. Jobs that turn out to run long are noted before they end.
+    fn look_at_clock(&mut self, tick: u64) {
+        let passed = tick - self.tick;
+        if passed == 0 {
+            return;
+        }
+        let long = self.begun_before + if passed > 1 { self.begun_now } else { 0 };
+        self.begun_before = if passed > 1 { 0 } else { self.begun_now };
+        self.begun_now = 0;
+        self.running_long += long;
+        self.tick = tick;
+        (0..long).for_each(|_| self.note(LONGEST));
+    }
+
+    /// A job begins in that tick.
+    fn begin(&mut self, tick: u64) {
+        self.look_at_clock(tick);
+        self.begun_now += 1;
+    }
+
+    /// One that began in the tick `begun` has ended in that tick, and took so long.
+    fn end(&mut self, begun: u64, tick: u64, took: Duration) {
+        self.look_at_clock(tick);
+        match tick - begun {
+            0 => self.begun_now -= 1,
+            1 => self.begun_before -= 1,
+            // Noted then.
+            _ => return self.running_long -= 1,
+        }
+        self.note(took);
     }
 
     /// Whether those that wait for work are too few for the jobs and so many more, and there may be more threads.
@@ -103,11 +151,11 @@ impl<J> State<J> {
         Ok(())
     }
 
-    /// How many more threads the jobs want: of short ones one, if it would take those that come more than a tick to do them all.
+    /// How many more threads the jobs want: short ones one, if nobody comes, or if those that come would take more than a tick to do them all.
     fn missing(&self) -> usize {
         if self.are_short() {
             let in_a_tick = TICK.as_nanos() as u64 * self.coming() as u64;
-            usize::from(self.jobs.len() as u64 * self.average > in_a_tick)
+            usize::from(self.jobs.len() as u64 * self.average.max(1) > in_a_tick)
         } else {
             self.jobs.len().saturating_sub(self.told)
         }
@@ -132,6 +180,14 @@ impl<J> State<J> {
     }
 }
 
+/// The tick that passes now. In the models none does.
+fn now() -> u64 {
+    #[cfg(not(loom))]
+    return clock::now();
+    #[cfg(loom)]
+    return 0;
+}
+
 impl<J> Pool<J> {
     #[cfg(not(loom))]
     pub(super) const fn new() -> Self {
@@ -147,18 +203,24 @@ impl<J> Pool<J> {
     /// true, that the caller is to say that a job is left over.
     pub(super) fn submit(&self, job: J, enough: usize, spawn: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.look_at_clock(now());
         if state.are_short() {
             let found = state.searching && state.jobs.is_empty();
             if found || state.coming() >= enough {
                 self.push(&mut state, job);
-                return Ok(!found && self.leave_over());
+                self.leave_over();
+                // Who searches may lose its core for a while, but nobody has to wake the clock for that.
+                return Ok(!found);
             }
         }
         if state.wants_thread(1) {
             let left_over = match state.start(spawn) {
                 Ok(()) => false,
                 // Some thread will come to it, or be there later.
-                Err(_) if state.threads > 0 => self.leave_over(),
+                Err(_) if state.threads > 0 => {
+                    self.leave_over();
+                    true
+                }
                 Err(error) => return Err(error),
             };
             self.push(&mut state, job);
@@ -187,12 +249,10 @@ impl<J> Pool<J> {
         Some(job)
     }
 
-    /// With the lock held. False when that has been said already.
-    fn leave_over(&self) -> bool {
-        // ORDERING: Relaxed, as in `has_left_over`. Written under the lock.
-        let before = self.left_over.load(Relaxed);
+    /// With the lock held.
+    fn leave_over(&self) {
+        // ORDERING: Relaxed, as in `has_left_over`.
         self.left_over.store(true, Relaxed);
-        !before
     }
 
     /// Whether jobs are left over (J2).
@@ -204,23 +264,32 @@ impl<J> Pool<J> {
 
     /// Tells threads, or starts some, for the jobs that are left over: for all but those that threads come to in time (J4). Whether some are left over still.
     pub(super) fn relieve(&self, mut spawn: impl FnMut() -> io::Result<()>) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock();
+        state.look_at_clock(now());
         let stuck = state.taken == state.taken_before && !state.jobs.is_empty();
         state.taken_before = state.taken;
         if stuck {
             state.average = LONGEST.as_nanos() as u64;
         }
-        for _ in 0..state.missing().min(MOST_AT_ONCE) {
+        let mut may_start = state.may_start;
+        for _ in 0..state.missing() {
             if state.told < state.idle {
                 state.told += 1;
                 self.work.notify_one();
-            } else if state.threads == MOST_THREADS || state.start(&mut spawn).is_err() {
+            } else if may_start == 0 || state.threads == MOST_THREADS || state.start(&mut spawn).is_err() {
                 // Tried again later.
                 break;
+            } else {
+                may_start -= 1;
+                // It takes long, and others may want to leave their jobs.
+                drop(state);
+                state = lock();
             }
         }
         // One that has just been started has not taken its job yet.
         let left_over = state.jobs.len() > state.told && (state.told < state.idle || state.threads < MOST_THREADS);
+        state.may_start = if left_over { (2 * state.may_start).min(MOST_THREADS) } else { STARTED_AT_ONCE };
         // ORDERING: Relaxed, as above. Written under the lock.
         self.left_over.store(left_over, Relaxed);
         left_over
@@ -231,12 +300,14 @@ impl<J> Pool<J> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(job) = self.pop(&mut state) {
+                let begun = now();
+                state.begin(begun);
                 drop(state);
                 let begin = Instant::now();
                 run(job);
                 let took = begin.elapsed();
                 state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.note(took);
+                state.end(begun, now(), took);
                 continue;
             }
             if state.may_search() {
@@ -272,6 +343,85 @@ impl<J> Pool<J> {
             }
             hint::spin_loop();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_micros(1);
+
+    /// Of a pool of so many threads that is used for short jobs.
+    fn short(threads: usize) -> State<()> {
+        let mut state = State { threads, ..State::new() };
+        for _ in 0..200 {
+            state.begin(1);
+            state.end(1, 1, QUICK);
+        }
+        assert!(state.are_short());
+        state
+    }
+
+    /// J4: threads that block for long would be waited for again and again.
+    #[test]
+    fn who_runs_a_job_for_long_does_not_come() {
+        let mut state = short(3);
+        state.idle = 1;
+        state.begin(5);
+        state.begin(5);
+        assert_eq!(state.coming(), 2);
+        state.look_at_clock(6);
+        assert_eq!(state.coming(), 2);
+        state.look_at_clock(7);
+        assert_eq!(state.coming(), 0);
+        assert!(!state.are_short(), "they are noted before they end");
+        // One job more, and nobody else.
+        state.jobs.push_back(());
+        assert_eq!(state.missing(), 1);
+        state.end(5, 9, Duration::from_millis(4));
+        state.end(5, 9, Duration::from_millis(4));
+        assert_eq!((state.coming(), state.running_long), (2, 0));
+    }
+
+    #[test]
+    fn jobs_that_end_in_time_are_counted_off_where_they_are_counted() {
+        let mut state = short(4);
+        state.begin(5);
+        state.begin(6);
+        state.end(5, 6, QUICK);
+        state.end(6, 6, QUICK);
+        state.begin(7);
+        state.begin(8);
+        state.end(7, 20, QUICK);
+        state.end(8, 20, QUICK);
+        assert_eq!((state.begun_now, state.begun_before, state.running_long), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_long_job_among_sixty_short_ones_is_too_many() {
+        for (shorts, are_short) in [(50, false), (100, true)] {
+            let mut state = short(2);
+            for _ in 0..20 {
+                (0..shorts).for_each(|_| state.note(QUICK));
+                state.note(LONGEST);
+            }
+            (0..shorts).for_each(|_| state.note(QUICK));
+            assert_eq!(state.are_short(), are_short, "{shorts}");
+        }
+    }
+
+    /// Short jobs get another thread if those that come would take longer than a tick.
+    #[test]
+    fn a_long_queue_of_short_jobs_gets_one_more_thread() {
+        let mut state = short(2);
+        state.begin(1);
+        state.begin(1);
+        let enough = 2 * TICK.as_nanos() as u64 / state.average;
+        (0..enough).for_each(|_| state.jobs.push_back(()));
+        assert_eq!(state.missing(), 0);
+        state.jobs.push_back(());
+        assert_eq!(state.missing(), 1);
     }
 }
 

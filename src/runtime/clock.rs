@@ -56,6 +56,11 @@ pub(crate) fn active() {
     }
 }
 
+/// Whether there is the clock thread: from the first runtime on.
+pub(crate) fn has_begun() -> bool {
+    THREAD.get().is_some()
+}
+
 /// Called by who has ended a worker's sleep. The worker says so itself when it gets up; if it has no core for that, the clock thread is to notice.
 pub(crate) fn expect_active() {
     // A hint: if it goes to sleep at this moment, a worker that is late is not noticed.

@@ -368,7 +368,7 @@ pub(crate) fn supervise(events: &mut Events, runtimes: &mut Vec<Arc<RuntimeInner
             if runtime.is_oversubscribed() {
                 let (mut blocked, mut computing) = (0, 0);
                 for processor in &runtime.processors {
-                    match watchdog::hold(processor) {
+                    match watchdog::hold(processor, now) {
                         Hold::Blocks => blocked += 1,
                         Hold::Computes => computing += 1,
                         Hold::No => computing += usize::from(processor.is_late()),
