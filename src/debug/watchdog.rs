@@ -164,8 +164,8 @@ pub(crate) fn hold(processor: &Processor, now: u64) -> Hold {
         watch.asked_in.store(now, Relaxed);
         let blocked = match threads::cpu_time(thread) {
             Some(ran) => {
-                let share = ran.saturating_sub(watch.ran.swap(ran, Relaxed)) / passed.max(1);
-                share < TICK / 2 && threads::is_blocked(thread).unwrap_or(true)
+                let in_each_tick = ran.saturating_sub(watch.ran.swap(ran, Relaxed)) / passed.max(1);
+                in_each_tick < TICK / 2 && threads::is_blocked(thread).unwrap_or(true)
             }
             None => true,
         };

@@ -33,6 +33,9 @@ const TRY_AGAIN: u64 = 10;
 /// `std::sync` waits. On a goroutine `f` runs on a thread of a pool (at most 512 threads, which end when idle; more calls queue);
 /// on a plain thread it runs in place. `f` may borrow, since the caller waits.
 ///
+/// While calls take some microseconds each, about as many threads as there are processors do them all. A call that finds these busy for longer gets a
+/// thread of its own, but some milliseconds later.
+///
 /// The pool's threads have stacks of the standard library's size: 2 MiB, or `RUST_MIN_STACK`. An overflow there is reported as one of the goroutine,
 /// and ends the process.
 ///

@@ -10,9 +10,10 @@
 //! - B2: a pair that talks stays together, load spreads as soon as it exists. When a scheduling point has passed over many fresh closures (at least
 //!   `MANY`), or over any that have waited by B1, others may take them, the oldest first, one at a time; very many are taken in batches. Fewer than
 //!   `MANY` are taken only from an owner that has stood still for a while (`STALL`). An owner that comes to scheduling points quickly starts them
-//!   itself after `PATIENCE` of those points, unless it has a crowd (B4, [`shed`](super::shed)). If the points were not quick, a sleeper is woken. Others may take any that is left where the first turns of those that
-//!   started here are long (`WORKS` of [`deal`](super::deal)). What was placed by a hint is left to its worker unless that one stands
-//!   still for long (`STALL_PLACED`), or was notified and does not get up ([`Processor::is_late`]).
+//!   itself after `PATIENCE` of those points, unless it has a crowd (B4, [`shed`](super::shed)). If the points were not quick, a sleeper is woken.
+//!   Others may take any that is left where the first turns of those that started here are long (`WORKS` of [`deal`](super::deal)). What was placed by
+//!   a hint is left to its worker unless that one stands still for long (`STALL_PLACED`), or was notified and does not get up
+//!   ([`Processor::is_late`]).
 //! - B3: the goroutine started next after a successful `accept` is the connection's handler; it goes to the worker with the fewest connections, and
 //!   among those to the one with the fewest goroutines; if that includes the worker that accepted, it stays there.
 //! - B7: of a worker's own closures the newest is started first: who divides its work then has the goroutines of one path alive, not all of a level. But
